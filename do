@@ -1,0 +1,284 @@
+#!/usr/bin/env bash
+# Set up, build, test and run weir. `./do help` lists the commands.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+# What must be there, as "how to see that it is|the package that brings it".
+needed=(
+    'command -v gcc|gcc'
+    'test -e /usr/include/stdlib.h|libc6-dev'
+    'command -v meson|meson'
+    'command -v ninja|ninja-build'
+    'command -v pkg-config|pkg-config'
+    'pkg-config --exists cmocka|libcmocka-dev'
+    'test -x /usr/bin/python3|python3'
+    'command -v ip|iproute2'
+)
+
+# Packages whose distribution's version may be too old: either the distribution's own are installed,
+# or, where its liburing is older than liburing_min, these of a newer suite are unpacked into .deps.
+newer_packages=(liburing-dev liburing2 linux-libc-dev)
+liburing_min=2.9
+
+# Suites to take them from, first match wins; the codenames are tried on the machine's own mirror.
+newer_suites_debian=(trixie forky)
+newer_suites_ubuntu=(resolute questing plucky)
+
+deps=.deps
+python=/usr/bin/python3
+
+say() { printf '== %s\n' "$*" >&2; }
+die() { printf 'do: %s\n' "$*" >&2; exit 1; }
+
+# --- set-up ---------------------------------------------------------------------------------------
+
+missing_packages() {
+    local row
+    for row in "${needed[@]}"; do
+        eval "${row%|*}" >/dev/null 2>&1 || echo "${row##*|}"
+    done
+}
+
+# Runs a command as root, or tells what to run.
+as_root() {
+    if [ "$(id -u)" = 0 ]; then
+        "$@"
+    elif command -v sudo >/dev/null; then
+        sudo "$@"
+    else
+        die "this needs root, and there is no sudo. As root, run:  $*"
+    fi
+}
+
+install_packages() {
+    command -v apt-get >/dev/null ||
+        die "missing: $*. This is not Debian or Ubuntu: install what corresponds to these packages."
+    say "installing with apt: $*"
+    local apt=(apt-get -o DPkg::Lock::Timeout=300)
+    # A list of packages may be missing or old: the second try is after an update.
+    as_root env DEBIAN_FRONTEND=noninteractive \
+        "${apt[@]}" install -y --no-install-recommends "$@" >/dev/null 2>&1 && return
+    as_root "${apt[@]}" update ||
+        die "apt-get update failed: is the network there? Then run ./do setup again."
+    as_root env DEBIAN_FRONTEND=noninteractive \
+        "${apt[@]}" install -y --no-install-recommends "$@" ||
+        die "apt-get could not install: $*. Its message is above."
+}
+
+# The liburing that the compiler would find by itself, without .deps.
+system_liburing_is_new() {
+    pkg-config --atleast-version="$liburing_min" liburing 2>/dev/null
+}
+
+candidate_liburing_is_new() {
+    local version
+    version=$(LC_ALL=C apt-cache policy liburing-dev 2>/dev/null | sed -n 's/^  Candidate: //p')
+    [ -n "$version" ] && dpkg --compare-versions "$version" ge "$liburing_min"
+}
+
+# .deps is renamed into place when whole, and this stamp names what it was made from.
+deps_stamp() { echo "2 ${newer_packages[*]}"; }
+deps_are_whole() { [ "$(cat "$deps/stamp" 2>/dev/null)" = "$(deps_stamp)" ]; }
+
+# Prints the machine's apt sources that carry suite $1, one per paragraph, with suite $2 in its place.
+# Whatever else the entry says (keyring, options) stays, so trust is the machine's own.
+sources_for_suite() {
+    local old=$1 new=$2 list='' parts='' file
+    eval "$(apt-config shell list Dir::Etc::sourcelist/f parts Dir::Etc::sourceparts/d)"
+    for file in "$list" "$parts"*.list; do
+        [ -e "$file" ] && sources_of_one_line_list "$old" "$new" "$file"
+    done
+    for file in "$parts"*.sources; do
+        [ -e "$file" ] && sources_of_deb822_file "$old" "$new" "$file"
+    done
+    return 0
+}
+
+sources_of_one_line_list() {
+    awk -v old="$1" -v new="$2" '
+        $1 == "deb" {
+            at = ($2 ~ /^\[/) ? 3 : 2
+            while (at > 2 && at <= NF && $(at - 1) !~ /\]$/) at++
+            if ($(at + 1) != old) next
+            line = ""
+            for (i = 2; i <= at; i++) line = line " " $i
+            print "deb" line " " new " main\n"
+        }' "$3"
+}
+
+sources_of_deb822_file() {
+    awk -v RS= -v old="$1" -v new="$2" '
+        {
+            found = binary = 0; enabled = 1; text = ""
+            count = split($0, lines, "\n")
+            for (i = 1; i <= count; i++) {
+                line = lines[i]
+                key = tolower(line); sub(/:.*/, "", key)
+                if (line ~ /^#/) continue
+                if (key == "enabled" && tolower(line) ~ /: *no/) enabled = 0
+                if (key == "types" && line ~ /[: ]deb( |$)/) { binary = 1; line = "Types: deb" }
+                if (key == "suites") {
+                    found = index(line " ", " " old " ") > 0
+                    line = "Suites: " new
+                }
+                if (key == "components") line = "Components: main"
+                text = text line "\n"
+            }
+            if (found && binary && enabled) print text
+        }' "$3"
+}
+
+# An apt of our own under $1: it reads the machine's configuration (proxies, trust) and writes nothing
+# outside. The hooks go because they would tidy the machine's own cache.
+write_private_apt() {
+    local root=$1
+    mkdir -p "$root"/{state/lists/partial,cache/archives/partial,etc}
+    : >"$root/status"
+    cat >"$root/apt.conf" <<END
+#clear APT::Update;
+#clear APT::Architectures;
+#clear DPkg::Post-Invoke;
+APT::Architectures { "$(dpkg --print-architecture)"; };
+APT::Sandbox::User "$(id -un)";
+Acquire::Languages "none";
+Acquire::Retries "3";
+Dir::State "$root/state";
+Dir::State::lists "$root/state/lists";
+Dir::State::status "$root/status";
+Dir::Cache "$root/cache";
+Dir::Cache::archives "$root/cache/archives";
+Dir::Etc::sourceparts "/dev/null";
+Dir::Etc::preferences "/dev/null";
+Dir::Etc::preferencesparts "/dev/null";
+END
+}
+
+# Downloads newer_packages from one source entry (the paragraph $2) with the apt under $1.
+download_from_source() {
+    local root=$1 source=$2 origin=$3
+    local list="$root/etc/source.list"
+    case $source in
+        'deb '*) ;;
+        *) list="$root/etc/source.sources" ;;
+    esac
+    printf '%s\n' "$source" >"$list"
+    local apt=(apt-get -c "$root/apt.conf" -o "Dir::Etc::sourcelist=$list" -q)
+    rm -rf "$root/state/lists" && mkdir -p "$root/state/lists/partial"
+    "${apt[@]}" update -o APT::Update::Error-Mode=any >"$root/log" 2>&1 || return 1
+    # A third party may use the same codename: only the distribution itself is asked.
+    "${apt[@]}" indextargets --format '$(ORIGIN)' 2>/dev/null | grep -qix "$origin" || return 1
+    local version
+    version=$(LC_ALL=C apt-cache -c "$root/apt.conf" -o "Dir::Etc::sourcelist=$list" \
+        policy liburing-dev 2>/dev/null | sed -n 's/^  Candidate: //p')
+    dpkg --compare-versions "${version:-0}" ge "$liburing_min" || return 1
+    mkdir -p "$root/debs"
+    (cd "$root/debs" && "${apt[@]}" download "${newer_packages[@]}") >>"$root/log" 2>&1
+}
+
+# Writes pkg-config files for what was unpacked under $1: relocatable, and with the unpacked kernel
+# headers before the system's. -isystem, because warnings in them are not ours.
+write_pkgconfig() {
+    local root=$1 triplet headers file
+    triplet=$(gcc -print-multiarch)
+    # shellcheck disable=SC2016
+    headers='-isystem ${prefix}/include'
+    # The asm headers: Debian 13's lie apart, one folder per kernel architecture.
+    for file in include/"$triplet" lib/linux/uapi/"$(kernel_architecture)"; do
+        [ -d "$root/usr/$file/asm" ] && headers+=" -isystem \${prefix}/$file"
+    done
+    mkdir -p "$root/pkgconfig"
+    for file in "$root"/usr/lib/"$triplet"/pkgconfig/*.pc "$root"/usr/share/pkgconfig/*.pc; do
+        [ -e "$file" ] || continue
+        # shellcheck disable=SC2016
+        sed -E -e 's|^prefix *=.*|prefix=${pcfiledir}/../usr|' \
+            -e 's|^([a-z_]+) *= */usr|\1=${prefix}|' \
+            -e 's|-I *|-isystem |g' \
+            -e "s|^Cflags:|& $headers|" \
+            "$file" >"$root/pkgconfig/$(basename "$file")"
+    done
+    [ -e "$root/pkgconfig/liburing.pc" ] || die "liburing-dev brought no liburing.pc"
+}
+
+kernel_architecture() {
+    case $(dpkg --print-architecture) in
+        amd64 | i386 | x32) echo x86 ;;
+        arm64) echo arm64 ;;
+        armhf | armel) echo arm ;;
+        ppc64el) echo powerpc ;;
+        riscv64) echo riscv ;;
+        s390x) echo s390 ;;
+        loong64) echo loongarch ;;
+        *) echo none ;;
+    esac
+}
+
+fetch_deps() (
+    id='' codename=''
+    # shellcheck disable=SC1091
+    { id=$(. /etc/os-release && echo "$ID") && codename=$(. /etc/os-release && echo "${VERSION_CODENAME-}"); }
+    case $id in
+        debian) suites=("${newer_suites_debian[@]}") ;;
+        ubuntu) suites=("${newer_suites_ubuntu[@]}") ;;
+        *) die "liburing $liburing_min or newer is missing: install liburing-dev and kernel headers of that age" ;;
+    esac
+    exec 9>"$deps.lock"
+    flock 9
+    deps_are_whole && return 0
+    work=$(mktemp -d "$PWD/$deps.new.XXXXXX")
+    trap 'rm -rf "$work"' EXIT
+    trap 'exit 130' INT TERM
+    write_private_apt "$work/apt"
+    for suite in "${suites[@]}"; do
+        say "liburing here is older than $liburing_min: looking for it in $suite, on this machine's own mirror"
+        while IFS= read -r -d '' source; do
+            [ -n "${source//[[:space:]]/}" ] || continue
+            download_from_source "$work/apt" "$source" "$id" && break 2
+        done < <(sources_for_suite "$codename" "$suite" | awk -v RS= '{ printf "%s%c", $0, 0 }')
+        suite=''
+    done
+    [ -n "$suite" ] || {
+        [ -e "$work/apt/log" ] && tail -n 5 "$work/apt/log" >&2
+        die "no mirror in apt's configuration for $codename offers liburing $liburing_min (tried ${suites[*]}):" \
+            "is the network there?"
+    }
+    say "unpacking ${newer_packages[*]} of $suite into $deps"
+    mkdir "$work/tree"
+    for file in "$work"/apt/debs/*.deb; do
+        dpkg-deb -x "$file" "$work/tree"
+        basename "$file" >>"$work/tree/packages"
+    done
+    write_pkgconfig "$work/tree"
+    deps_stamp >"$work/tree/stamp"
+    if [ -e "$deps" ]; then mv "$deps" "$work/old"; fi
+    mv -T "$work/tree" "$deps"
+)
+
+cmd_setup() {
+    local missing
+    missing=$(missing_packages)
+    if [ -n "$missing" ]; then
+        # shellcheck disable=SC2086
+        install_packages $missing
+        missing=$(missing_packages | tr '\n' ' ')
+        [ -z "$missing" ] || die "still missing after the installation: $missing"
+    fi
+    if system_liburing_is_new || deps_are_whole; then
+        return
+    elif candidate_liburing_is_new; then
+        install_packages "${newer_packages[@]}"
+    else
+        fetch_deps
+    fi
+}
+
+# --- main ------------------------------------------------------------------------------------------
+
+main() {
+    local command=${1:-help}
+    shift || true
+    case $command in
+        setup) cmd_setup ;;
+        *) die "unknown command" ;;
+    esac
+}
+[ "${BASH_SOURCE[0]}" != "$0" ] || main "$@"
