@@ -166,6 +166,7 @@ download_from_source() {
     rm -rf "$root/state/lists" && mkdir -p "$root/state/lists/partial"
     "${apt[@]}" update -o APT::Update::Error-Mode=any >"$root/log" 2>&1 || return 1
     # A third party may use the same codename: only the distribution itself is asked.
+    # shellcheck disable=SC2016
     "${apt[@]}" indextargets --format '$(ORIGIN)' 2>/dev/null | grep -qix "$origin" || return 1
     local version
     version=$(LC_ALL=C apt-cache -c "$root/apt.conf" -o "Dir::Etc::sourcelist=$list" \
@@ -271,14 +272,110 @@ cmd_setup() {
     fi
 }
 
-# --- main ------------------------------------------------------------------------------------------
+# --- build and run --------------------------------------------------------------------------------
+
+# build NAME COMPILER WERROR [MESON OPTION...]: builds into build/NAME.
+build_into() {
+    local folder=build/$1 compiler=$2 werror=$3
+    shift 3
+    if [ -e "$deps/pkgconfig" ]; then
+        export PKG_CONFIG_PATH="$PWD/$deps/pkgconfig${PKG_CONFIG_PATH:+:$PKG_CONFIG_PATH}"
+    fi
+    if [ ! -e "$folder/build.ninja" ]; then
+        say "configuring $folder"
+        CC=$compiler meson setup "$folder" -Dwerror="$werror" "$@" >"$folder.log" 2>&1 || {
+            cat "$folder.log" >&2
+            rm -rf "$folder"
+            die "meson could not configure $folder: the reason is above, ./do doctor may know more"
+        }
+    elif [ "$werror" = true ] && ! grep -q '^werror = true' "$folder/meson-private/cmd_line.txt"; then
+        meson configure "$folder" -Dwerror=true
+    fi
+    say "building $folder"
+    ninja -C "$folder" --quiet || die "the build in $folder failed: the compiler's messages are above"
+}
+
+# build_variant VARIANT WERROR: the variants that the tests use.
+build_variant() {
+    local sanitizer=(-Dbuildtype=debugoptimized -Db_lundef=false)
+    mkdir -p build
+    case $1 in
+        release) build_into "$1" gcc "$2" -Dbuildtype=release ;;
+        asan) build_into "$1" gcc "$2" "${sanitizer[@]}" -Db_sanitize=address,undefined ;;
+        tsan) build_into "$1" gcc "$2" "${sanitizer[@]}" -Db_sanitize=thread ;;
+        clang) build_into "$1" clang "$2" -Dbuildtype=debugoptimized ;;
+        *) die "no such variant: $1 (release, asan, tsan or clang)" ;;
+    esac
+}
+
+cmd_build() {
+    cmd_setup
+    build_variant "${1:-release}" false
+}
+
+cmd_test() {
+    local variant variants=(release asan tsan) folders=() fixed_addresses=()
+    cmd_setup
+    if command -v clang >/dev/null; then
+        build_variant clang true
+    else
+        say "no clang here: not built with it"
+    fi
+    # ThreadSanitizer cannot map its shadow where the kernel randomizes addresses widely.
+    if setarch -R true 2>/dev/null; then fixed_addresses=(setarch -R); fi
+    for variant in "${variants[@]}"; do
+        build_variant "$variant" true
+    done
+    for variant in "${variants[@]}"; do
+        say "testing build/$variant"
+        folders+=("build/$variant")
+        rm -f "build/$variant"/meson-logs/testlog.*
+        "${fixed_addresses[@]}" meson test -C "build/$variant" --no-rebuild --print-errorlogs || true
+    done
+    "$python" tests/summary.py "${folders[@]}"
+}
+
+# run PROGRAM ARGUMENT...: builds the release and becomes one of its programs.
+run() {
+    local program=build/release/$1
+    shift
+    cmd_build release
+    [ -x "$program" ] || die "$program was not built"
+    exec "$program" "$@"
+}
+
+cmd_bench() {
+    cmd_build release
+    exec "$python" bench/suite/weir-bench quick --build build/release "$@"
+}
+
+cmd_help() {
+    cat <<'END'
+usage: ./do COMMAND
+
+  setup             install what is missing (apt; newer liburing into .deps where needed)
+  build [VARIANT]   set up and build into build/VARIANT: release (default), asan, tsan, clang
+  test              set up, build all variants, pass every test
+  bench [ARG...]    set up, build, compare the engines on this machine (weir-bench quick)
+  serve ARG...      build and run a server:  ./do serve echo --listen 127.0.0.1:7777
+  load ARG...       build and run the load generator (weir-load)
+  doctor [ARG...]   what this kernel can do for weir, and how to mend what it cannot
+  help              this page
+END
+}
 
 main() {
     local command=${1:-help}
     shift || true
     case $command in
-        setup) cmd_setup ;;
-        *) die "unknown command" ;;
+        help | -h | --help) cmd_help ;;
+        setup | build | test | bench) "cmd_$command" "$@" ;;
+        serve) run servers/weir "$@" ;;
+        load) run bench/load/weir-load "$@" ;;
+        doctor) run servers/weir doctor "$@" ;;
+        *) die "no such command: $command (./do help lists them)" ;;
     esac
 }
+
+# Sourced, this file only defines its functions.
 [ "${BASH_SOURCE[0]}" != "$0" ] || main "$@"
