@@ -80,8 +80,8 @@ candidate_liburing_is_new() {
 deps_stamp() { echo "2 ${newer_packages[*]}"; }
 deps_are_whole() { [ "$(cat "$deps/stamp" 2>/dev/null)" = "$(deps_stamp)" ]; }
 
-# Prints the machine's apt sources that carry suite $1, one per paragraph, with suite $2 in its place.
-# Whatever else the entry says (keyring, options) stays, so trust is the machine's own.
+# Prints the machine's apt sources that carry one of the suites "$1", one per paragraph, with suite
+# $2 in its place. What else an entry says (keyring, options) stays, so trust is the machine's own.
 sources_for_suite() {
     local old=$1 new=$2 list='' parts='' file
     eval "$(apt-config shell list Dir::Etc::sourcelist/f parts Dir::Etc::sourceparts/d)"
@@ -99,7 +99,7 @@ sources_of_one_line_list() {
         $1 == "deb" {
             at = ($2 ~ /^\[/) ? 3 : 2
             while (at > 2 && at <= NF && $(at - 1) !~ /\]$/) at++
-            if ($(at + 1) != old) next
+            if (!index(" " old " ", " " $(at + 1) " ")) next
             line = ""
             for (i = 2; i <= at; i++) line = line " " $i
             print "deb" line " " new " main\n"
@@ -118,7 +118,8 @@ sources_of_deb822_file() {
                 if (key == "enabled" && tolower(line) ~ /: *no/) enabled = 0
                 if (key == "types" && line ~ /[: ]deb( |$)/) { binary = 1; line = "Types: deb" }
                 if (key == "suites") {
-                    found = index(line " ", " " old " ") > 0
+                    words = split(line, word, " ")
+                    for (w = 2; w <= words; w++) if (index(" " old " ", " " word[w] " ")) found = 1
                     line = "Suites: " new
                 }
                 if (key == "components") line = "Components: main"
@@ -128,8 +129,8 @@ sources_of_deb822_file() {
         }' "$3"
 }
 
-# An apt of our own under $1: it reads the machine's configuration (proxies, trust) and writes nothing
-# outside. The hooks go because they would tidy the machine's own cache.
+# An apt of our own under $1: it reads the machine's configuration (proxies, trust) and writes
+# nothing outside. The hooks go because they would tidy the machine's own cache.
 write_private_apt() {
     local root=$1
     mkdir -p "$root"/{state/lists/partial,cache/archives/partial,etc}
@@ -214,13 +215,12 @@ kernel_architecture() {
 }
 
 fetch_deps() (
-    id='' codename=''
     # shellcheck disable=SC1091
-    { id=$(. /etc/os-release && echo "$ID") && codename=$(. /etc/os-release && echo "${VERSION_CODENAME-}"); }
-    case $id in
+    . /etc/os-release
+    case $ID in
         debian) suites=("${newer_suites_debian[@]}") ;;
         ubuntu) suites=("${newer_suites_ubuntu[@]}") ;;
-        *) die "liburing $liburing_min or newer is missing: install liburing-dev and kernel headers of that age" ;;
+        *) die "missing: liburing $liburing_min or newer, with kernel headers of its age" ;;
     esac
     exec 9>"$deps.lock"
     flock 9
@@ -230,16 +230,17 @@ fetch_deps() (
     trap 'exit 130' INT TERM
     write_private_apt "$work/apt"
     for suite in "${suites[@]}"; do
-        say "liburing here is older than $liburing_min: looking for it in $suite, on this machine's own mirror"
+        say "liburing is older than $liburing_min here: looking in $suite on this machine's mirror"
         while IFS= read -r -d '' source; do
             [ -n "${source//[[:space:]]/}" ] || continue
-            download_from_source "$work/apt" "$source" "$id" && break 2
-        done < <(sources_for_suite "$codename" "$suite" | awk -v RS= '{ printf "%s%c", $0, 0 }')
+            download_from_source "$work/apt" "$source" "$ID" && break 2
+        done < <(sources_for_suite "${VERSION_CODENAME-} stable oldstable" "$suite" |
+            awk -v RS= '{ printf "%s%c", $0, 0 }')
         suite=''
     done
     [ -n "$suite" ] || {
         [ -e "$work/apt/log" ] && tail -n 5 "$work/apt/log" >&2
-        die "no mirror in apt's configuration for $codename offers liburing $liburing_min (tried ${suites[*]}):" \
+        die "no mirror in apt's configuration has liburing $liburing_min in ${suites[*]}:" \
             "is the network there?"
     }
     say "unpacking ${newer_packages[*]} of $suite into $deps"
@@ -283,16 +284,18 @@ build_into() {
     fi
     if [ ! -e "$folder/build.ninja" ]; then
         say "configuring $folder"
+        rm -rf "$folder"
         CC=$compiler meson setup "$folder" -Dwerror="$werror" "$@" >"$folder.log" 2>&1 || {
             cat "$folder.log" >&2
             rm -rf "$folder"
-            die "meson could not configure $folder: the reason is above, ./do doctor may know more"
+            die "meson could not configure $folder: the reason is above"
         }
-    elif [ "$werror" = true ] && ! grep -q '^werror = true' "$folder/meson-private/cmd_line.txt"; then
+    elif [ "$werror" = true ] &&
+        ! grep -q '^werror = true' "$folder/meson-private/cmd_line.txt"; then
         meson configure "$folder" -Dwerror=true
     fi
     say "building $folder"
-    ninja -C "$folder" --quiet || die "the build in $folder failed: the compiler's messages are above"
+    ninja -C "$folder" --quiet || die "the build in $folder failed, see above"
 }
 
 # build_variant VARIANT WERROR: the variants that the tests use.
@@ -330,7 +333,9 @@ cmd_test() {
         say "testing build/$variant"
         folders+=("build/$variant")
         rm -f "build/$variant"/meson-logs/testlog.*
-        "${fixed_addresses[@]}" meson test -C "build/$variant" --no-rebuild --print-errorlogs || true
+        # What failed is counted from the logs below.
+        "${fixed_addresses[@]}" \
+            meson test -C "build/$variant" --no-rebuild --print-errorlogs || true
     done
     "$python" tests/summary.py "${folders[@]}"
 }

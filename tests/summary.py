@@ -2,8 +2,8 @@
 
 usage: summary.py BUILD...
 
-A program that reports its tests one by one (TAP) counts each of them. One that failed as a whole, for
-example by a crash or a timeout, counts as one failure more. Skips are listed with their reasons.
+A program that reports its tests one by one (TAP) counts each of them. One that failed as a whole,
+for example by a crash or a timeout, counts as one failure more. Skips are listed with their reasons.
 """
 
 import json
@@ -16,6 +16,9 @@ def read_cases(build):
     """Yields (where, verdict, reason) for every test case in a build folder's log."""
     logs = os.path.join(build, "meson-logs")
     failed_in = set()
+    if not os.path.exists(os.path.join(logs, "testlog.junit.xml")):
+        yield "all", "failed", "no log of a test run"
+        return
     for suite in xml.parse(os.path.join(logs, "testlog.junit.xml")).getroot():
         for case in suite.findall("testcase"):
             verdict = "passed"
