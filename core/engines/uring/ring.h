@@ -1,0 +1,35 @@
+// The seam: everything the uring engine asks of "the kernel" goes through these four functions. The
+// kernel's implementation is ring.c; a simulated one lives in engines/sim. Submission queue,
+// completion queue and buffer ring are ordinary memory behind struct io_uring, so liburing's inline
+// functions work on both.
+#ifndef WEIR_RING_H
+#define WEIR_RING_H
+
+#include <liburing.h>
+
+struct ring_operations {
+    // io_uring_setup(2) and the mapping of the queues. 0 or -errno.
+    int (*setup)(void *state, struct io_uring *ring, unsigned entries,
+                 struct io_uring_params *params);
+    // io_uring_enter2(2) with IORING_ENTER_EXT_ARG allowed; returns what the system call returns.
+    int (*enter)(void *state, struct io_uring *ring, unsigned submit, unsigned wait, unsigned flags,
+                 void *argument, size_t argument_size);
+    // io_uring_register(2).
+    int (*reg)(void *state, struct io_uring *ring, unsigned opcode, void *argument, unsigned count);
+    // Unmaps and closes.
+    void (*teardown)(void *state, struct io_uring *ring);
+    // Makes a read of the wake descriptor complete; any thread. Kernel: write(2) to the eventfd.
+    int (*wake_open)(void *state); // returns the descriptor that the engine reads from
+    void (*wake)(void *state, int fd);
+    void (*wake_close)(void *state, int fd);
+};
+
+// What engine->init of uring gets as its argument; NULL means the kernel's.
+struct ring_base {
+    const struct ring_operations *operations;
+    void *state;
+};
+
+extern const struct ring_operations ring_kernel;
+
+#endif

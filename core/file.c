@@ -1,0 +1,362 @@
+// Files: counted handles, operations on them, a file range as a source of a stream's queue, and a
+// file as the sink of what a stream receives.
+//
+// Operations live in their caller's memory; one that belongs to a stream keeps that stream's record
+// until it is done. Reading ahead for a queue and writing for a sink are such operations too.
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "loop.h"
+
+enum { FILE_AHEAD_MAX = 128 * 1024, FILE_READ_SIZE = 64 * 1024, SINK_WRITES = 4 };
+
+struct weir_file {
+    struct weir_loop *loop;
+    int fd;
+    uint32_t count;
+};
+
+// --- Handles -------------------------------------------------------------------------------------
+
+int weir_file_adopt(struct weir_loop *loop, int fd, struct weir_file **ret_file)
+{
+    struct weir_file *file = malloc(sizeof *file);
+    if (!file)
+        return -ENOMEM;
+    *file = (struct weir_file){.loop = loop, .fd = fd, .count = 1};
+    *ret_file = file;
+    return 0;
+}
+
+int weir_file_descriptor(const struct weir_file *file)
+{
+    return file->fd;
+}
+
+struct weir_file *weir_file_retain(struct weir_file *file)
+{
+    file->count++;
+    return file;
+}
+
+void weir_file_release(struct weir_file *file)
+{
+    if (!file || --file->count)
+        return;
+    file->loop->system->close(file->loop->system_state, file->fd);
+    free(file);
+}
+
+// --- Operations ----------------------------------------------------------------------------------
+
+static void file_begin(struct weir_loop *loop, struct weir_operation *operation)
+{
+    operation->loop = loop;
+    loop->operations_open++;
+    if (operation->stream)
+        operation->stream->operations++;
+}
+
+// The opened descriptor becomes a handle; the program sees 0 or an error.
+static int64_t file_opened(struct weir_operation *operation, int64_t result)
+{
+    if (result < 0)
+        return result;
+    int error = weir_file_adopt(operation->loop, (int)result, operation->ret_file);
+    if (error)
+        operation->loop->system->close(operation->loop->system_state, (int)result);
+    return error;
+}
+
+void file_completed(struct weir_operation *operation, int64_t result)
+{
+    struct weir_loop *loop = operation->loop;
+    struct weir_stream *stream = operation->stream;
+    struct weir_file *file = operation->file;
+    if (operation->kind != FILE_JOB && operation->slot != UINT32_MAX)
+        loop_slot_give(loop, operation->slot);
+    if (operation->kind == FILE_OPEN)
+        result = file_opened(operation, result);
+    loop->operations_open--;
+    operation->done(operation, result); // its memory may be gone after this
+    weir_file_release(file);
+    if (stream) {
+        stream->operations--;
+        stream_settle(stream);
+    }
+}
+
+// An error before the engine was asked reaches `done` in the next turn, like any other.
+static void file_refused(struct weir_loop *loop, struct weir_post *post)
+{
+    (void)loop;
+    struct weir_operation *operation = container_of(post, struct weir_operation, post);
+    file_completed(operation, operation->result);
+}
+
+static void file_start(struct weir_loop *loop, struct weir_operation *operation,
+                       enum file_kind kind)
+{
+    operation->kind = kind;
+    file_begin(loop, operation);
+    if (operation->file)
+        weir_file_retain(operation->file);
+    stats_add(loop, file_operations, 1);
+    int error = loop_slot_take(loop, SLOT_OPERATION, operation, &operation->slot);
+    if (error) {
+        operation->slot = UINT32_MAX;
+        operation->result = error;
+        operation->post.function = file_refused;
+        weir_loop_post(loop, &operation->post);
+        return;
+    }
+    loop->engine->file(loop, operation);
+}
+
+void weir_file_open(struct weir_loop *loop, struct weir_operation *operation, int dirfd,
+                    const char *path, uint64_t flags, uint64_t mode, uint64_t resolve,
+                    struct weir_file **ret_file)
+{
+    operation->offset = (uint64_t)dirfd;
+    operation->data = (char *)path;
+    operation->open_how[0] = flags | O_CLOEXEC;
+    operation->open_how[1] = mode;
+    operation->open_how[2] = resolve;
+    operation->file = NULL;
+    operation->ret_file = ret_file;
+    file_start(loop, operation, FILE_OPEN);
+}
+
+void weir_file_read(struct weir_file *file, struct weir_operation *operation, void *data,
+                    size_t size, uint64_t offset)
+{
+    operation->file = file;
+    operation->data = data;
+    operation->size = size;
+    operation->offset = offset;
+    file_start(file->loop, operation, FILE_READ);
+}
+
+void weir_file_write(struct weir_file *file, struct weir_operation *operation, const void *data,
+                     size_t size, uint64_t offset)
+{
+    operation->file = file;
+    operation->data = (char *)data;
+    operation->size = size;
+    operation->offset = offset;
+    file_start(file->loop, operation, FILE_WRITE);
+}
+
+void weir_job_start(struct weir_loop *loop, struct weir_operation *operation,
+                    int (*run)(struct weir_operation *operation))
+{
+    operation->run = run;
+    operation->kind = FILE_JOB;
+    operation->file = NULL;
+    file_begin(loop, operation);
+    stats_add(loop, jobs, 1);
+    loop->engine->job(loop, operation);
+}
+
+// --- A file range as a source --------------------------------------------------------------------
+
+// Lies behind the payload of a block of the largest class (loop.c sizes it so).
+struct file_ahead {
+    struct weir_operation operation;
+    struct piece *block;
+};
+
+static struct file_ahead *file_ahead_of(struct piece *block)
+{
+    return (struct file_ahead *)(void *)((char *)(block + 1) + FILE_READ_SIZE);
+}
+
+// The link to the first file range, and how many bytes stand before it.
+static struct piece **file_range_find(struct weir_stream *stream, uint64_t *ret_before)
+{
+    struct piece **link = &stream->pieces.first;
+    uint64_t before = 0;
+    for (; *link && (*link)->kind != PIECE_FILE; link = &(*link)->next)
+        before += (*link)->size;
+    *ret_before = before;
+    return *link ? link : NULL;
+}
+
+// Puts the bytes that were read in front of what is left of their range.
+static void file_range_advance(struct weir_stream *stream, struct piece *block, uint64_t size)
+{
+    uint64_t before;
+    struct piece **link = file_range_find(stream, &before), *range = *link;
+    block->size = size;
+    block->room = 0;
+    range->offset += size;
+    range->size -= size;
+    block->next = range;
+    *link = block;
+    if (range->size)
+        return;
+    block->next = range->next;
+    if (!range->next)
+        stream->pieces.last = &block->next;
+    weir_file_release(range->file);
+    stream->files--;
+    slab_give(&stream->loop->pieces, range);
+}
+
+static void file_ahead_done(struct weir_operation *operation, int64_t result)
+{
+    struct piece *block = container_of(operation, struct file_ahead, operation)->block;
+    struct weir_stream *stream = operation->stream;
+    struct weir_loop *loop = stream->loop;
+    stream->file_read_armed = false;
+    if (result > 0 && stream->state != STREAM_CLOSING) {
+        file_range_advance(stream, block, (uint64_t)result);
+        send_list(stream);
+        return;
+    }
+    loop->queued_bytes -= loop->blocks[block->class_index].size;
+    slab_give(&loop->blocks[block->class_index], block);
+    if (stream->state != STREAM_CLOSING) // the range is longer than the file, or it cannot be read
+        stream_fail(stream, result ? (int)result : -EIO, true);
+}
+
+void file_read_ahead(struct weir_stream *stream)
+{
+    uint64_t before;
+    struct piece **link = file_range_find(stream, &before);
+    if (stream->file_read_armed || !link || before >= FILE_AHEAD_MAX)
+        return;
+    struct piece *range = *link, *block = send_block(stream->loop, FILE_READ_SIZE);
+    if (!block) {
+        stream_doom(stream, -ENOMEM);
+        return;
+    }
+    struct file_ahead *ahead = file_ahead_of(block);
+    memset(ahead, 0, sizeof *ahead);
+    ahead->block = block;
+    ahead->operation.done = file_ahead_done;
+    ahead->operation.stream = stream;
+    stream->file_read_armed = true;
+    size_t size = range->size < FILE_READ_SIZE ? (size_t)range->size : FILE_READ_SIZE;
+    weir_file_read(range->file, &ahead->operation, (char *)block->data, size, range->offset);
+}
+
+// --- A file as a sink ----------------------------------------------------------------------------
+
+struct sink_write {
+    struct weir_operation operation;
+    struct sink *sink;
+    struct weir_slice held; // what is being written; size 0: this write is free
+};
+
+struct sink {
+    struct weir_stream *stream;
+    struct weir_file *file;
+    struct weir_operation *operation; // of the caller
+    uint64_t offset, written;
+    uint32_t busy;
+    int64_t error;
+    bool ended;
+    struct sink_write writes[SINK_WRITES];
+};
+
+bool sink_full(const struct sink *sink)
+{
+    return sink->busy == SINK_WRITES || sink->error;
+}
+
+// Tells the caller once, when no write is in flight any more.
+static void sink_finish(struct sink *sink)
+{
+    struct weir_stream *stream = sink->stream;
+    if (sink->busy || !(sink->ended || sink->error))
+        return;
+    int64_t result = sink->error ? sink->error : (int64_t)sink->written;
+    struct weir_operation *operation = sink->operation;
+    stream->sink = NULL;
+    weir_file_release(sink->file);
+    free(sink);
+    if (result < 0)
+        weir_stream_pause(stream);
+    stream->loop->operations_open--;
+    operation->done(operation, result);
+    stream->operations--;
+    loop_attention(stream); // `ended` may be told now
+}
+
+static void sink_written(struct weir_operation *operation, int64_t result)
+{
+    struct sink_write *write = container_of(operation, struct sink_write, operation);
+    struct sink *sink = write->sink;
+    struct weir_stream *stream = sink->stream;
+    if (result > 0)
+        sink->written += (uint64_t)result;
+    if (result > 0 && (size_t)result < write->held.size) {
+        write->held.data += result;
+        write->held.size -= (size_t)result;
+        weir_file_write(sink->file, operation, write->held.data, write->held.size,
+                        operation->offset + (uint64_t)result);
+        return;
+    }
+    if (result <= 0 && !sink->error)
+        sink->error = result ? result : -EIO;
+    weir_slice_release(stream, &write->held);
+    sink->busy--;
+    loop_attention(stream); // room for what was kept meanwhile
+    sink_finish(sink);
+}
+
+void sink_received(struct weir_stream *stream, struct weir_slice slice)
+{
+    struct sink *sink = stream->sink;
+    struct sink_write *write = sink->writes;
+    while (write->held.size)
+        write++;
+    if (weir_slice_hold(stream, slice, &write->held)) {
+        stream_doom(stream, -ENOMEM);
+        return;
+    }
+    sink->busy++;
+    write->sink = sink;
+    write->operation = (struct weir_operation){.done = sink_written, .stream = stream};
+    weir_file_write(sink->file, &write->operation, write->held.data, slice.size, sink->offset);
+    sink->offset += slice.size;
+}
+
+void sink_ended(struct weir_stream *stream, int reason)
+{
+    struct sink *sink = stream->sink;
+    if (!sink || sink->ended)
+        return;
+    sink->ended = true;
+    if (reason && !sink->error)
+        sink->error = reason;
+    sink_finish(sink);
+}
+
+void weir_stream_receive_file(struct weir_stream *stream, struct weir_file *file, uint64_t offset,
+                              struct weir_operation *operation)
+{
+    assert(!stream->sink);
+    struct weir_loop *loop = stream->loop;
+    struct sink *sink = calloc(1, sizeof *sink);
+    operation->stream = stream;
+    operation->file = NULL;
+    operation->kind = FILE_JOB; // it has no slot of its own
+    file_begin(loop, operation);
+    if (!sink) {
+        operation->result = -ENOMEM;
+        operation->post.function = file_refused;
+        weir_loop_post(loop, &operation->post);
+        return;
+    }
+    sink->stream = stream;
+    sink->file = weir_file_retain(file);
+    sink->operation = operation;
+    sink->offset = offset;
+    stream->sink = sink;
+    loop_attention(stream); // what was kept while paused goes into the file
+}

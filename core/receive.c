@@ -1,0 +1,235 @@
+// Receiving: credit, delivery, and what arrives while nobody may be told.
+//
+// A stream is armed with a credit in bytes and delivers until it is used up; then it is armed again
+// if its queue is below the high mark. A stream whose credit is withheld (paused, or above the high
+// mark) keeps what still arrives: small slices are copied so that their buffer returns at once, and
+// all are while buffers are scarce. So no peer can keep more than its share of the pool, whatever it
+// sends or does not read.
+#include <errno.h>
+
+#include "loop.h"
+
+// Deliveries wait: the protocol asked for it, its output is too long, or its file is too slow.
+static bool receive_withheld(const struct weir_stream *stream)
+{
+    return stream->receive_paused || (stream->above_high && stream->state == STREAM_OPEN) ||
+           (stream->sink && sink_full(stream->sink));
+}
+
+static bool receive_wanted(const struct weir_stream *stream)
+{
+    return (stream->state == STREAM_OPEN || stream->state == STREAM_LINGERING) &&
+           !stream->end_received && !stream->received.first && !receive_withheld(stream);
+}
+
+void receive_arm(struct weir_stream *stream)
+{
+    struct weir_loop *loop = stream->loop;
+    if (stream->receive_armed || stream->starved || !receive_wanted(stream))
+        return;
+    // At least a quarter of a buffer, so that a nearly full queue does not lead to tiny receives.
+    uint64_t high = send_high(loop), credit = loop->pool.size / 4;
+    if (stream->queued + credit < high)
+        credit = high - stream->queued;
+    stream->receive_credit =
+        credit < RECEIVE_CREDIT_MAX ? (uint32_t)credit : (uint32_t)RECEIVE_CREDIT_MAX;
+    stream->receive_armed = true;
+    stream->inflight++;
+    stats_add(loop, receive_arms, 1);
+    loop->engine->receive(loop, stream);
+}
+
+// The engine had no buffer. Streams wait in order, and are armed as buffers return.
+static void receive_starve(struct weir_stream *stream)
+{
+    struct weir_loop *loop = stream->loop;
+    stats_add(loop, receive_no_buffers, 1);
+    if (stream->starved)
+        return;
+    stream->starved = true;
+    stream->next_starved = NULL;
+    *loop->starved_last = stream;
+    loop->starved_last = &stream->next_starved;
+}
+
+void receive_feed_starved(struct weir_loop *loop)
+{
+    // A buffer for each: the ring may hold some too, so this errs towards waiting a turn longer.
+    uint32_t free = loop->pool.count - loop->pool.leased;
+    while (loop->starved && free--) {
+        struct weir_stream *stream = loop->starved;
+        loop->starved = stream->next_starved;
+        if (!loop->starved)
+            loop->starved_last = &loop->starved;
+        stream->starved = false;
+        receive_arm(stream);
+        stream_settle(stream);
+    }
+}
+
+// --- Delivery ------------------------------------------------------------------------------------
+
+static void receive_hand_over(struct weir_stream *stream, struct weir_slice slice)
+{
+    if (stream->sink)
+        sink_received(stream, slice);
+    else if (stream->protocol->received)
+        stream->protocol->received(stream, slice);
+}
+
+static void receive_keep(struct weir_stream *stream, struct weir_slice slice)
+{
+    struct weir_loop *loop = stream->loop;
+    struct piece *piece = slab_take(&loop->pieces);
+    struct weir_slice kept;
+    if (!piece)
+        goto no_memory;
+    if (weir_slice_hold(stream, slice, &kept))
+        goto give_piece;
+    *piece = (struct piece){
+        .kind = PIECE_LEASE, .data = kept.data, .size = kept.size, .lease = kept.lease};
+    send_append(&stream->received, piece);
+    return;
+give_piece:
+    slab_give(&loop->pieces, piece);
+no_memory:
+    stream_fail(stream, -ENOMEM, true);
+}
+
+static void receive_discard(struct weir_stream *stream, size_t size)
+{
+    if (size < stream->discard_left)
+        stream->discard_left -= size;
+    else
+        stream_start_close(stream);
+}
+
+static void receive_slice(struct weir_stream *stream, struct weir_slice slice)
+{
+    switch ((enum stream_state)stream->state) {
+    case STREAM_OPEN:
+        if (stream->received.first || receive_withheld(stream))
+            receive_keep(stream, slice);
+        else
+            receive_hand_over(stream, slice);
+        break;
+    case STREAM_LINGERING:
+        receive_discard(stream, slice.size);
+        break;
+    case STREAM_CONNECTING:
+    case STREAM_FLUSHING:
+    case STREAM_CLOSING:
+        break; // nobody wants it any more
+    }
+}
+
+static void receive_tell_end(struct weir_stream *stream)
+{
+    if (stream->end_told || stream->state != STREAM_OPEN)
+        return;
+    if (stream->sink) {
+        sink_ended(stream, 0);
+        return; // the end is told when the file has everything
+    }
+    stream->end_told = true;
+    if (stream->protocol->ended)
+        stream->protocol->ended(stream);
+    else
+        weir_stream_close(stream);
+    if (stream->end_sent)
+        weir_stream_close(stream);
+}
+
+void receive_deliver(struct weir_stream *stream)
+{
+    while (stream->received.first && stream->state == STREAM_OPEN && !receive_withheld(stream)) {
+        struct piece *piece = stream->received.first;
+        struct weir_slice slice = {
+            .data = piece->data, .size = (size_t)piece->size, .lease = piece->lease};
+        receive_hand_over(stream, slice);
+        send_pop(stream, &stream->received);
+    }
+    if (stream->end_received && !stream->received.first && !receive_withheld(stream))
+        receive_tell_end(stream);
+}
+
+void receive_drop(struct weir_stream *stream)
+{
+    while (stream->received.first)
+        send_pop(stream, &stream->received);
+}
+
+// --- Completions ---------------------------------------------------------------------------------
+
+static void receive_bytes(struct weir_stream *stream, const struct completion *completion)
+{
+    struct weir_loop *loop = stream->loop;
+    uint32_t size = (uint32_t)completion->result;
+    struct weir_lease *lease = pool_lease(&loop->pool, completion->buffer);
+    stream->receive_credit -= size < stream->receive_credit ? size : stream->receive_credit;
+    stats_add(loop, received_bytes, size);
+    stats_add(loop, received_slices, 1);
+    stream_active(stream);
+    receive_slice(stream, (struct weir_slice){.data = pool_data(&loop->pool, completion->buffer),
+                                              .size = size,
+                                              .lease = lease});
+    pool_release(&loop->pool, lease);
+}
+
+static void receive_end(struct weir_stream *stream)
+{
+    stream->end_received = true;
+    if (stream->state == STREAM_LINGERING)
+        stream_start_close(stream);
+    else if (!stream->received.first && !receive_withheld(stream))
+        receive_tell_end(stream);
+}
+
+void receive_completed(struct weir_stream *stream, const struct completion *completion)
+{
+    if (!(completion->flags & COMPLETION_MORE)) {
+        stream->receive_armed = false;
+        stream->receive_canceling = false;
+        stream->inflight--;
+    }
+    if (completion->result > 0) {
+        receive_bytes(stream, completion);
+    } else {
+        if (completion->flags & COMPLETION_BUFFER)
+            pool_give(&stream->loop->pool, completion->buffer);
+        if (completion->result == 0)
+            receive_end(stream);
+        else if (completion->result == -ENOBUFS)
+            receive_starve(stream);
+        else if (completion->result != -ECANCELED)
+            stream_fail(stream, completion->result, false);
+    }
+    receive_arm(stream);
+    stream_settle(stream);
+}
+
+// --- Verbs ---------------------------------------------------------------------------------------
+
+void weir_stream_pause(struct weir_stream *stream)
+{
+    if (stream->receive_paused)
+        return;
+    stream->receive_paused = true;
+    stats_add(stream->loop, pauses, 1);
+    if (!stream->receive_armed || stream->receive_canceling)
+        return;
+    if (stream->loop->engine->receive_cancel(stream->loop, stream) == ENGINE_PENDING) {
+        stream->receive_canceling = true;
+    } else {
+        stream->receive_armed = false;
+        stream->inflight--;
+    }
+}
+
+void weir_stream_resume(struct weir_stream *stream)
+{
+    if (!stream->receive_paused)
+        return;
+    stream->receive_paused = false;
+    loop_attention(stream);
+}
