@@ -12,29 +12,42 @@ import sys
 import xml.etree.ElementTree as xml
 
 
-def read_cases(build):
-    """Yields (where, verdict, reason) for every test case in a build folder's log."""
-    logs = os.path.join(build, "meson-logs")
-    failed_in = set()
-    if not os.path.exists(os.path.join(logs, "testlog.junit.xml")):
-        yield "all", "failed", "no log of a test run"
-        return
-    for suite in xml.parse(os.path.join(logs, "testlog.junit.xml")).getroot():
-        for case in suite.findall("testcase"):
+VERDICTS = {"OK": "passed", "EXPECTEDFAIL": "passed", "SKIP": "skipped"}
+
+
+def read_subtests(path):
+    """Returns, for each program that reports its tests, a list of (name, verdict, reason)."""
+    programs = {}
+    for suite in xml.parse(path).getroot():
+        # Meson calls the suite of such a program PROJECT.PROGRAM.
+        program = suite.get("name").partition(".")[2]
+        for case in suite.findall("testcase") if program else ():
             verdict = "passed"
             if case.find("skipped") is not None:
                 verdict = "skipped"
             elif case.find("failure") is not None or case.find("error") is not None:
                 verdict = "failed"
-                failed_in.add(suite.get("name").partition(".")[2])
-                failed_in.add(case.get("name"))
-            reason = case.findtext("system-out") or ""
-            yield f"{case.get('classname')}: {case.get('name')}", verdict, reason.strip()
+            reason = (case.findtext("system-out") or "").strip()
+            programs.setdefault(program, []).append((case.get("name"), verdict, reason))
+    return programs
+
+
+def read_cases(build):
+    """Yields (where, verdict, reason) for every test that a build folder's log knows."""
+    logs = os.path.join(build, "meson-logs")
+    if not os.path.exists(os.path.join(logs, "testlog.junit.xml")):
+        yield "all", "failed", "no log of a test run"
+        return
+    subtests = read_subtests(os.path.join(logs, "testlog.junit.xml"))
     with open(os.path.join(logs, "testlog.json"), encoding="utf-8") as lines:
         for program in map(json.loads, lines):
-            name = program["name"].rpartition(" / ")[2]
-            if program["result"] not in ("OK", "SKIP", "EXPECTEDFAIL") and name not in failed_in:
-                yield name, "failed", program["result"]
+            cases = subtests.get(program["name"], [])
+            for name, verdict, reason in cases:
+                yield f"{program['name']}: {name}", verdict, reason
+            verdict = VERDICTS.get(program["result"], "failed")
+            told = any(case[1] == "failed" for case in cases)
+            if not cases or (verdict == "failed" and not told):
+                yield program["name"], verdict, program["result"]
 
 
 def main():
