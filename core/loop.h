@@ -146,15 +146,27 @@ struct weir_listener {
     struct weir_address address;
     uint32_t slot;
     int fd;
-    uint32_t armed;    // bits: accepts in flight
+    uint32_t armed;  // bits: accepts in flight
+    uint32_t parked; // bits: accepted connections that wait for room in the limit, or for memory
+    uint32_t placed; // of them, which have their place in the limit and were admitted
+    uint32_t direct; // of them, whose descriptor is an index of the ring's table
+    int32_t parked_fds[LISTENER_ACCEPTS];
     uint32_t accepted;
-    bool paused;       // limit reached or descriptors out; retried by `retry`, or when one closes
+    uint32_t errors;  // failed accepts in a row
+    int32_t failure;  // the socket will never accept again
+    bool paused;      // nothing armed, or something parked; `retry` and ending streams resume it
+    bool starved;     // descriptors or memory are out: one accept at a time until one succeeds
+    bool blocked;     // and only `retry` may arm it
+    bool advancing;   // listener_advance is running
     bool closing;
-    bool shared_fd;    // another loop owns the descriptor and the unix path
+    bool serve_late;  // connections that were accepted while it closed are served, not reset
+    bool path_shared; // another loop's listener removes the unix path
     struct weir_timer retry;
     // If set, takes the raw descriptor instead of a stream being opened here (blocking engine).
-    // Returns 0, or -errno and then the caller closes the descriptor.
+    // Returns 0 and owns descriptor and place in the limit, or -errno; -ECONNREFUSED: not admitted.
     int (*take)(struct weir_listener *listener, int fd, const struct weir_address *peer);
+    void (*released)(struct weir_stream *stream); // for its streams; listener_stream_released
+    void *released_context;
     struct sockaddr_storage peers[LISTENER_ACCEPTS]; // written by the engine's accepts
     socklen_t peer_sizes[LISTENER_ACCEPTS];
     struct weir_listener *next; // in loop->listeners
@@ -198,7 +210,9 @@ struct weir_loop {
     struct weir_stream *senders, **senders_last;     // have something to send and no send in flight
     struct weir_stream *attention, **attention_last; // have something to do that is not I/O
     struct weir_stream *starved, **starved_last;     // wait for a receive buffer
-    struct weir_listener *listeners;
+    struct weir_listener *listeners;     // those that are open
+    struct weir_listener *listener_next; // listener_retry_all's walk
+    uint32_t listeners_open;             // with those that are still closing
     char scrap[16384]; // what weir_stream_reserve gives to a stream that takes no more sends
     uint32_t streams_open;
     struct limit *limit;     // own_limit, or the server's
@@ -299,13 +313,16 @@ bool sink_full(const struct sink *sink); // as many writes in flight as it may h
 void file_read_ahead(struct weir_stream *stream);
 
 // listener.c
-void listener_arm(struct weir_listener *listener);
+void listener_arm(struct weir_listener *listener); // as many accepts as there is room for
 void listener_accepted(struct weir_listener *listener, const struct completion *completion);
 void listener_retry_all(struct weir_loop *loop); // a stream closed: room again
-// Listens on a descriptor that another loop's listener owns (threads on one unix socket).
-int listener_open_shared(struct weir_loop *loop, int fd, const struct weir_address *address,
-                         const struct weir_listener_config *config,
-                         struct weir_listener **ret_listener);
+// Makes a listener on a listening descriptor and owns it on success. It accepts from listener_arm on,
+// so the caller may set its private members first.
+int listener_open_on(struct weir_loop *loop, int fd, const struct weir_address *address,
+                     const struct weir_listener_config *config,
+                     struct weir_listener **ret_listener);
+// Gives the place in the loop's limit back.
+void listener_stream_released(struct weir_stream *stream);
 
 // job.c
 void jobs_start(struct weir_loop *loop, struct weir_operation *operation);
