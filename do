@@ -354,6 +354,13 @@ cmd_bench() {
     exec "$python" bench/suite/weir-bench quick --build build/release "$@"
 }
 
+cmd_format() {
+    local clang_format
+    clang_format=$(command -v clang-format-14 || command -v clang-format) ||
+        die "missing: clang-format 14 (as root: apt-get install clang-format-14)"
+    find core servers bench tests -name '*.[ch]' -print0 | xargs -0r "$clang_format" -i "$@"
+}
+
 cmd_help() {
     cat <<'END'
 usage: ./do COMMAND
@@ -365,6 +372,7 @@ usage: ./do COMMAND
   serve ARG...      build and run a server:  ./do serve echo --listen 127.0.0.1:7777
   load ARG...       build and run the load generator (weir-load)
   doctor [ARG...]   what this kernel can do for weir, and how to mend what it cannot
+  format            rewrite the C files as .clang-format says (clang-format 14)
   help              this page
 END
 }
@@ -374,7 +382,7 @@ main() {
     shift || true
     case $command in
         help | -h | --help) cmd_help ;;
-        setup | build | test | bench) "cmd_$command" "$@" ;;
+        setup | build | test | bench | format) "cmd_$command" "$@" ;;
         serve) run servers/weir "$@" ;;
         load) run bench/load/weir-load "$@" ;;
         doctor) run servers/weir doctor "$@" ;;

@@ -3,7 +3,7 @@
 usage: summary.py BUILD...
 
 A program that reports its tests one by one (TAP) counts each of them. One that failed as a whole,
-for example by a crash or a timeout, counts as one failure more. Skips are listed with their reasons.
+for example by a crash or a timeout, counts as one failure more. Skips are listed with reasons.
 """
 
 import json

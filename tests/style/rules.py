@@ -1,7 +1,7 @@
 """The style rules that a program can check.
 
-Each rule is a function check_... that takes a Tree and yields one line per problem. check.py applies
-them to the project, check_test.py proves that each can fail.
+Each rule is a function check_... that takes a Tree and yields one line per problem. check.py
+applies them to the project, check_test.py proves that each can fail.
 """
 
 import ast
