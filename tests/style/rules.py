@@ -16,13 +16,19 @@ FUNCTION_LINES_MAX = 70
 
 # A feature of io_uring is read where the plan is made from it, and nowhere else.
 FEATURE_PATTERN = r"\bIORING_FEAT_\w+|\b(?:URING_)?FEATURE_[A-Z0-9_]+\b|\bfeatures?(?:->|\.|\[)"
-FEATURE_READERS = ("core/engines/uring/features.c", "core/engines/uring/features.h",
-                   "core/engines/probe.c")
+FEATURE_READERS = (
+    "core/engines/probe.c",
+    "core/engines/uring/features.c",
+    "core/engines/uring/features.h",
+    "core/engines/uring/probe_ring.c",
+    "core/engines/uring/uapi.h",
+)
 
 LIBURING_FOLDERS = ("core/engines/uring/", "core/engines/sim/")
 
-# How a test function looks: cmocka's, and one of the contract that gets a world.
-TEST_PATTERN = r"^(?:static )?void (\w+)\((?:void \*\*\w*|struct world \*\w+)\)"
+# How a test function looks: cmocka's, and one of the contract that gets a world (whose own functions
+# begin with world_).
+TEST_PATTERN = r"^(?:static )?void (?!world_)(\w+)\((?:void \*\*\w*|struct world \*\w+)\)"
 
 # Formatting differs between versions, so one version decides.
 CLANG_FORMAT_VERSION = 14
