@@ -26,8 +26,8 @@ FEATURE_READERS = (
 
 LIBURING_FOLDERS = ("core/engines/uring/", "core/engines/sim/")
 
-# How a test function looks: cmocka's, and one of the contract that gets a world (whose own functions
-# begin with world_).
+# How a test function looks: cmocka's, and one of the contract, which gets a world. The functions of
+# the world itself begin with world_.
 TEST_PATTERN = r"^(?:static )?void (?!world_)(\w+)\((?:void \*\*\w*|struct world \*\w+)\)"
 
 # Formatting differs between versions, so one version decides.
