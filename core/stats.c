@@ -1,5 +1,5 @@
-// Reading, adding and printing counters. One table names them all, so a counter cannot be counted and
-// not be printed.
+// Reading, adding and printing counters. One table names them all, so a counter cannot be counted
+// and not be printed.
 #include "stats.h"
 
 #include <stdarg.h>
@@ -10,7 +10,10 @@ struct stats_row {
     size_t index; // of its word
 };
 
-#define STATS_ROW(member) { #member, STATS_INDEX(member) }
+#define STATS_ROW(member)            \
+    {                                \
+#member, STATS_INDEX(member) \
+    }
 
 // In the order of struct weir_stats; the batch histogram's row stands for all its words.
 static const struct stats_row stats_rows[] = {
@@ -84,7 +87,8 @@ stats_append(struct stats_text *text, const char *format, ...)
         text->used += (size_t)count;
 }
 
-// Bucket 0 counts turns without a completion, bucket i those with at most 2^(i-1), the last all more.
+// Bucket 0 counts turns without a completion, bucket i those with at most 2^(i-1), the last all
+// more.
 static uint32_t stats_bucket(uint32_t completions)
 {
     uint32_t bucket = completions;
@@ -128,7 +132,7 @@ static void stats_append_json(struct stats_text *text, const uint64_t *words)
     for (uint32_t i = 0; i < STATS_ROWS; i++) {
         const struct stats_row *row = &stats_rows[i];
 
-        stats_append(text, i ? ", " : "");
+        stats_append(text, "%s", i ? ", " : "");
         if (row->index == STATS_INDEX(batch))
             stats_append_batch_json(text, words + row->index);
         else

@@ -1,11 +1,11 @@
-// The timer wheel. A tick is a millisecond, and a timer belongs to the first tick that is not before
-// its time: it never runs early. `tick` T means that every timer of a tick up to T has run.
+// The timer wheel. A tick is a millisecond, and a timer belongs to the first tick that is not
+// before its time: it never runs early. `tick` T means that every timer of a tick up to T has run.
 //
-// A timer of tick D stands in level L where D - T first fits below 64^(L+1), in slot (D >> 6L) & 63.
-// So the slots of a level, counted from the one after T's, are the next 64 blocks of 64^L ticks, each
-// exactly once. When T enters a block of level 1 or more, the block's timers move inward. Between two
-// occupied slots nothing happens, so the wheel jumps there: an hour of silence costs one step.
-// Within one tick the order is not defined.
+// A timer of tick D stands in level L where D - T first fits below 64^(L+1), in slot (D >> 6L)
+// & 63. So the slots of a level, counted from the one after T's, are the next 64 blocks of 64^L
+// ticks, each exactly once. When T enters a block of level 1 or more, the block's timers move
+// inward. Between two occupied slots nothing happens, so the wheel jumps there: an hour of silence
+// costs one step. Within one tick the order is not defined.
 #include <assert.h>
 #include <string.h>
 
@@ -191,7 +191,8 @@ void weir_timer_start(struct weir_loop *loop, struct weir_timer *timer, uint64_t
 {
     uint64_t now_ns = loop->system->clock(loop->system_state);
 
-    wheel_start(&loop->wheel, timer, delay_ns < WEIR_NEVER - now_ns ? now_ns + delay_ns : WEIR_NEVER);
+    wheel_start(&loop->wheel, timer,
+                delay_ns < WEIR_NEVER - now_ns ? now_ns + delay_ns : WEIR_NEVER);
 }
 
 void weir_timer_stop(struct weir_loop *loop, struct weir_timer *timer)

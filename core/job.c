@@ -1,0 +1,181 @@
+// Jobs: functions that may block, on a few helper threads of one loop.
+//
+// Only the loop's thread starts jobs and makes helpers, so `threads` and `threads_count` are its
+// own. The queue is shared under the lock; it is linked through the operations' posts, which are
+// not in use before a job has run, so queueing allocates nothing. A result returns through
+// weir_loop_post(), and errors of starting do too: `done` never runs inside weir_job_start().
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+
+#include "loop.h"
+
+enum { JOB_STACK_SIZE = 256 * 1024 };
+
+struct job_pool {
+    struct weir_loop *loop;
+    pthread_mutex_t lock;
+    pthread_cond_t changed; // a job was queued, or `ending` was set
+    struct weir_post *first, **last;
+    uint32_t queued; // in the list
+    uint32_t idle;   // helpers that wait for a job
+    bool ending;
+    uint32_t threads_count, threads_max;
+    pthread_t threads[];
+};
+
+static struct weir_operation *job_of_post(struct weir_post *post)
+{
+    return (struct weir_operation *)((char *)post - offsetof(struct weir_operation, post));
+}
+
+static void job_completed(struct weir_loop *loop, struct weir_post *post)
+{
+    struct weir_operation *operation = job_of_post(post);
+
+    (void)loop;
+    file_completed(operation, operation->result);
+}
+
+// The last touch: as soon as it is posted, the loop may run it and the caller reuse its memory.
+static void job_deliver(struct weir_loop *loop, struct weir_operation *operation, int64_t result)
+{
+    operation->result = result;
+    operation->post.function = job_completed;
+    weir_loop_post(loop, &operation->post);
+}
+
+// --- Helpers -------------------------------------------------------------------------------------
+
+// Returns NULL when the pool ends and nothing is queued any more.
+static struct weir_operation *job_next(struct job_pool *pool)
+{
+    struct weir_post *post;
+
+    pthread_mutex_lock(&pool->lock);
+    pool->idle++;
+    while (!pool->first && !pool->ending)
+        pthread_cond_wait(&pool->changed, &pool->lock);
+    pool->idle--;
+    post = pool->first;
+    if (post) {
+        pool->first = post->next;
+        if (!pool->first)
+            pool->last = &pool->first;
+        pool->queued--;
+    }
+    pthread_mutex_unlock(&pool->lock);
+    return post ? job_of_post(post) : NULL;
+}
+
+static void *job_help(void *argument)
+{
+    struct job_pool *pool = argument;
+    struct weir_operation *operation;
+
+    while ((operation = job_next(pool)))
+        job_deliver(pool->loop, operation, operation->run(operation));
+    return NULL;
+}
+
+// Signals belong to the program's threads: a helper inherits a mask that blocks them all.
+static int job_add_helper(struct job_pool *pool)
+{
+    pthread_attr_t attributes;
+    sigset_t all, before;
+    int error;
+
+    error = pthread_attr_init(&attributes);
+    if (error)
+        return -error;
+    pthread_attr_setstacksize(&attributes, JOB_STACK_SIZE);
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    error = pthread_create(&pool->threads[pool->threads_count], &attributes, job_help, pool);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    pthread_attr_destroy(&attributes);
+    if (error)
+        return -error;
+    pool->threads_count++;
+    return 0;
+}
+
+// --- The loop's side -----------------------------------------------------------------------------
+
+static struct job_pool *job_pool_create(struct weir_loop *loop)
+{
+    uint32_t threads_max = loop->config.job_threads ? loop->config.job_threads : 1;
+    struct job_pool *pool = calloc(1, sizeof(*pool) + threads_max * sizeof(pool->threads[0]));
+
+    if (!pool)
+        return NULL;
+    pool->loop = loop;
+    pool->threads_max = threads_max;
+    pool->last = &pool->first;
+    pthread_mutex_init(&pool->lock, NULL);
+    pthread_cond_init(&pool->changed, NULL);
+    return pool;
+}
+
+// Makes room for one more job: -EAGAIN when the queue is full, and an error when no helper exists
+// and none can be made. With at least one helper, a failure to add another only costs time.
+static int job_admit(struct job_pool *pool)
+{
+    bool full, busy;
+    int error = 0;
+
+    pthread_mutex_lock(&pool->lock);
+    full = pool->queued == JOBS_MAX;
+    busy = pool->queued >= pool->idle;
+    pthread_mutex_unlock(&pool->lock);
+    if (full)
+        return -EAGAIN;
+    if (busy && pool->threads_count < pool->threads_max)
+        error = job_add_helper(pool);
+    return pool->threads_count ? 0 : error;
+}
+
+static void job_queue(struct job_pool *pool, struct weir_operation *operation)
+{
+    operation->post.next = NULL;
+    pthread_mutex_lock(&pool->lock);
+    *pool->last = &operation->post;
+    pool->last = &operation->post.next;
+    pool->queued++;
+    pthread_cond_signal(&pool->changed);
+    pthread_mutex_unlock(&pool->lock);
+}
+
+void jobs_start(struct weir_loop *loop, struct weir_operation *operation)
+{
+    int error = 0;
+
+    if (!loop->jobs)
+        loop->jobs = job_pool_create(loop);
+    error = loop->jobs ? job_admit(loop->jobs) : -ENOMEM;
+    if (error)
+        job_deliver(loop, operation, error);
+    else
+        job_queue(loop->jobs, operation);
+}
+
+// Everything queued still runs, because jobs are not cancelled. Afterwards all results are posted;
+// running those posts is the caller's business.
+void jobs_fini(struct weir_loop *loop)
+{
+    struct job_pool *pool = loop->jobs;
+
+    if (!pool)
+        return;
+    pthread_mutex_lock(&pool->lock);
+    pool->ending = true;
+    pthread_cond_broadcast(&pool->changed);
+    pthread_mutex_unlock(&pool->lock);
+    for (uint32_t i = 0; i < pool->threads_count; i++)
+        pthread_join(pool->threads[i], NULL);
+    pthread_cond_destroy(&pool->changed);
+    pthread_mutex_destroy(&pool->lock);
+    free(pool);
+    loop->jobs = NULL;
+}
