@@ -1,11 +1,11 @@
-// Private: the contract between the core and an engine. docs/engines.md is its manual; tests/contract
-// holds every engine to it.
+// Private: the contract between the core and an engine. docs/engines.md is its manual;
+// tests/contract holds every engine to it.
 //
-// The core asks for operations, the engine completes them. A hook queues and returns; it never calls
-// back into the core. flush() submits all that is queued, waits, and fills loop->completions. Two
-// kinds of engines stand behind one table: those whose operations complete later (uring) and those
-// that act at once (epoll, blocking). So three hooks may answer at once: they return a result >= 0 or
-// -errno when it is known, or ENGINE_PENDING when a completion will bring it.
+// The core asks for operations, the engine completes them. A hook queues and returns; it never
+// calls back into the core. flush() submits all that is queued, waits, and fills loop->completions.
+// Two kinds of engines stand behind one table: those whose operations complete later (uring) and
+// those that act at once (epoll, blocking). So three hooks may answer at once: they return a result
+// >= 0 or -errno when it is known, or ENGINE_PENDING when a completion will bring it.
 #ifndef WEIR_ENGINE_H
 #define WEIR_ENGINE_H
 
@@ -43,10 +43,14 @@ enum {
 };
 
 enum completion_flag {
-    COMPLETION_MORE = 1,   // the operation goes on: further completions will come
-    COMPLETION_BUFFER = 2, // `buffer` holds `result` bytes; the core returns it to the pool
-    COMPLETION_DIRECT = 4, // accept: the result is an index of the ring's table
+    COMPLETION_MORE = 1,     // the operation goes on: further completions will come
+    COMPLETION_BUFFER = 2,   // `buffer` holds `result` bytes; the core returns it to the pool
+    COMPLETION_DIRECT = 4,   // accept: the result is an index of the ring's table
+    COMPLETION_NONEMPTY = 8, // receive: more is waiting in the socket
 };
+
+// In the auxiliary part of an ACCEPT token, beside the index.
+enum { ACCEPT_DIRECT = 0x80 };
 
 struct completion {
     uint64_t token;
@@ -61,8 +65,8 @@ struct engine {
     const char *name;
     bool sends_files; // send() takes a file range at the head of the queue; else it is read ahead
 
-    // Sets loop->engine_state. `argument` comes from loop_create_with. Writes loop->plan. The buffer
-    // pool (loop->pool) is ready; its free buffers are the engine's to receive into.
+    // Sets loop->engine_state. `argument` comes from loop_create_with. Writes loop->plan. The
+    // buffer pool (loop->pool) is ready; its free buffers are the engine's to receive into.
     int (*init)(struct weir_loop *loop, void *argument);
     // Nothing is in flight any more.
     void (*fini)(struct weir_loop *loop);
@@ -80,8 +84,8 @@ struct engine {
     void (*accept_cancel)(struct weir_loop *loop, struct weir_listener *listener);
 
     // Receives up to stream->receive_credit bytes, in as many completions as it takes, each with a
-    // buffer; the last has no COMPLETION_MORE. An engine may end early, at any point. 0 is the peer's
-    // end, -ENOBUFS: no buffer was free (the core arms again when one is).
+    // buffer; the last has no COMPLETION_MORE. An engine may end early, at any point. 0 is the
+    // peer's end, -ENOBUFS: no buffer was free (the core arms again when one is).
     void (*receive)(struct weir_loop *loop, struct weir_stream *stream);
     // Ends an armed receive. 0: ended now, no completion follows. ENGINE_PENDING: its last
     // completion follows, perhaps after some with data.

@@ -26,7 +26,7 @@ int weir_file_adopt(struct weir_loop *loop, int fd, struct weir_file **ret_file)
     struct weir_file *file = malloc(sizeof *file);
     if (!file)
         return -ENOMEM;
-    *file = (struct weir_file){.loop = loop, .fd = fd, .count = 1};
+    *file = (struct weir_file){ .loop = loop, .fd = fd, .count = 1 };
     *ret_file = file;
     return 0;
 }
@@ -321,7 +321,7 @@ void sink_received(struct weir_stream *stream, struct weir_slice slice)
     }
     sink->busy++;
     write->sink = sink;
-    write->operation = (struct weir_operation){.done = sink_written, .stream = stream};
+    write->operation = (struct weir_operation){ .done = sink_written, .stream = stream };
     weir_file_write(sink->file, &write->operation, write->held.data, slice.size, sink->offset);
     sink->offset += slice.size;
 }

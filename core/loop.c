@@ -15,7 +15,7 @@
 enum { SLOTS_EXTRA = 2048, SLOT_NONE = UINT32_MAX };
 
 // Header, payload, and for the largest class the read operation behind the payload (file.c).
-static const size_t loop_block_sizes[BLOCK_CLASSES] = {1024, 4096 + 64, 16384 + 64, 65536 + 512};
+static const size_t loop_block_sizes[BLOCK_CLASSES] = { 1024, 4096 + 64, 16384 + 64, 65536 + 512 };
 
 void loop_log(const struct weir_loop *loop, enum weir_log_level level, const char *format, ...)
 {
@@ -113,7 +113,8 @@ static const char *loop_config_fault(const struct weir_loop_config *config)
     return NULL;
 }
 
-static const struct engine *loop_engine_choose(const struct weir_loop_config *config, int *ret_error)
+static const struct engine *loop_engine_choose(const struct weir_loop_config *config,
+                                               int *ret_error)
 {
     char reason[256];
     *ret_error = 0;
@@ -129,7 +130,7 @@ static const struct engine *loop_engine_choose(const struct weir_loop_config *co
     int error = weir_uring_available(reason, sizeof reason);
     if (!error)
         return &engine_uring;
-    struct weir_loop log = {.config = *config};
+    struct weir_loop log = { .config = *config };
     if (config->engine == WEIR_ENGINE_AUTO) {
         loop_log(&log, WEIR_LOG_WARNING, "io_uring is not available, using epoll: %s", reason);
         return &engine_epoll;
@@ -142,7 +143,7 @@ static const struct engine *loop_engine_choose(const struct weir_loop_config *co
 int weir_loop_create(const struct weir_loop_config *config, struct weir_loop **ret_loop)
 {
     int error;
-    struct loop_base base = {.system = &system_kernel};
+    struct loop_base base = { .system = &system_kernel };
     base.engine = loop_engine_choose(config, &error);
     if (error)
         return error;

@@ -1,8 +1,9 @@
-// Private to core/: the loop's and the stream's records, and what the core's files offer each other.
+// Private to core/: the loop's and the stream's records, and what the core's files offer each
+// other.
 //
-// One stream passes through these files: listener.c or stream.c opens it, receive.c brings bytes in,
-// send.c takes bytes out, stream.c closes it. loop.c drives them, one turn at a time. All of it runs
-// on the loop's thread; the only members that other threads touch are marked "any thread".
+// One stream passes through these files: listener.c or stream.c opens it, receive.c brings bytes
+// in, send.c takes bytes out, stream.c closes it. loop.c drives them, one turn at a time. All of it
+// runs on the loop's thread; the only members that other threads touch are marked "any thread".
 #ifndef WEIR_LOOP_H
 #define WEIR_LOOP_H
 
@@ -54,10 +55,10 @@ enum piece_kind {
 struct piece {
     struct piece *next;
     const char *data;
-    uint64_t size;  // bytes left
-    uint8_t kind;   // enum piece_kind
+    uint64_t size; // bytes left
+    uint8_t kind;  // enum piece_kind
     uint8_t class_index;
-    uint32_t room;  // PIECE_COPY: bytes free behind data + size
+    uint32_t room; // PIECE_COPY: bytes free behind data + size
     union {
         struct weir_lease *lease;
         struct {
@@ -88,36 +89,38 @@ struct weir_stream {
     void *context;
     uint32_t slot;
     int fd;
-    uint8_t state;          // enum stream_state
-    bool direct : 1;        // fd is an index of the ring's table, not a descriptor
-    bool receive_armed : 1; // a receive is in flight
+    uint8_t state;           // enum stream_state
+    bool direct : 1;         // fd is an index of the ring's table, not a descriptor
+    bool receive_armed : 1;  // a receive is in flight
     bool receive_paused : 1; // by the protocol
     bool receive_canceling : 1;
-    bool starved : 1;       // stands in the queue for a buffer
-    bool send_armed : 1;    // a send is in flight
-    bool send_listed : 1;   // stands in loop->senders
-    bool send_slow : 1;     // the last send did not end in the turn that submitted it
-    bool above_high : 1;    // credit is withheld until the queue falls to the low mark
+    bool receive_nonempty : 1; // more was waiting after the last receive
+    bool starved : 1;          // stands in the queue for a buffer
+    bool send_armed : 1;       // a send is in flight
+    bool send_listed : 1;      // stands in loop->senders
+    bool send_slow : 1;        // the last send did not end in the turn that submitted it
+    bool above_high : 1;       // credit is withheld until the queue falls to the low mark
     bool want_drained : 1;
-    bool want_end : 1;      // half-close after the queue
+    bool want_end : 1; // half-close after the queue
     bool end_sent : 1;
     bool end_received : 1;
-    bool end_told : 1;      // `ended` was called
+    bool end_told : 1; // `ended` was called
     bool opened_told : 1;
-    bool linger : 1;        // FLUSHING leads to LINGERING
+    bool linger : 1;           // FLUSHING leads to LINGERING
     bool close_connecting : 1; // FLUSHING waits for the connection first
-    bool attention : 1;     // stands in loop->attention
-    bool abort : 1;         // reset instead of an orderly end
+    bool attention : 1;        // stands in loop->attention
+    bool abort : 1;            // reset instead of an orderly end
     bool draining_told : 1;
-    bool file_read_armed : 1; // a piece of a file is being read for the queue
-    uint8_t leases;         // buffers held by the two queues and by weir_slice_hold
-    uint8_t peer_size;      // of peer_address
-    uint16_t inflight;      // operations of the engine that will still complete
-    uint32_t operations;    // weir_operations owned by this stream
-    int32_t reason;         // for `closed`
-    uint32_t send_turn;     // loop->turn_index when the send in flight was submitted
-    uint32_t receive_credit; // bytes that the armed receive may still bring
-    uint64_t queued;        // bytes in `pieces`
+    bool file_read_armed : 1;    // a piece of a file is being read for the queue
+    uint8_t leases;              // buffers held by the two queues and by weir_slice_hold
+    uint8_t peer_size;           // of peer_address
+    uint16_t inflight;           // operations of the engine that will still complete
+    uint32_t operations;         // weir_operations owned by this stream
+    int32_t reason;              // for `closed`
+    uint32_t send_turn;          // loop->turn_index when the send in flight was submitted
+    uint32_t receive_credit;     // bytes that the armed receive may still bring
+    uint32_t engine_bits;        // the engine's own
+    uint64_t queued;             // bytes in `pieces`
     struct piece_queue pieces;   // to send; the first may be in flight
     struct piece_queue received; // arrived while paused
     uint32_t files;              // file ranges in `pieces`
@@ -126,9 +129,9 @@ struct weir_stream {
     uint64_t idle_timeout_ns;
     uint64_t active_ns; // of the last byte either way
     struct weir_stream *next_sender, *next_attention, *next_starved;
-    struct sink *sink; // receives go into a file (file.c), or NULL
+    struct sink *sink;       // receives go into a file (file.c), or NULL
     struct weir_timer timer; // idle, connect, linger or close time-out, by state
-    union { // the peer; a unix peer needs the family only
+    union {                  // the peer; a unix peer needs the family only
         struct sockaddr any;
         struct sockaddr_in in;
         struct sockaddr_in6 in6;
@@ -146,18 +149,19 @@ struct weir_listener {
     struct weir_address address;
     uint32_t slot;
     int fd;
-    uint32_t armed;  // bits: accepts in flight
+    uint32_t armed;       // bits: accepts in flight
+    uint32_t engine_bits; // the engine's own
     uint32_t parked; // bits: accepted connections that wait for room in the limit, or for memory
     uint32_t placed; // of them, which have their place in the limit and were admitted
     uint32_t direct; // of them, whose descriptor is an index of the ring's table
     int32_t parked_fds[LISTENER_ACCEPTS];
     uint32_t accepted;
-    uint32_t errors;  // failed accepts in a row
-    int32_t failure;  // the socket will never accept again
-    bool paused;      // nothing armed, or something parked; `retry` and ending streams resume it
-    bool starved;     // descriptors or memory are out: one accept at a time until one succeeds
-    bool blocked;     // and only `retry` may arm it
-    bool advancing;   // listener_advance is running
+    uint32_t errors; // failed accepts in a row
+    int32_t failure; // the socket will never accept again
+    bool paused;     // nothing armed, or something parked; `retry` and ending streams resume it
+    bool starved;    // descriptors or memory are out: one accept at a time until one succeeds
+    bool blocked;    // and only `retry` may arm it
+    bool advancing;  // listener_advance is running
     bool closing;
     bool serve_late;  // connections that were accepted while it closed are served, not reset
     bool path_shared; // another loop's listener removes the unix path
@@ -175,7 +179,7 @@ struct weir_listener {
 // --- The loop ------------------------------------------------------------------------------------
 
 #define container_of(pointer, type, member) \
-    ((type *)(void *)((char *)(pointer) - offsetof(type, member)))
+    ((type *)(void *)((char *)(pointer)-offsetof(type, member)))
 
 // A limit that several loops share.
 struct limit {
@@ -185,7 +189,7 @@ struct limit {
 
 struct weir_loop {
     const struct engine *engine;
-    void *engine_state; // of the engine
+    void *engine_state;          // of the engine
     const struct system *system; // sockets and clock: the kernel's, or simulated
     void *system_state;
     struct weir_loop_config config;
@@ -210,12 +214,11 @@ struct weir_loop {
     struct weir_stream *senders, **senders_last;     // have something to send and no send in flight
     struct weir_stream *attention, **attention_last; // have something to do that is not I/O
     struct weir_stream *starved, **starved_last;     // wait for a receive buffer
-    struct weir_listener *listeners;     // those that are open
-    struct weir_listener *listener_next; // listener_retry_all's walk
-    uint32_t listeners_open;             // with those that are still closing
+    struct weir_listener *listeners;                 // those that are open
+    struct weir_listener *listener_next;             // listener_retry_all's walk
     char scrap[16384]; // what weir_stream_reserve gives to a stream that takes no more sends
     uint32_t streams_open;
-    struct limit *limit;     // own_limit, or the server's
+    struct limit *limit; // own_limit, or the server's
     struct limit own_limit;
 
     struct timer_wheel wheel;
@@ -224,7 +227,7 @@ struct weir_loop {
     _Atomic(struct weir_post *) posts; // any thread: last in, first out
     atomic_bool wake_pending;          // any thread
     struct job_pool *jobs;             // made at the first job
-    uint32_t operations_open; // weir_operations that are not done
+    uint32_t operations_open;          // weir_operations that are not done
 
     struct stats stats; // written by the loop, read by any thread
 };
@@ -292,7 +295,7 @@ void send_finished(struct weir_stream *stream, int64_t result);
 void send_drop(struct weir_stream *stream); // frees the queue
 void send_list(struct weir_stream *stream); // puts it among the senders if it has something to send
 struct piece *send_block(struct weir_loop *loop, size_t size); // a PIECE_COPY with room, or NULL
-size_t send_high(const struct weir_loop *loop); // the high mark that is in force
+size_t send_high(const struct weir_loop *loop);                // the high mark that is in force
 void send_append(struct piece_queue *queue, struct piece *piece);
 void send_pop(struct weir_stream *stream, struct piece_queue *queue); // frees the first piece
 // Another count on a slice's memory for this stream, or NULL if it must be copied: there is no
@@ -316,8 +319,8 @@ void file_read_ahead(struct weir_stream *stream);
 void listener_arm(struct weir_listener *listener); // as many accepts as there is room for
 void listener_accepted(struct weir_listener *listener, const struct completion *completion);
 void listener_retry_all(struct weir_loop *loop); // a stream closed: room again
-// Makes a listener on a listening descriptor and owns it on success. It accepts from listener_arm on,
-// so the caller may set its private members first.
+// Makes a listener on a listening descriptor and owns it on success. It accepts from listener_arm
+// on, so the caller may set its private members first.
 int listener_open_on(struct weir_loop *loop, int fd, const struct weir_address *address,
                      const struct weir_listener_config *config,
                      struct weir_listener **ret_listener);
@@ -327,6 +330,9 @@ void listener_stream_released(struct weir_stream *stream);
 // job.c
 void jobs_start(struct weir_loop *loop, struct weir_operation *operation);
 void jobs_fini(struct weir_loop *loop); // waits for what runs
+
+// engines/uring: the version of liburing that is linked, for --version.
+const char *uring_version(void);
 
 static inline bool limit_take(struct limit *limit)
 {

@@ -3,8 +3,8 @@
 // A stream is armed with a credit in bytes and delivers until it is used up; then it is armed again
 // if its queue is below the high mark. A stream whose credit is withheld (paused, or above the high
 // mark) keeps what still arrives: small slices are copied so that their buffer returns at once, and
-// all are while buffers are scarce. So no peer can keep more than its share of the pool, whatever it
-// sends or does not read.
+// all are while buffers are scarce. So no peer can keep more than its share of the pool, whatever
+// it sends or does not read.
 #include <errno.h>
 
 #include "loop.h"
@@ -87,7 +87,8 @@ static void receive_keep(struct weir_stream *stream, struct weir_slice slice)
     if (weir_slice_hold(stream, slice, &kept))
         goto give_piece;
     *piece = (struct piece){
-        .kind = PIECE_LEASE, .data = kept.data, .size = kept.size, .lease = kept.lease};
+        .kind = PIECE_LEASE, .data = kept.data, .size = kept.size, .lease = kept.lease
+    };
     send_append(&stream->received, piece);
     return;
 give_piece:
@@ -144,8 +145,9 @@ void receive_deliver(struct weir_stream *stream)
 {
     while (stream->received.first && stream->state == STREAM_OPEN && !receive_withheld(stream)) {
         struct piece *piece = stream->received.first;
-        struct weir_slice slice = {
-            .data = piece->data, .size = (size_t)piece->size, .lease = piece->lease};
+        struct weir_slice slice = { .data = piece->data,
+                                    .size = (size_t)piece->size,
+                                    .lease = piece->lease };
         receive_hand_over(stream, slice);
         send_pop(stream, &stream->received);
     }
@@ -166,13 +168,14 @@ static void receive_bytes(struct weir_stream *stream, const struct completion *c
     struct weir_loop *loop = stream->loop;
     uint32_t size = (uint32_t)completion->result;
     struct weir_lease *lease = pool_lease(&loop->pool, completion->buffer);
+    stream->receive_nonempty = completion->flags & COMPLETION_NONEMPTY;
     stream->receive_credit -= size < stream->receive_credit ? size : stream->receive_credit;
     stats_add(loop, received_bytes, size);
     stats_add(loop, received_slices, 1);
     stream_active(stream);
-    receive_slice(stream, (struct weir_slice){.data = pool_data(&loop->pool, completion->buffer),
-                                              .size = size,
-                                              .lease = lease});
+    receive_slice(stream, (struct weir_slice){ .data = pool_data(&loop->pool, completion->buffer),
+                                               .size = size,
+                                               .lease = lease });
     pool_release(&loop->pool, lease);
 }
 

@@ -34,10 +34,10 @@ struct piece *send_block(struct weir_loop *loop, size_t size)
     struct piece *piece = slab_take(&loop->blocks[class_index]);
     if (!piece)
         return NULL;
-    *piece = (struct piece){.kind = PIECE_COPY,
-                            .class_index = (uint8_t)class_index,
-                            .data = (char *)(piece + 1),
-                            .room = send_payloads[class_index]};
+    *piece = (struct piece){ .kind = PIECE_COPY,
+                             .class_index = (uint8_t)class_index,
+                             .data = (char *)(piece + 1),
+                             .room = send_payloads[class_index] };
     loop->queued_bytes += loop->blocks[class_index].size;
     return piece;
 }
@@ -51,7 +51,7 @@ struct weir_lease *send_lease_copy(struct weir_loop *loop, const char *data, siz
     uint8_t class_index = piece->class_index;
     memcpy(piece + 1, data, size);
     struct weir_lease *lease = (struct weir_lease *)piece;
-    *lease = (struct weir_lease){.count = 1, .index = LEASE_BLOCK, .class_index = class_index};
+    *lease = (struct weir_lease){ .count = 1, .index = LEASE_BLOCK, .class_index = class_index };
     stats_add(loop, copied_slices, 1);
     return lease;
 }
@@ -82,7 +82,8 @@ struct weir_lease *send_lease_share(struct weir_stream *stream, const struct wei
     if (!lease)
         return NULL;
     if (lease->index != LEASE_BLOCK) {
-        if (slice->size < pool->size / 4 || pool_scarce(pool) || stream->leases >= STREAM_LEASES_MAX)
+        if (slice->size < pool->size / 4 || pool_scarce(pool) ||
+            stream->leases >= STREAM_LEASES_MAX)
             return NULL;
         stream->leases++;
         stream->loop->queued_bytes += pool->size;
@@ -239,7 +240,7 @@ static struct piece *send_reference(struct weir_stream *stream, enum piece_kind 
         send_no_memory(stream);
         return NULL;
     }
-    *piece = (struct piece){.kind = (uint8_t)kind, .data = data, .size = size};
+    *piece = (struct piece){ .kind = (uint8_t)kind, .data = data, .size = size };
     send_append(&stream->pieces, piece);
     return piece;
 }
@@ -303,7 +304,7 @@ int weir_slice_hold(struct weir_stream *stream, struct weir_slice slice,
             return -ENOMEM;
         slice.data = send_lease_data(lease);
     }
-    *ret_held = (struct weir_slice){.data = slice.data, .size = slice.size, .lease = lease};
+    *ret_held = (struct weir_slice){ .data = slice.data, .size = slice.size, .lease = lease };
     return 0;
 }
 
@@ -311,7 +312,7 @@ void weir_slice_release(struct weir_stream *stream, struct weir_slice *held)
 {
     if (held->lease)
         send_lease_release(stream, held->lease);
-    *held = (struct weir_slice){0};
+    *held = (struct weir_slice){ 0 };
 }
 
 // --- Sending -------------------------------------------------------------------------------------
@@ -322,7 +323,8 @@ uint32_t send_gather(const struct weir_stream *stream, struct iovec *iovecs, uin
     uint32_t count = 0;
     size_t sum = 0;
     const struct piece *piece = stream->pieces.first;
-    for (; piece && piece->kind != PIECE_FILE && count < max && sum < bytes_max; piece = piece->next) {
+    for (; piece && piece->kind != PIECE_FILE && count < max && sum < bytes_max;
+         piece = piece->next) {
         if (!piece->size)
             continue; // reserved, and nothing committed
         size_t part = piece->size < bytes_max - sum ? (size_t)piece->size : bytes_max - sum;

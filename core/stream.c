@@ -2,8 +2,8 @@
 //
 // Verbs only note what is wanted and put the stream on the loop's attention list; stream_attend()
 // acts on it, outside of every callback. A stream whose close has begun stays until its last
-// completion: the kernel may still read its queue or name it. Then `closed` is told and the record is
-// freed, in stream_settle(), the only place that does so.
+// completion: the kernel may still read its queue or name it. Then `closed` is told and the record
+// is freed, in stream_settle(), the only place that does so.
 #include <assert.h>
 #include <errno.h>
 #include <string.h>
@@ -381,9 +381,9 @@ void stream_settle(struct weir_stream *stream)
     loop->streams_open--;
     if (stream->released)
         stream->released(stream);
-    slab_give(slab_set_find(&loop->records,
-                            sizeof(struct weir_stream) + stream->protocol->session_size),
-              stream);
+    slab_give(
+        slab_set_find(&loop->records, sizeof(struct weir_stream) + stream->protocol->session_size),
+        stream);
     listener_retry_all(loop);
 }
 

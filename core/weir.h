@@ -171,7 +171,8 @@ WEIR_PUBLIC void weir_loop_post(struct weir_loop *loop, struct weir_post *post);
 // --- Timers --------------------------------------------------------------------------------------
 
 // Lives in the caller's memory, which must be zeroed before the first start. One shot. A timer
-// never runs early, and at most a millisecond late of its own (the blocking engine: see engines.md).
+// never runs early, and at most a millisecond late of its own (the blocking engine: see
+// engines.md).
 struct weir_timer {
     void (*function)(struct weir_loop *loop, struct weir_timer *timer);
     struct weir_timer *next, **link; // private
@@ -318,8 +319,8 @@ WEIR_PUBLIC void weir_stream_set_idle_timeout(struct weir_stream *stream, uint64
 // stream as its owner, `closed` of that stream waits for it. `result` is a count or -errno.
 struct weir_operation {
     void (*done)(struct weir_operation *operation, int64_t result);
-    struct weir_stream *stream;      // the owner, or NULL
-    struct weir_loop *loop;          // private from here on
+    struct weir_stream *stream; // the owner, or NULL
+    struct weir_loop *loop;     // private from here on
     int (*run)(struct weir_operation *operation);
     struct weir_post post;
     int64_t result;
@@ -424,23 +425,23 @@ WEIR_PUBLIC void weir_server_destroy(struct weir_server *server);
 // Counters since the start of the loop, and gauges where the comment says so. core/stats.c lists
 // them for printing. A snapshot is consistent per counter, not across counters.
 struct weir_stats {
-    uint64_t turns, enters;        // enters: io_uring_enter, or epoll's and blocking's system calls
-    uint64_t sqes, cqes;           // cqes: completions of any engine
+    uint64_t turns, enters; // enters: io_uring_enter, or epoll's and blocking's system calls
+    uint64_t sqes, cqes;    // cqes: completions of any engine
     uint64_t batch[WEIR_BATCH_BUCKETS]; // turns with 0, 1, 2, 3-4, 5-8 ... completions
     uint64_t accepts, accept_errors, accept_pauses, refused; // refused: by admit or limit
     uint64_t connects, connect_errors;
     uint64_t received_bytes, sent_bytes, received_slices, copied_slices;
     uint64_t sends, short_sends;
     uint64_t receive_arms, receive_no_buffers; // arms and re-arms; ENOBUFS
-    uint64_t pauses;               // receive credit withheld
+    uint64_t pauses;                           // receive credit withheld
     uint64_t overflows, worker_punts, stale_completions, submit_early;
     uint64_t idle_timeouts, close_timeouts;
     uint64_t closed_clean, closed_reset, closed_timeout, closed_canceled, closed_error;
     uint64_t jobs, file_operations, posts;
-    uint64_t fallbacks;            // auto chose epoll
-    uint64_t streams_open, streams_high;    // gauges: now, most at once
-    uint64_t buffers_leased, buffers_high;  // gauges
-    uint64_t queued_bytes, queued_high;     // gauges
+    uint64_t fallbacks;                    // auto chose epoll
+    uint64_t streams_open, streams_high;   // gauges: now, most at once
+    uint64_t buffers_leased, buffers_high; // gauges
+    uint64_t queued_bytes, queued_high;    // gauges
 };
 
 // Any thread, without locks.
@@ -461,8 +462,8 @@ struct weir_capability {
     const char *kernel;  // first kernel that has it
     const char *purpose; // in a few words
     bool present;
-    bool in_default;     // part of the default plan
-    char detail[160];    // if absent: why, what weir does instead, and the command that mends it
+    bool in_default;  // part of the default plan
+    char detail[160]; // if absent: why, what weir does instead, and the command that mends it
 };
 
 // Probes the kernel and fills at most `max` rows; returns their number. Any thread.

@@ -239,7 +239,8 @@ size_t weir_capabilities(struct weir_capability *ret_rows, size_t max)
         if (error)
             snprintf(row->detail, sizeof(row->detail), "%s", cause);
         else
-            row->present = !features[i].probe(row->detail, sizeof(row->detail));
+            row->present =
+                !features[i].probe || !features[i].probe(row->detail, sizeof(row->detail));
     }
     return count;
 }

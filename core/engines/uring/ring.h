@@ -1,4 +1,4 @@
-// The seam: everything the uring engine asks of "the kernel" goes through these four functions. The
+// The seam: everything the uring engine asks of "the kernel" goes through these functions. The
 // kernel's implementation is ring.c; a simulated one lives in engines/sim. Submission queue,
 // completion queue and buffer ring are ordinary memory behind struct io_uring, so liburing's inline
 // functions work on both.
@@ -11,6 +11,8 @@ struct ring_operations {
     // io_uring_setup(2) and the mapping of the queues. 0 or -errno.
     int (*setup)(void *state, struct io_uring *ring, unsigned entries,
                  struct io_uring_params *params);
+    // Binds a ring that was set up disabled to the calling thread and enables it. 0 or -errno.
+    int (*enable)(void *state, struct io_uring *ring);
     // io_uring_enter2(2) with IORING_ENTER_EXT_ARG allowed; returns what the system call returns.
     int (*enter)(void *state, struct io_uring *ring, unsigned submit, unsigned wait, unsigned flags,
                  void *argument, size_t argument_size);
@@ -18,9 +20,9 @@ struct ring_operations {
     int (*reg)(void *state, struct io_uring *ring, unsigned opcode, void *argument, unsigned count);
     // Unmaps and closes.
     void (*teardown)(void *state, struct io_uring *ring);
-    // Makes a read of the wake descriptor complete; any thread. Kernel: write(2) to the eventfd.
-    int (*wake_open)(void *state); // returns the descriptor that the engine reads from
-    void (*wake)(void *state, int fd);
+    // A descriptor from which the engine reads 8 bytes when wake() was called. Kernel: an eventfd.
+    int (*wake_open)(void *state);
+    void (*wake)(void *state, int fd); // any thread
     void (*wake_close)(void *state, int fd);
 };
 

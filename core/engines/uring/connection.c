@@ -1,0 +1,76 @@
+// Connecting and ending connections.
+#include "uring.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+
+static const sa_family_t uring_unspecified = AF_UNSPEC;
+
+void uring_connect(struct weir_loop *loop, struct weir_stream *stream,
+                   const struct weir_address *address)
+{
+    struct uring *uring = uring_of(loop);
+    const void *target = &stream->peer_address;
+    if (address->any.sa_family == AF_UNIX) {
+        // A path does not fit into the stream's record; the kernel copies it from the batch's.
+        if (uring->connects_used == URING_UNIX_CONNECTS_MAX)
+            uring_submit_early(loop);
+        target = &uring->connects[uring->connects_used];
+        uring->connects[uring->connects_used++] = address->un;
+    }
+    struct io_uring_sqe *sqe = uring_stream_sqe(stream, OPERATION_CONNECT);
+    sqe->opcode = IORING_OP_CONNECT;
+    sqe->addr = (uint64_t)(uintptr_t)target;
+    sqe->off = address->size;
+}
+
+// The kernel always does this in a worker thread, so it is for real half-closes only: closing the
+// descriptor sends the end as well.
+void uring_shutdown(struct weir_loop *loop, struct weir_stream *stream)
+{
+    struct io_uring_sqe *sqe = uring_stream_sqe(stream, OPERATION_SHUTDOWN);
+    sqe->opcode = IORING_OP_SHUTDOWN;
+    sqe->len = SHUT_WR;
+    stats_add(loop, worker_punts, 1);
+}
+
+static void uring_cancel_all(struct weir_stream *stream)
+{
+    struct io_uring_sqe *sqe = uring_stream_sqe(stream, OPERATION_CANCEL);
+    sqe->opcode = IORING_OP_ASYNC_CANCEL;
+    // The descriptor is the key here, not the target: the flag for it is the cancel's own.
+    sqe->flags = IOSQE_CQE_SKIP_SUCCESS;
+    sqe->cancel_flags = IORING_ASYNC_CANCEL_FD | IORING_ASYNC_CANCEL_ALL;
+    if (stream->direct)
+        sqe->cancel_flags |= IORING_ASYNC_CANCEL_FD_FIXED;
+}
+
+// Connecting to nowhere dissolves a TCP connection with a reset; it works on direct descriptors and
+// on every kernel, which setting SO_LINGER does not. Other sockets refuse it, which does no harm.
+static void uring_reset(struct weir_stream *stream)
+{
+    struct io_uring_sqe *sqe = uring_stream_sqe(stream, OPERATION_CANCEL);
+    sqe->opcode = IORING_OP_CONNECT;
+    sqe->addr = (uint64_t)(uintptr_t)&uring_unspecified;
+    sqe->off = sizeof uring_unspecified;
+    sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
+}
+
+int uring_close(struct weir_loop *loop, struct weir_stream *stream)
+{
+    // Cancel and close in one batch: the end goes out at once, what was cancelled completes later.
+    // Close alone would send nothing while a receive is armed.
+    if (stream->inflight)
+        uring_cancel_all(stream);
+    if (stream->abort)
+        uring_reset(stream);
+    struct io_uring_sqe *sqe = uring_sqe(loop, OPERATION_CLOSE, 0, stream->slot);
+    sqe->opcode = IORING_OP_CLOSE;
+    if (stream->direct)
+        sqe->file_index = (uint32_t)stream->fd + 1;
+    else
+        sqe->fd = stream->fd;
+    uring_of(loop)->inline_expected++;
+    return ENGINE_PENDING;
+}

@@ -1,0 +1,161 @@
+// The io_uring features that weir uses, one row each, and the sets of them that are supported: the
+// default, the default minus any one, and what the stock kernels 6.1, 6.8 and 6.12 have. At start a
+// set is resolved into a constant plan; nothing else reads a feature. Other combinations are
+// refused, because the path that is tested must be the path that ships.
+#include "features.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "probe_ring.h"
+#include "uring.h"
+
+enum feature_index {
+    FEATURE_BUFFER_RING,
+    FEATURE_DEFER_TASKRUN,
+    FEATURE_NO_SQARRAY,
+    FEATURE_DIRECT,
+    FEATURE_RECEIVE_MULTISHOT,
+    FEATURE_AWAIT_SENDS,
+    FEATURE_MIN_WAIT,
+    FEATURES,
+};
+
+static const struct feature features_rows[FEATURES] = {
+    [FEATURE_BUFFER_RING] = { "buffer-ring", "5.19",
+                              "the kernel picks a receive buffer when bytes come", true,
+                              probe_buffer_ring },
+    [FEATURE_DEFER_TASKRUN] = { "defer-taskrun", "6.1",
+                                "completions run when the loop asks for them", true,
+                                probe_defer_taskrun },
+    [FEATURE_NO_SQARRAY] = { "no-sqarray", "6.6", "no index array between entries and kernel", true,
+                             probe_no_sqarray },
+    [FEATURE_DIRECT] = { "direct", "5.19", "sockets in the ring's own table", true, probe_direct },
+    [FEATURE_RECEIVE_MULTISHOT] = { "receive-multishot", "6.17",
+                                    "one receive operation per credit instead of one per buffer",
+                                    true, probe_receive_multishot },
+    [FEATURE_AWAIT_SENDS] = { "await-sends", "6.1", "one enter submits sends and waits beyond them",
+                              true, NULL },
+    [FEATURE_MIN_WAIT] = { "min-wait", "6.12", "the kernel bounds the wait for those sends", true,
+                           probe_min_wait },
+};
+
+size_t features_table(const struct feature **ret_rows)
+{
+    *ret_rows = features_rows;
+    return FEATURES;
+}
+
+// --- Sets ----------------------------------------------------------------------------------------
+
+// "6.12" becomes 612 times ten: comparable.
+static unsigned features_version(const char *text)
+{
+    char *end;
+    unsigned major = (unsigned)strtoul(text, &end, 10);
+    return major * 1000 + (*end == '.' ? (unsigned)strtoul(end + 1, NULL, 10) : 0);
+}
+
+static int features_find(const char *name)
+{
+    for (int i = 0; i < FEATURES; i++) {
+        if (!strcmp(features_rows[i].name, name))
+            return i;
+    }
+    return -1;
+}
+
+static void features_select_kernel(const char *kernel, bool selected[FEATURES])
+{
+    for (int i = 0; i < FEATURES; i++)
+        selected[i] = features_version(features_rows[i].kernel) <= features_version(kernel);
+}
+
+// Turns the set's name into the selected rows. -EINVAL with the reason in the log.
+static int features_select(const struct weir_loop *loop, const char *set, bool selected[FEATURES])
+{
+    static const char *const kernels[] = { "6.1", "6.8", "6.12" };
+    for (int i = 0; i < FEATURES; i++)
+        selected[i] = features_rows[i].in_default;
+    if (!set || !strcmp(set, "default"))
+        return 0;
+    for (size_t i = 0; i < sizeof kernels / sizeof *kernels; i++) {
+        if (!strncmp(set, "kernel-", 7) && !strcmp(set + 7, kernels[i])) {
+            features_select_kernel(kernels[i], selected);
+            return 0;
+        }
+    }
+    int index = strncmp(set, "default,-", 9) ? -1 : features_find(set + 9);
+    if (index < 0) {
+        loop_log(loop, WEIR_LOG_ERROR,
+                 "io_uring features '%s': use default, default,-NAME, kernel-6.1, kernel-6.8 or "
+                 "kernel-6.12 (names: weir doctor)",
+                 set);
+        return -EINVAL;
+    }
+    if (index == FEATURE_BUFFER_RING) {
+        loop_log(loop, WEIR_LOG_ERROR, "io_uring features '%s': every plan needs buffer-ring", set);
+        return -EINVAL;
+    }
+    selected[index] = false;
+    return 0;
+}
+
+// --- The plan ------------------------------------------------------------------------------------
+
+static void features_plan(const bool has[FEATURES], struct uring_plan *ret_plan)
+{
+    unsigned flags = IORING_SETUP_SUBMIT_ALL | IORING_SETUP_CLAMP | IORING_SETUP_CQSIZE |
+                     IORING_SETUP_R_DISABLED | IORING_SETUP_SINGLE_ISSUER |
+                     IORING_SETUP_TASKRUN_FLAG;
+    // Without deferral, cooperation is the next best: no interrupt of a running thread.
+    flags |= has[FEATURE_DEFER_TASKRUN] ? IORING_SETUP_DEFER_TASKRUN : IORING_SETUP_COOP_TASKRUN;
+    if (has[FEATURE_NO_SQARRAY])
+        flags |= IORING_SETUP_NO_SQARRAY;
+    *ret_plan = (struct uring_plan){
+        .setup_flags = flags,
+        .direct = has[FEATURE_DIRECT],
+        .receive = uring_receive_oneshot,
+        .receive_cancel = uring_receive_oneshot_cancel,
+        .wait = uring_wait_one,
+    };
+    if (has[FEATURE_RECEIVE_MULTISHOT]) {
+        ret_plan->receive = uring_receive_multishot;
+        ret_plan->receive_cancel = uring_receive_multishot_cancel;
+    }
+    if (has[FEATURE_AWAIT_SENDS])
+        ret_plan->wait = has[FEATURE_MIN_WAIT] ? uring_wait_min : uring_wait_settled;
+}
+
+static void features_describe(struct weir_loop *loop, const bool has[FEATURES])
+{
+    size_t used = 0;
+    for (int i = 0; i < FEATURES; i++)
+        used += (size_t)snprintf(loop->plan + used, sizeof loop->plan - used, "%s%s%s",
+                                 i ? " " : "", has[i] ? "" : "no:", features_rows[i].name);
+}
+
+int features_resolve(struct weir_loop *loop, struct uring_plan *ret_plan)
+{
+    bool has[FEATURES];
+    char detail[160];
+    int error = features_select(loop, loop->config.uring_features, has);
+    if (error)
+        return error;
+    for (int i = 0; i < FEATURES; i++) {
+        if (!has[i] || !features_rows[i].probe)
+            continue;
+        error = features_rows[i].probe(detail, sizeof detail);
+        if (!error)
+            continue;
+        has[i] = false;
+        loop_log(loop, i == FEATURE_BUFFER_RING ? WEIR_LOG_ERROR : WEIR_LOG_INFO,
+                 "io_uring: no %s: %s", features_rows[i].name, detail);
+        if (i == FEATURE_BUFFER_RING)
+            return error;
+    }
+    features_plan(has, ret_plan);
+    features_describe(loop, has);
+    return 0;
+}

@@ -1,0 +1,314 @@
+// One turn of the ring: buffers go back, the batch goes down, one enter waits, completions come up.
+//
+// How long that enter waits is the engine's main lever. Sends complete while they are submitted, so
+// waiting for one completion would return at once with nothing but the sends' own, and every reply
+// would cost two enters. So it waits for one more than those. A send may unexpectedly have to wait
+// for its peer; then the wait ends after URING_SETTLE_NS, and that stream is no longer counted on.
+#include "uring.h"
+
+#include <errno.h>
+#include <linux/time_types.h>
+#include <string.h>
+
+// --- Submission ----------------------------------------------------------------------------------
+
+// Makes the prepared entries visible to the kernel; returns how many it has not taken yet.
+static unsigned uring_publish(struct uring *uring)
+{
+    struct io_uring_sq *sq = &uring->ring.sq;
+    if (sq->sqe_head != sq->sqe_tail) {
+        sq->sqe_head = sq->sqe_tail;
+        io_uring_smp_store_release(sq->ktail, sq->sqe_tail);
+    }
+    return sq->sqe_tail - io_uring_smp_load_acquire(sq->khead);
+}
+
+static int uring_enter(struct weir_loop *loop, unsigned submit, unsigned wait, unsigned flags,
+                       void *argument, size_t size)
+{
+    struct uring *uring = uring_of(loop);
+    stats_add(loop, enters, 1);
+    int result = uring->operations->enter(uring->operations_state, &uring->ring, submit, wait,
+                                          flags, argument, size);
+    stats_add(loop, sqes, result > 0 ? (uint64_t)result : 0);
+    // The scratch is free when the kernel has taken every entry that points to it.
+    if (io_uring_smp_load_acquire(uring->ring.sq.khead) == uring->ring.sq.sqe_tail)
+        uring->iovecs_used = uring->messages_used = uring->connects_used = 0;
+    return result;
+}
+
+// Moves what has completed out of the ring, so that the kernel takes submissions again.
+static bool uring_stash_completions(struct weir_loop *loop)
+{
+    struct uring *uring = uring_of(loop);
+    unsigned size = uring->ring.cq.ring_entries, moved = 0, head;
+    struct io_uring_cqe *cqe;
+    io_uring_for_each_cqe(&uring->ring, head, cqe)
+    {
+        if (uring->stash_count == size)
+            break;
+        uring->stash[(uring->stash_first + uring->stash_count++) % size] = *cqe;
+        moved++;
+    }
+    io_uring_cq_advance(&uring->ring, moved);
+    return moved > 0;
+}
+
+void uring_submit_early(struct weir_loop *loop)
+{
+    struct uring *uring = uring_of(loop);
+    stats_add(loop, submit_early, 1);
+    unsigned submit;
+    while (!uring->failure && (submit = uring_publish(uring))) {
+        int result = uring_enter(loop, submit, 0, 0, NULL, 0);
+        if (result >= 0 || result == -EINTR)
+            continue;
+        if ((result == -EBUSY || result == -EAGAIN) && uring_stash_completions(loop))
+            continue;
+        uring->failure = result;
+    }
+}
+
+// A broken ring takes nothing any more; what is prepared for it ends here, and flush reports it.
+static struct io_uring_sqe *uring_sqe_void(struct uring *uring)
+{
+    uring->ring.sq.sqe_tail = uring->ring.sq.sqe_head;
+    return io_uring_get_sqe(&uring->ring);
+}
+
+struct io_uring_sqe *uring_sqe(struct weir_loop *loop, enum operation operation, uint32_t auxiliary,
+                               uint32_t slot)
+{
+    struct uring *uring = uring_of(loop);
+    struct io_uring_sqe *sqe = io_uring_get_sqe(&uring->ring);
+    if (!sqe) {
+        uring_submit_early(loop);
+        sqe = io_uring_get_sqe(&uring->ring);
+        if (!sqe)
+            sqe = uring_sqe_void(uring);
+    }
+    memset(sqe, 0, sizeof *sqe);
+    // Set on every entry: a reused one would keep the last one's.
+    sqe->user_data = operation == OPERATION_NONE ? 0 : loop_token(loop, operation, auxiliary, slot);
+    return sqe;
+}
+
+void uring_sqe_descriptor(struct io_uring_sqe *sqe, const struct weir_stream *stream)
+{
+    sqe->fd = stream->fd;
+    if (stream->direct)
+        sqe->flags |= IOSQE_FIXED_FILE;
+}
+
+struct io_uring_sqe *uring_stream_sqe(struct weir_stream *stream, enum operation operation)
+{
+    struct io_uring_sqe *sqe = uring_sqe(stream->loop, operation, 0, stream->slot);
+    uring_sqe_descriptor(sqe, stream);
+    return sqe;
+}
+
+void uring_arm_wake(struct weir_loop *loop)
+{
+    struct uring *uring = uring_of(loop);
+    struct io_uring_sqe *sqe = uring_sqe(loop, OPERATION_NONE, 0, 0);
+    sqe->opcode = IORING_OP_READ;
+    sqe->fd = uring->wake_fd;
+    sqe->addr = (uint64_t)(uintptr_t)&uring->wake_value;
+    sqe->len = sizeof uring->wake_value;
+}
+
+// Gives every free buffer to the kernel. It reads the ring only inside enter.
+static void uring_provide_buffers(struct weir_loop *loop)
+{
+    struct uring *uring = uring_of(loop);
+    struct buffer_pool *pool = &loop->pool;
+    int index, count = 0, mask = io_uring_buf_ring_mask(pool->count);
+    while ((index = pool_take(pool)) >= 0)
+        io_uring_buf_ring_add(uring->buffer_ring, pool_data(pool, (uint32_t)index),
+                              (unsigned)pool->size, (unsigned short)index, mask, count++);
+    if (count)
+        io_uring_buf_ring_advance(uring->buffer_ring, count);
+}
+
+// --- Waiting -------------------------------------------------------------------------------------
+
+static uint64_t uring_clock(const struct weir_loop *loop)
+{
+    return loop->system->clock(loop->system_state);
+}
+
+static int uring_enter_timed(struct weir_loop *loop, unsigned submit, unsigned wait,
+                             uint64_t deadline_ns, unsigned min_wait_us)
+{
+    struct io_uring_getevents_arg argument = { .min_wait_usec = min_wait_us };
+    struct __kernel_timespec timeout;
+    if (deadline_ns != WEIR_NEVER) {
+        uint64_t now_ns = uring_clock(loop);
+        uint64_t left_ns = deadline_ns > now_ns ? deadline_ns - now_ns : 0;
+        timeout.tv_sec = (long long)(left_ns / 1000000000);
+        timeout.tv_nsec = (long long)(left_ns % 1000000000);
+        argument.ts = (uint64_t)(uintptr_t)&timeout;
+    }
+    return uring_enter(loop, submit, wait, IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG, &argument,
+                       sizeof argument);
+}
+
+// For one event, whatever it is.
+int uring_wait_one(struct weir_loop *loop, unsigned submit, uint64_t deadline_ns)
+{
+    return uring_enter_timed(loop, submit, 1, deadline_ns, 0);
+}
+
+// For one event more than the batch completes by itself; the kernel counts the settling time
+// (Linux 6.12).
+int uring_wait_min(struct weir_loop *loop, unsigned submit, uint64_t deadline_ns)
+{
+    unsigned expected = uring_of(loop)->inline_expected;
+    return uring_enter_timed(loop, submit, 1 + expected, deadline_ns,
+                             expected ? URING_SETTLE_NS / 1000 : 0);
+}
+
+// The same on older kernels: the whole wait ends after the settling time, and the next turn goes
+// on.
+int uring_wait_settled(struct weir_loop *loop, unsigned submit, uint64_t deadline_ns)
+{
+    unsigned expected = uring_of(loop)->inline_expected;
+    if (expected) {
+        uint64_t settle_ns = uring_clock(loop) + URING_SETTLE_NS;
+        deadline_ns = settle_ns < deadline_ns ? settle_ns : deadline_ns;
+    }
+    return uring_enter_timed(loop, submit, 1 + expected, deadline_ns, 0);
+}
+
+static bool uring_work_visible(const struct uring *uring)
+{
+    return io_uring_cq_ready(&uring->ring) ||
+           IO_URING_READ_ONCE(*uring->ring.sq.kflags) & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW);
+}
+
+// Submits, then looks for work without a system call. Completions appear only inside enter, but the
+// kernel raises a flag when it has some to deliver.
+static int uring_busy_poll(struct weir_loop *loop, unsigned submit, uint64_t deadline_ns)
+{
+    struct uring *uring = uring_of(loop);
+    if (submit) {
+        int result = uring_enter(loop, submit, 0, IORING_ENTER_GETEVENTS, NULL, 0);
+        if (result < 0 || io_uring_cq_ready(&uring->ring) > uring->inline_expected)
+            return result;
+    }
+    uint64_t now_ns = uring_clock(loop), end_ns = now_ns + loop->config.busy_poll_ns;
+    unsigned ready = io_uring_cq_ready(&uring->ring);
+    for (; now_ns < end_ns && now_ns < deadline_ns; now_ns = uring_clock(loop)) {
+        if (IO_URING_READ_ONCE(*uring->ring.sq.kflags) & IORING_SQ_TASKRUN)
+            return uring_enter(loop, 0, 0, IORING_ENTER_GETEVENTS, NULL, 0);
+        if (io_uring_cq_ready(&uring->ring) != ready)
+            return 0;
+    }
+    return ready ? 0 : uring_enter_timed(loop, 0, 1, deadline_ns, 0);
+}
+
+// --- Completions ---------------------------------------------------------------------------------
+
+static void uring_own_completion(struct weir_loop *loop, const struct io_uring_cqe *cqe)
+{
+    enum operation operation = (enum operation)(cqe->user_data >> TOKEN_OPERATION_SHIFT);
+    if (operation == OPERATION_NONE && cqe->res != -ECANCELED)
+        uring_arm_wake(loop);
+    // A cancel that found nothing to cancel: the operation's own completion tells the rest.
+}
+
+// Fills the next completion from the kernel's; false if it was the engine's own business.
+static bool uring_translate(struct weir_loop *loop, const struct io_uring_cqe *cqe,
+                            struct completion *ret_completion)
+{
+    enum operation operation = (enum operation)(cqe->user_data >> TOKEN_OPERATION_SHIFT);
+    if (operation == OPERATION_NONE || operation == OPERATION_CANCEL) {
+        uring_own_completion(loop, cqe);
+        return false;
+    }
+    unsigned flags = 0;
+    if (cqe->flags & IORING_CQE_F_MORE)
+        flags |= COMPLETION_MORE;
+    if (cqe->flags & IORING_CQE_F_BUFFER)
+        flags |= COMPLETION_BUFFER;
+    if (cqe->flags & IORING_CQE_F_SOCK_NONEMPTY)
+        flags |= COMPLETION_NONEMPTY;
+    if (operation == OPERATION_ACCEPT && (cqe->user_data >> TOKEN_AUXILIARY_SHIFT & ACCEPT_DIRECT))
+        flags |= COMPLETION_DIRECT;
+    *ret_completion =
+        (struct completion){ .token = cqe->user_data,
+                             .result = cqe->res,
+                             .flags = (uint16_t)flags,
+                             .buffer = (uint16_t)(cqe->flags >> IORING_CQE_BUFFER_SHIFT) };
+    return true;
+}
+
+static unsigned uring_reap_stash(struct weir_loop *loop)
+{
+    struct uring *uring = uring_of(loop);
+    unsigned count = 0;
+    while (uring->stash_count && count < LOOP_COMPLETIONS_MAX) {
+        struct io_uring_cqe cqe = uring->stash[uring->stash_first];
+        uring->stash_first = (uring->stash_first + 1) % uring->ring.cq.ring_entries;
+        uring->stash_count--;
+        count += uring_translate(loop, &cqe, &loop->completions[count]);
+    }
+    return count;
+}
+
+static unsigned uring_reap(struct weir_loop *loop)
+{
+    struct uring *uring = uring_of(loop);
+    unsigned count = uring_reap_stash(loop), seen = 0, head;
+    struct io_uring_cqe *cqe;
+    io_uring_for_each_cqe(&uring->ring, head, cqe)
+    {
+        if (count == LOOP_COMPLETIONS_MAX)
+            break;
+        count += uring_translate(loop, cqe, &loop->completions[count]);
+        seen++;
+    }
+    io_uring_cq_advance(&uring->ring, seen);
+    return count;
+}
+
+// --- The turn ------------------------------------------------------------------------------------
+
+// Enters once, unless there is nothing to do in the kernel.
+static int uring_submit_and_wait(struct weir_loop *loop, uint64_t deadline_ns)
+{
+    struct uring *uring = uring_of(loop);
+    unsigned submit = uring_publish(uring);
+    if (io_uring_cq_ready(&uring->ring) || uring->stash_count)
+        deadline_ns = 0;
+    if (deadline_ns == 0) {
+        if (!submit && !uring_work_visible(uring))
+            return 0;
+        return uring_enter(loop, submit, 0, IORING_ENTER_GETEVENTS, NULL, 0);
+    }
+    if (loop->config.busy_poll_ns)
+        return uring_busy_poll(loop, submit, deadline_ns);
+    return uring->plan.wait(loop, submit, deadline_ns);
+}
+
+int uring_flush(struct weir_loop *loop, uint64_t deadline_ns)
+{
+    struct uring *uring = uring_of(loop);
+    if (!uring->enabled) {
+        int error = uring->operations->enable(uring->operations_state, &uring->ring);
+        if (error)
+            return error;
+        uring->enabled = true;
+        uring_arm_wake(loop);
+    }
+    uring_provide_buffers(loop);
+    int result = uring_submit_and_wait(loop, deadline_ns);
+    uring->inline_expected = 0;
+    if (IO_URING_READ_ONCE(*uring->ring.sq.kflags) & IORING_SQ_CQ_OVERFLOW)
+        stats_add(loop, overflows, 1);
+    // -ETIME and -EINTR are the wait's ends; -EBUSY and -EAGAIN mean: reap, then submit again.
+    if (result < 0 && result != -ETIME && result != -EINTR && result != -EBUSY && result != -EAGAIN)
+        uring->failure = result;
+    unsigned count = uring_reap(loop);
+    return uring->failure ? uring->failure : (int)count;
+}

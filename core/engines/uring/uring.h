@@ -1,0 +1,102 @@
+// Private to engines/uring: the engine's state, and what its files offer each other.
+#ifndef WEIR_URING_H
+#define WEIR_URING_H
+
+#include <netinet/in.h>
+#include <sys/uio.h>
+
+#include "../../loop.h"
+#include "ring.h"
+#include "uapi.h"
+
+enum {
+    URING_SQ_ENTRIES = 1024,
+    URING_CQ_ENTRIES = 8192,
+    URING_IOVECS_MAX = 2048, // of one batch
+    URING_MESSAGES_MAX = 512,
+    URING_UNIX_CONNECTS_MAX = 16,
+    URING_BUFFER_GROUP = 0,
+    URING_FILES_EXTRA = 64, // direct descriptors that are still closing
+    // A send that unexpectedly waits for its peer delays the events behind it by at most this.
+    URING_SETTLE_NS = 200 * 1000,
+};
+
+// What was resolved from the table of features, once, at start. Nothing else reads a feature.
+struct uring_plan {
+    unsigned setup_flags;
+    bool direct; // accepted sockets live in the ring's table
+    void (*receive)(struct weir_loop *loop, struct weir_stream *stream);
+    int (*receive_cancel)(struct weir_loop *loop, struct weir_stream *stream);
+    // Enters the kernel with `submit` entries and waits; returns what enter returns.
+    int (*wait)(struct weir_loop *loop, unsigned submit, uint64_t deadline_ns);
+};
+
+struct uring {
+    struct io_uring ring;
+    const struct ring_operations *operations;
+    void *operations_state;
+    struct uring_plan plan;
+    bool enabled;
+    int failure;              // submission broke
+    unsigned inline_expected; // entries of this batch that the kernel completes while it submits
+    int wake_fd;
+    uint64_t wake_value;
+
+    struct io_uring_buf_ring *buffer_ring;
+    size_t buffer_ring_size;
+
+    // Scratch of the batch: the kernel copies it when the entry is submitted.
+    unsigned iovecs_used, messages_used, connects_used;
+    struct iovec iovecs[URING_IOVECS_MAX];
+    struct msghdr messages[URING_MESSAGES_MAX];
+    struct sockaddr_un connects[URING_UNIX_CONNECTS_MAX];
+
+    // Completions that had to be taken early, because the kernel refused submissions until then.
+    struct io_uring_cqe *stash;
+    unsigned stash_first, stash_count;
+};
+
+static inline struct uring *uring_of(const struct weir_loop *loop)
+{
+    return loop->engine_state;
+}
+
+// turn.c
+struct io_uring_sqe *uring_sqe(struct weir_loop *loop, enum operation operation, uint32_t auxiliary,
+                               uint32_t slot);
+// An entry on a stream's descriptor.
+struct io_uring_sqe *uring_stream_sqe(struct weir_stream *stream, enum operation operation);
+void uring_sqe_descriptor(struct io_uring_sqe *sqe, const struct weir_stream *stream);
+void uring_submit_early(struct weir_loop *loop);
+int uring_flush(struct weir_loop *loop, uint64_t deadline_ns);
+void uring_arm_wake(struct weir_loop *loop);
+int uring_wait_settled(struct weir_loop *loop, unsigned submit, uint64_t deadline_ns);
+int uring_wait_min(struct weir_loop *loop, unsigned submit, uint64_t deadline_ns);
+int uring_wait_one(struct weir_loop *loop, unsigned submit, uint64_t deadline_ns);
+
+// features.c
+int features_resolve(struct weir_loop *loop, struct uring_plan *ret_plan);
+
+// accept.c
+void uring_accept(struct weir_loop *loop, struct weir_listener *listener, uint32_t index);
+void uring_accept_cancel(struct weir_loop *loop, struct weir_listener *listener);
+
+// receive_multishot.c, receive_oneshot.c
+void uring_receive_multishot(struct weir_loop *loop, struct weir_stream *stream);
+int uring_receive_multishot_cancel(struct weir_loop *loop, struct weir_stream *stream);
+void uring_receive_oneshot(struct weir_loop *loop, struct weir_stream *stream);
+int uring_receive_oneshot_cancel(struct weir_loop *loop, struct weir_stream *stream);
+
+// send.c
+int64_t uring_send(struct weir_loop *loop, struct weir_stream *stream);
+
+// connection.c
+void uring_connect(struct weir_loop *loop, struct weir_stream *stream,
+                   const struct weir_address *address);
+void uring_shutdown(struct weir_loop *loop, struct weir_stream *stream);
+int uring_close(struct weir_loop *loop, struct weir_stream *stream);
+
+// file.c
+void uring_file(struct weir_loop *loop, struct weir_operation *operation);
+
+#endif
