@@ -9,8 +9,8 @@
 enum { SLAB_ALIGNMENT = 16, SLAB_CHUNK_SIZE = 64 * 1024 };
 
 struct slab_chunk {
-    _Alignas(SLAB_ALIGNMENT) struct slab_chunk *next;
-    char records[];
+    struct slab_chunk *next;
+    _Alignas(SLAB_ALIGNMENT) char records[];
 };
 
 struct slab_free {
