@@ -1,0 +1,300 @@
+// The blocking engine: the classic baseline, one connection per thread, each with a small loop.
+//
+// A loop whose one connection waits to receive, and which has nothing else to do for a second,
+// waits inside recv(2); a loop with one connection waits inside send(2). Both give up after a
+// second (SO_RCVTIMEO, SO_SNDTIMEO), the stated resolution of timers and of waking. A loop with
+// more sources or an earlier deadline waits in ppoll(2), where its eventfd wakes it at once.
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "immediate.h"
+
+#define BLOCKING_RESOLUTION_NS 1000000000ULL
+
+enum {
+    // A bit of stream->engine_bits: the socket has its time-outs.
+    BLOCKING_TIMED = 1 << IMMEDIATE_ENGINE_SHIFT,
+};
+
+struct blocking {
+    struct immediate base;
+    uint32_t first;       // source at which the next poll begins to serve: fairness
+    uint32_t *slots;      // of the sources in `polls`
+    struct pollfd *polls; // the sources, and behind them the eventfd
+};
+
+// --- Sources -------------------------------------------------------------------------------------
+
+// The events that the object in a slot waits for, and its descriptor.
+static short blocking_interest(const struct slot *slot, int *ret_fd)
+{
+    if (!slot->object)
+        return 0;
+    if (slot->kind == SLOT_STREAM) {
+        const struct weir_stream *stream = slot->object;
+        *ret_fd = stream->fd;
+        return (short)(stream->engine_bits & IMMEDIATE_INTEREST);
+    }
+    if (slot->kind == SLOT_LISTENER) {
+        const struct weir_listener *listener = slot->object;
+        *ret_fd = listener->fd;
+        return listener->engine_bits & IMMEDIATE_ACCEPTS ? POLLIN : 0;
+    }
+    return 0;
+}
+
+// The stream, if a single receive is all that the loop waits for.
+static struct weir_stream *blocking_only_receiver(const struct weir_loop *loop)
+{
+    const struct slot *only = NULL;
+    for (uint32_t i = 0; i < loop->slots_used; i++) {
+        int fd;
+        short interest = blocking_interest(&loop->slots[i], &fd);
+        if (!interest)
+            continue;
+        if (only || interest != IMMEDIATE_RECEIVING || loop->slots[i].kind != SLOT_STREAM)
+            return NULL;
+        only = &loop->slots[i];
+    }
+    return only ? only->object : NULL;
+}
+
+static void blocking_set_timeouts(struct weir_loop *loop, struct weir_stream *stream)
+{
+    struct timeval second = { .tv_sec = 1 };
+    if (stream->engine_bits & BLOCKING_TIMED)
+        return;
+    stream->engine_bits |= BLOCKING_TIMED;
+    setsockopt(stream->fd, SOL_SOCKET, SO_RCVTIMEO, &second, sizeof second);
+    setsockopt(stream->fd, SOL_SOCKET, SO_SNDTIMEO, &second, sizeof second);
+    stats_add(loop, enters, 2);
+}
+
+// --- Operations ----------------------------------------------------------------------------------
+
+static void blocking_accept(struct weir_loop *loop, struct weir_listener *listener, uint32_t index)
+{
+    (void)loop;
+    listener->engine_bits |= 1U << index;
+}
+
+static void blocking_receive(struct weir_loop *loop, struct weir_stream *stream)
+{
+    (void)loop;
+    stream->engine_bits |= IMMEDIATE_RECEIVING;
+}
+
+static int64_t blocking_send(struct weir_loop *loop, struct weir_stream *stream)
+{
+    int flags = MSG_DONTWAIT; // others must not wait for this one
+    int64_t result = -EAGAIN;
+    if (stream->engine_bits & IMMEDIATE_SHORT) {
+        // The peer does not read: from now on wait for it and for the other direction together.
+        stream->engine_bits &= ~(uint32_t)IMMEDIATE_SHORT;
+    } else {
+        if (loop->streams_open == 1 && !loop->listeners) {
+            blocking_set_timeouts(loop, stream);
+            flags = 0;
+        }
+        result = immediate_send(loop, stream, flags);
+    }
+    if (result != -EAGAIN)
+        return result;
+    stream->engine_bits |= IMMEDIATE_SENDING;
+    return ENGINE_PENDING;
+}
+
+// The core makes its sockets non-blocking; connect must not wait, what follows may.
+static void blocking_unblock(struct weir_loop *loop, const struct weir_stream *stream)
+{
+    int off = 0;
+    ioctl(stream->fd, FIONBIO, &off);
+    stats_add(loop, enters, 1);
+}
+
+static void blocking_connect(struct weir_loop *loop, struct weir_stream *stream,
+                             const struct weir_address *address)
+{
+    int result = immediate_connect(loop, stream, address);
+    if (result == -EINPROGRESS) {
+        stream->engine_bits |= IMMEDIATE_SENDING;
+        return;
+    }
+    if (!result)
+        blocking_unblock(loop, stream);
+    immediate_early(loop, OPERATION_CONNECT, 0, stream->slot, result);
+}
+
+static void blocking_file(struct weir_loop *loop, struct weir_operation *operation)
+{
+    operation->result = 0;
+    immediate_early(loop, OPERATION_FILE, 0, operation->slot, immediate_file(operation));
+    stats_add(loop, enters, 1);
+}
+
+static void blocking_job_done(struct weir_loop *loop, struct weir_post *post)
+{
+    struct weir_operation *operation = container_of(post, struct weir_operation, post);
+    (void)loop;
+    file_completed(operation, operation->result);
+}
+
+// Runs at once; `done` follows as a post, since it must not run inside of a verb.
+static void blocking_job(struct weir_loop *loop, struct weir_operation *operation)
+{
+    operation->result = operation->run(operation);
+    operation->post.function = blocking_job_done;
+    weir_loop_post(loop, &operation->post);
+}
+
+// --- One turn ------------------------------------------------------------------------------------
+
+static void blocking_serve(struct weir_loop *loop, const struct slot *slot, short events)
+{
+    if (slot->kind == SLOT_LISTENER) {
+        immediate_accept(loop, slot->object, 0);
+        return;
+    }
+    struct weir_stream *stream = slot->object;
+    uint32_t wanted = stream->engine_bits;
+    if (wanted & IMMEDIATE_RECEIVING && events & ~POLLOUT)
+        immediate_receive(loop, stream, MSG_DONTWAIT);
+    if (wanted & IMMEDIATE_SENDING && events & ~POLLIN)
+        immediate_writable(loop, stream);
+    if (wanted & ~stream->engine_bits & IMMEDIATE_CONNECTING)
+        blocking_unblock(loop, stream);
+}
+
+static uint32_t blocking_collect(const struct weir_loop *loop, struct blocking *blocking)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < loop->slots_used; i++) {
+        struct pollfd *poll = &blocking->polls[count];
+        poll->events = blocking_interest(&loop->slots[i], &poll->fd);
+        if (poll->events)
+            blocking->slots[count++] = i;
+    }
+    blocking->polls[count] = (struct pollfd){ .fd = blocking->base.wake_fd, .events = POLLIN };
+    return count;
+}
+
+static int blocking_wait(struct weir_loop *loop, struct pollfd *polls, uint32_t count,
+                         uint64_t deadline_ns)
+{
+    struct timespec timeout = { 0 };
+    uint64_t now_ns = deadline_ns ? loop->system->clock(loop->system_state) : 0;
+    if (deadline_ns > now_ns) {
+        timeout.tv_sec = (time_t)((deadline_ns - now_ns) / 1000000000);
+        timeout.tv_nsec = (long)((deadline_ns - now_ns) % 1000000000);
+    }
+    int ready = ppoll(polls, count, deadline_ns == WEIR_NEVER ? NULL : &timeout, NULL);
+    stats_add(loop, enters, 1);
+    return ready < 0 ? -errno : ready;
+}
+
+static int blocking_poll(struct weir_loop *loop, uint64_t deadline_ns)
+{
+    struct blocking *blocking = loop->engine_state;
+    uint32_t count = blocking_collect(loop, blocking);
+    int ready = blocking_wait(loop, blocking->polls, count + 1, deadline_ns);
+    if (ready <= 0)
+        return ready == -EINTR ? 0 : ready;
+    if (blocking->polls[count].revents) {
+        uint64_t value;
+        ssize_t size = read(blocking->base.wake_fd, &value, sizeof value);
+        (void)size; // the counter is zero now, whatever it was
+        stats_add(loop, enters, 1);
+    }
+    uint32_t begin = blocking->first < count ? blocking->first : 0;
+    blocking->first = 0;
+    for (uint32_t k = 0; k < count; k++) {
+        uint32_t i = begin + k < count ? begin + k : begin + k - count;
+        if (!blocking->polls[i].revents)
+            continue;
+        if (!immediate_has_room(loop)) {
+            blocking->first = i;
+            break;
+        }
+        blocking_serve(loop, &loop->slots[blocking->slots[i]], blocking->polls[i].revents);
+    }
+    return 0;
+}
+
+// Whether nothing is due before recv(2) gives up by itself.
+static bool blocking_has_second(const struct weir_loop *loop, uint64_t deadline_ns)
+{
+    if (deadline_ns == 0 || deadline_ns == WEIR_NEVER)
+        return deadline_ns != 0;
+    return deadline_ns >= loop->system->clock(loop->system_state) + BLOCKING_RESOLUTION_NS;
+}
+
+static int blocking_flush(struct weir_loop *loop, uint64_t deadline_ns)
+{
+    struct immediate *state = immediate_of(loop);
+    struct weir_stream *stream = NULL;
+    int error = 0;
+    immediate_begin(loop);
+    if (state->count || atomic_load(&loop->posts))
+        deadline_ns = 0; // a job that ran inline, for example: its `done` waits for this turn
+    if (blocking_has_second(loop, deadline_ns))
+        stream = blocking_only_receiver(loop);
+    if (stream) {
+        blocking_set_timeouts(loop, stream);
+        immediate_receive(loop, stream, 0);
+    } else {
+        error = blocking_poll(loop, deadline_ns);
+    }
+    return error ? error : (int)state->count;
+}
+
+// --- Beginning and end ---------------------------------------------------------------------------
+
+static int blocking_init(struct weir_loop *loop, void *argument)
+{
+    (void)argument;
+    int error = immediate_init(loop, sizeof(struct blocking));
+    if (error)
+        return error;
+    struct blocking *blocking = loop->engine_state;
+    size_t count = (size_t)loop->slots_max + 1;
+    blocking->polls = malloc(count * (sizeof *blocking->polls + sizeof *blocking->slots));
+    if (!blocking->polls) {
+        immediate_fini(loop);
+        return -ENOMEM;
+    }
+    blocking->slots = (uint32_t *)(void *)(blocking->polls + count);
+    snprintf(loop->plan, sizeof loop->plan, "one thread a connection, one second's resolution");
+    return 0;
+}
+
+static void blocking_fini(struct weir_loop *loop)
+{
+    struct blocking *blocking = loop->engine_state;
+    free(blocking->polls);
+    immediate_fini(loop);
+}
+
+const struct engine engine_blocking = {
+    .name = "blocking",
+    .sends_files = true,
+    .init = blocking_init,
+    .fini = blocking_fini,
+    .flush = blocking_flush,
+    .accept = blocking_accept,
+    .accept_cancel = immediate_accept_cancel,
+    .receive = blocking_receive,
+    .receive_cancel = immediate_receive_cancel,
+    .send = blocking_send,
+    .connect = blocking_connect,
+    .shutdown = immediate_shutdown,
+    .close = immediate_close,
+    .file = blocking_file,
+    .job = blocking_job,
+    .wake = immediate_wake,
+};
