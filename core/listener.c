@@ -246,7 +246,6 @@ static void listener_free(struct weir_listener *listener)
     weir_timer_stop(loop, &listener->retry);
     loop_slot_give(loop, listener->slot);
     loop->system->close(loop->system_state, listener->fd);
-    loop->listeners_open--;
     free(listener);
 }
 
@@ -353,7 +352,6 @@ int listener_open_on(struct weir_loop *loop, int fd, const struct weir_address *
     listener->released = listener_stream_released;
     listener->next = loop->listeners;
     loop->listeners = listener;
-    loop->listeners_open++;
     *ret_listener = listener;
     return 0;
 }

@@ -457,6 +457,9 @@ WEIR_PUBLIC size_t weir_stats_print(const struct weir_stats *stats, bool json, c
 
 // --- What this machine can do --------------------------------------------------------------------
 
+// The library's version, its engines, and the liburing that was built in, as one line. Any thread.
+WEIR_PUBLIC const char *weir_version_text(void);
+
 struct weir_capability {
     const char *name;    // of the feature, as --uring knows it
     const char *kernel;  // first kernel that has it

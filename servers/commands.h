@@ -1,0 +1,8 @@
+// The commands of `weir`: each gets its own name as argv[0] and returns the exit status.
+#ifndef COMMANDS_H
+#define COMMANDS_H
+
+int echo_main(int argc, char **argv);
+int doctor_main(int argc, char **argv);
+
+#endif

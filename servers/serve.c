@@ -1,0 +1,326 @@
+// Runs a server: limits, listeners, start, signals, end. The order matters: signals are blocked
+// before any thread exists, and the "listening" lines come when connections are accepted.
+#include "serve.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+// Descriptors beside those of connections: standard streams, log, rings, wake-ups, and a few
+// accepted connections per listener that are on their way.
+enum { SERVE_FILES_BASE = 64, SERVE_FILES_THREAD = 8, SERVE_FILES_LISTENER = 9 };
+
+struct serve {
+    const struct option_set *options;
+    const struct serve_settings *settings;
+    struct weir_server *server;
+    struct serve_log log;
+    int signals_fd;
+    bool draining;
+    bool starting;   // errors are kept, so that a failed start is one line
+    char error[512]; // the first of them
+};
+
+__attribute__((format(printf, 3, 4))) static void
+serve_say(struct serve *serve, enum weir_log_level level, const char *format, ...)
+{
+    char text[512];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    serve_log_write(&serve->log, level, text);
+}
+
+// The log function of the server's loops.
+static void serve_hear(void *context, enum weir_log_level level, const char *text)
+{
+    struct serve *serve = context;
+    if (!serve->starting || level != WEIR_LOG_ERROR)
+        serve_log_write(&serve->log, level, text);
+    else if (!serve->error[0])
+        snprintf(serve->error, sizeof serve->error, "%s", text);
+}
+
+// One line on standard error, wherever the log goes. What the server said explains more than the
+// error's number.
+static int serve_fault(const struct serve *serve, const char *what, const char *reason)
+{
+    fprintf(stderr, "%s: %s: %s\n", serve->options->command, what,
+            serve->error[0] ? serve->error : reason);
+    return SERVE_EXIT_RUN;
+}
+
+// --- Limits --------------------------------------------------------------------------------------
+
+// Raises the soft limit of descriptors to the hard one. Returns how many connections fit.
+static uint32_t serve_fit_connections(struct serve *serve)
+{
+    const struct serve_settings *settings = serve->settings;
+    struct rlimit limit;
+    uint32_t wanted = (uint32_t)settings->connections_max;
+    rlim_t other = SERVE_FILES_BASE + settings->threads * SERVE_FILES_THREAD +
+                   settings->threads * settings->listens_count * SERVE_FILES_LISTENER;
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+        return wanted;
+    if (limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &limit);
+        getrlimit(RLIMIT_NOFILE, &limit);
+    }
+    if (limit.rlim_cur == RLIM_INFINITY || limit.rlim_cur >= other + wanted)
+        return wanted;
+    uint32_t fit = limit.rlim_cur > other ? (uint32_t)(limit.rlim_cur - other) : 1;
+    serve_say(serve, WEIR_LOG_WARNING,
+              "the file limit of %llu leaves room for %u connections, not %u; raise it with: "
+              "ulimit -Hn %llu",
+              (unsigned long long)limit.rlim_cur, fit, wanted,
+              (unsigned long long)(other + wanted));
+    return fit;
+}
+
+// --- Start ---------------------------------------------------------------------------------------
+
+static void serve_config(struct serve *serve, struct weir_server_config *ret_config)
+{
+    const struct serve_settings *settings = serve->settings;
+    weir_server_config_init(ret_config);
+    ret_config->threads = (uint32_t)settings->threads;
+    ret_config->cpus = settings->cpus;
+    ret_config->cpus_count = settings->cpus_count;
+    ret_config->address_streams_max = (uint32_t)settings->address_connections_max;
+    ret_config->drain_timeout_ns = settings->drain_timeout_ns;
+    ret_config->loop.engine = settings->engine;
+    ret_config->loop.uring_features = settings->uring;
+    ret_config->loop.streams_max = serve_fit_connections(serve);
+    ret_config->loop.buffer_count = (uint32_t)settings->buffers;
+    ret_config->loop.buffer_size = (uint32_t)settings->buffer_size;
+    ret_config->loop.idle_timeout_ns = settings->idle_timeout_ns;
+    ret_config->loop.busy_poll_ns = settings->busy_poll_us * 1000;
+    ret_config->loop.log = serve_hear;
+    ret_config->loop.log_context = serve;
+}
+
+static bool serve_cpus_present(const struct serve_settings *settings)
+{
+    cpu_set_t present;
+    if (sched_getaffinity(0, sizeof present, &present) < 0)
+        return true; // a machine with more CPUs than the set holds; the threads will tell
+    for (size_t i = 0; i < settings->cpus_count; i++) {
+        if (!CPU_ISSET(settings->cpus[i], &present))
+            return false;
+    }
+    return true;
+}
+
+// Returns the exit status for settings that only make sense together, or 0.
+static int serve_check(const struct serve *serve)
+{
+    const struct serve_settings *settings = serve->settings;
+    const char *fault = NULL;
+    if (!settings->listens_count)
+        fault = "--listen: at least one address is needed";
+    else if (settings->engine == WEIR_ENGINE_BLOCKING && settings->threads != 1)
+        fault = "--threads: the blocking engine has a thread per connection instead";
+    else if (settings->buffer_size % 4096)
+        fault = "--buffer-size: must be a multiple of 4096 bytes";
+    else if (!serve_cpus_present(settings))
+        fault = "--cpu: this process may not run on one of these CPUs";
+    if (!fault)
+        return 0;
+    fprintf(stderr, "%s: %s\n", serve->options->command, fault);
+    return SERVE_EXIT_USAGE;
+}
+
+static int serve_listen(struct serve *serve, const struct weir_protocol *protocol, void *context,
+                        struct weir_address *ret_bounds)
+{
+    const struct serve_settings *settings = serve->settings;
+    const struct weir_socket_options options = {
+        .backlog = (int)settings->backlog,
+        .send_buffer = (int)settings->send_buffer,
+        .receive_buffer = (int)settings->receive_buffer,
+        .notsent_lowat = (int)settings->notsent_lowat,
+        .keepalive = settings->keepalive,
+        .unix_mode = (uint32_t)settings->unix_mode,
+    };
+    for (size_t i = 0; i < settings->listens_count; i++) {
+        char text[WEIR_ADDRESS_TEXT_SIZE];
+        int error = weir_server_listen(serve->server, &settings->listens[i], &options, protocol,
+                                       context, &ret_bounds[i]);
+        if (!error)
+            continue;
+        weir_address_print(&settings->listens[i], text);
+        return serve_fault(serve, text, strerror(-error));
+    }
+    return 0;
+}
+
+// Says where connections are accepted, and how.
+static int serve_announce(struct serve *serve, const struct weir_address *bounds)
+{
+    const struct serve_settings *settings = serve->settings;
+    const char *engine = weir_server_engine(serve->server);
+    const char *name = strrchr(serve->options->command, ' ') + 1;
+    for (size_t i = 0; i < settings->listens_count; i++) {
+        char text[WEIR_ADDRESS_TEXT_SIZE];
+        weir_address_print(&bounds[i], text);
+        printf("listening %s %s engine=%s threads=%u\n", name, text, engine,
+               (unsigned)settings->threads);
+    }
+    serve_say(serve, WEIR_LOG_INFO, "plan: %s%s%s", engine,
+              *weir_server_plan(serve->server) ? ": " : "", weir_server_plan(serve->server));
+    return fflush(stdout) == 0 ? 0 : serve_fault(serve, "standard output", strerror(errno));
+}
+
+// --- Signals -------------------------------------------------------------------------------------
+
+static int serve_block_signals(struct serve *serve)
+{
+    sigset_t signals;
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGTERM);
+    sigaddset(&signals, SIGINT);
+    sigaddset(&signals, SIGUSR1);
+    sigaddset(&signals, SIGHUP);
+    if (sigprocmask(SIG_BLOCK, &signals, NULL) < 0)
+        return -errno;
+    serve->signals_fd = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
+    return serve->signals_fd < 0 ? -errno : 0;
+}
+
+static int serve_write_stats(struct serve *serve)
+{
+    const char *path = serve->settings->stats_path;
+    int error = 0;
+    if (path)
+        error = serve_stats_write(path, serve->server, (uint32_t)serve->settings->threads);
+    return error ? serve_fault(serve, path, strerror(-error)) : 0;
+}
+
+static void serve_end(struct serve *serve)
+{
+    if (serve->draining) {
+        serve_say(serve, WEIR_LOG_INFO, "ending at once");
+        weir_server_stop(serve->server);
+    } else {
+        serve_say(serve, WEIR_LOG_INFO, "draining");
+        weir_server_drain(serve->server);
+    }
+    serve->draining = true;
+}
+
+static void serve_tell(struct serve *serve)
+{
+    serve_stats_log(&serve->log, serve->server);
+    serve_write_stats(serve);
+}
+
+static void serve_reopen(struct serve *serve)
+{
+    int error = serve_log_open(&serve->log);
+    if (error)
+        serve_say(serve, WEIR_LOG_ERROR, "the log stays open: %s: %s", serve->log.path,
+                  strerror(-error));
+    else
+        serve_say(serve, WEIR_LOG_INFO, "log reopened");
+}
+
+static void serve_signal(struct serve *serve, uint32_t number)
+{
+    static const struct {
+        int number;
+        void (*function)(struct serve *serve);
+    } actions[] = {
+        { SIGTERM, serve_end },
+        { SIGINT, serve_end },
+        { SIGUSR1, serve_tell },
+        { SIGHUP, serve_reopen },
+    };
+    for (size_t i = 0; i < sizeof actions / sizeof actions[0]; i++) {
+        if (actions[i].number == (int)number)
+            actions[i].function(serve);
+    }
+}
+
+// Returns when the server has ended.
+static void serve_wait(struct serve *serve)
+{
+    struct pollfd polls[] = {
+        { .fd = serve->signals_fd, .events = POLLIN },
+        { .fd = weir_server_ended_descriptor(serve->server), .events = POLLIN },
+    };
+    struct signalfd_siginfo signal;
+    while (!polls[1].revents) {
+        if (poll(polls, 2, -1) < 0)
+            continue;
+        while (read(serve->signals_fd, &signal, sizeof signal) == sizeof signal)
+            serve_signal(serve, signal.ssi_signo);
+    }
+}
+
+// --- Run -----------------------------------------------------------------------------------------
+
+static int serve_with_server(struct serve *serve, const struct weir_protocol *protocol,
+                             void *context)
+{
+    struct weir_address bounds[SERVE_LISTENS_MAX];
+    int status = serve_listen(serve, protocol, context, bounds);
+    if (status)
+        return status;
+    serve->starting = false; // from here on, other threads speak too
+    int error = weir_server_start(serve->server);
+    if (error)
+        return serve_fault(serve, "start", strerror(-error));
+    status = serve_announce(serve, bounds);
+    if (status)
+        return status;
+    serve_wait(serve);
+    error = weir_server_wait(serve->server);
+    if (error)
+        status = serve_fault(serve, "the server ended", strerror(-error));
+    int stats_status = serve_write_stats(serve);
+    return status ? status : stats_status;
+}
+
+static int serve_with_log(struct serve *serve, const struct weir_protocol *protocol, void *context)
+{
+    struct weir_server_config config;
+    int error = serve_block_signals(serve);
+    if (error)
+        return serve_fault(serve, "signals", strerror(-error));
+    serve_config(serve, &config);
+    serve->starting = true;
+    error = weir_server_create(&config, &serve->server);
+    if (!error) {
+        int status = serve_with_server(serve, protocol, context);
+        weir_server_destroy(serve->server);
+        close(serve->signals_fd);
+        return status;
+    }
+    close(serve->signals_fd);
+    return serve_fault(serve, "the server cannot start", strerror(-error));
+}
+
+int serve_run(const struct option_set *options, const struct serve_settings *settings,
+              const struct weir_protocol *protocol, void *context)
+{
+    struct serve serve = { .options = options, .settings = settings };
+    serve.log = (struct serve_log){ .path = settings->log_path, .fd = -1 };
+    int status = serve_check(&serve);
+    if (status)
+        return status;
+    int error = serve_log_open(&serve.log);
+    if (error)
+        return serve_fault(&serve, settings->log_path, strerror(-error));
+    status = serve_with_log(&serve, protocol, context);
+    serve_log_close(&serve.log);
+    return status;
+}

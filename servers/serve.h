@@ -1,0 +1,57 @@
+// What every server command shares: options, listeners, signals, log and statistics.
+#ifndef SERVE_H
+#define SERVE_H
+
+#include <sys/types.h>
+
+#include <weir.h>
+
+#include "options.h"
+
+enum { SERVE_EXIT_RUN = 1, SERVE_EXIT_USAGE = 2 };
+
+enum { SERVE_LISTENS_MAX = 64, SERVE_CPUS_MAX = 1024 };
+
+struct serve_settings {
+    struct weir_address listens[SERVE_LISTENS_MAX];
+    size_t listens_count;
+    enum weir_engine engine;
+    const char *uring;
+    uint64_t threads;
+    uint16_t cpus[SERVE_CPUS_MAX];
+    size_t cpus_count;
+    uint64_t busy_poll_us;
+    uint64_t connections_max;
+    uint64_t address_connections_max;
+    uint64_t idle_timeout_ns, drain_timeout_ns;
+    uint64_t backlog;
+    uint64_t send_buffer, receive_buffer, notsent_lowat;
+    bool keepalive;
+    uint64_t unix_mode;
+    uint64_t buffers, buffer_size;
+    const char *log_path, *stats_path;
+};
+
+// The rows that fill it.
+extern const struct option_row serve_options[];
+void serve_settings_init(struct serve_settings *settings);
+
+// Serves the protocol until a signal ends it, and returns the exit status.
+int serve_run(const struct option_set *options, const struct serve_settings *settings,
+              const struct weir_protocol *protocol, void *context);
+
+// The log: lines to standard error, or to a file with the time before them. Any thread.
+struct serve_log {
+    const char *path; // NULL: standard error
+    int fd;
+};
+// Opens the file, or opens it anew and exchanges it under the threads that write; -errno.
+int serve_log_open(struct serve_log *log);
+void serve_log_close(struct serve_log *log);
+void serve_log_write(void *log, enum weir_log_level level, const char *text);
+
+// Writes the statistics as one JSON object; a regular file is replaced as a whole or not at all.
+int serve_stats_write(const char *path, const struct weir_server *server, uint32_t threads);
+void serve_stats_log(struct serve_log *log, const struct weir_server *server);
+
+#endif

@@ -1,0 +1,153 @@
+// The log's lines, and statistics in the log and in a file.
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "serve.h"
+
+// --- Log -----------------------------------------------------------------------------------------
+
+int serve_log_open(struct serve_log *log)
+{
+    if (!log->path) {
+        log->fd = STDERR_FILENO;
+        return 0;
+    }
+    int fd = open(log->path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY, 0640);
+    if (fd < 0)
+        return -errno;
+    if (log->fd < 0) {
+        log->fd = fd;
+        return 0;
+    }
+    // The number stays and the file behind it changes at once: no writer needs a lock.
+    int error = dup3(fd, log->fd, O_CLOEXEC) < 0 ? -errno : 0;
+    close(fd);
+    return error;
+}
+
+void serve_log_close(struct serve_log *log)
+{
+    if (log->path && log->fd >= 0)
+        close(log->fd);
+    log->fd = -1;
+}
+
+static int serve_log_prefix(const struct serve_log *log, const char *level, char *ret_text,
+                            size_t size)
+{
+    struct timespec now;
+    struct tm parts;
+    char time[32];
+    if (!log->path)
+        return snprintf(ret_text, size, "weir: %s", level);
+    clock_gettime(CLOCK_REALTIME, &now);
+    gmtime_r(&now.tv_sec, &parts);
+    strftime(time, sizeof time, "%Y-%m-%dT%H:%M:%S", &parts);
+    return snprintf(ret_text, size, "%s.%03ldZ %s", time, now.tv_nsec / 1000000, level);
+}
+
+// One line is one write, so that lines of several threads do not mix. A log that cannot be written
+// has nowhere to say so.
+void serve_log_write(void *context, enum weir_log_level level, const char *text)
+{
+    static const char *const levels[] = {
+        [WEIR_LOG_ERROR] = "error: ",
+        [WEIR_LOG_WARNING] = "warning: ",
+        [WEIR_LOG_INFO] = "",
+        [WEIR_LOG_DEBUG] = "debug: ",
+    };
+    const struct serve_log *log = context;
+    char line[1024];
+    int prefix = serve_log_prefix(log, levels[level], line, sizeof line);
+    size_t room = sizeof line - (size_t)prefix;
+    int size = snprintf(line + prefix, room, "%s\n", text);
+    if (size < 0)
+        return;
+    size_t whole = (size_t)size < room ? (size_t)(prefix + size) : sizeof line - 1;
+    line[whole - 1] = '\n';
+    ssize_t written = write(log->fd, line, whole);
+    (void)written;
+}
+
+// --- Statistics ----------------------------------------------------------------------------------
+
+// The whole text, on the heap, or NULL.
+static char *serve_stats_text(const struct weir_server *server, bool json)
+{
+    struct weir_stats stats;
+    weir_server_stats(server, &stats);
+    size_t size = weir_stats_print(&stats, json, NULL, 0) + 1;
+    char *text = malloc(size);
+    if (text)
+        weir_stats_print(&stats, json, text, size);
+    return text;
+}
+
+void serve_stats_log(struct serve_log *log, const struct weir_server *server)
+{
+    char *text = serve_stats_text(server, false), *rest;
+    if (!text)
+        return;
+    for (char *line = strtok_r(text, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest))
+        serve_log_write(log, WEIR_LOG_INFO, line);
+    free(text);
+}
+
+// The engine and its plan come first, then the counters, all in one object. Names of engines and
+// features need no escapes.
+static int serve_stats_print(FILE *file, const struct weir_server *server, uint32_t threads)
+{
+    char *counters = serve_stats_text(server, true);
+    if (!counters)
+        return -ENOMEM;
+    int printed = fprintf(
+        file, "{\"version\":\"%s\",\"engine\":\"%s\",\"plan\":\"%s\",\"threads\":%u,%s",
+        WEIR_VERSION, weir_server_engine(server), weir_server_plan(server), threads, counters + 1);
+    free(counters);
+    return printed < 0 ? -EIO : 0;
+}
+
+static int serve_stats_save(const char *path, int flags, const struct weir_server *server,
+                            uint32_t threads)
+{
+    int fd = open(path, O_WRONLY | O_CLOEXEC | O_NOCTTY | flags, 0644);
+    if (fd < 0)
+        return -errno;
+    FILE *file = fdopen(fd, "w");
+    if (!file) {
+        close(fd);
+        return -ENOMEM;
+    }
+    int error = serve_stats_print(file, server, threads);
+    if (!error && (fputc('\n', file) == EOF || fflush(file) != 0))
+        error = -errno;
+    // A file system may report a full disk as late as here.
+    if (fclose(file) != 0 && !error)
+        error = -errno;
+    return error;
+}
+
+int serve_stats_write(const char *path, const struct weir_server *server, uint32_t threads)
+{
+    char temporary[PATH_MAX];
+    struct stat status;
+    // A device or a pipe is written to; renaming over it would destroy it.
+    if (stat(path, &status) == 0 && !S_ISREG(status.st_mode))
+        return serve_stats_save(path, 0, server, threads);
+    int size = snprintf(temporary, sizeof temporary, "%s.tmp", path);
+    if (size < 0 || (size_t)size >= sizeof temporary)
+        return -ENAMETOOLONG;
+    int error = serve_stats_save(temporary, O_CREAT | O_TRUNC | O_NOFOLLOW, server, threads);
+    if (!error && rename(temporary, path) < 0)
+        error = -errno;
+    if (error)
+        unlink(temporary);
+    return error;
+}
