@@ -233,13 +233,18 @@ static bool uring_translate(struct weir_loop *loop, const struct io_uring_cqe *c
         flags |= COMPLETION_BUFFER;
     if (cqe->flags & IORING_CQE_F_SOCK_NONEMPTY)
         flags |= COMPLETION_NONEMPTY;
-    if (operation == OPERATION_ACCEPT && (cqe->user_data >> TOKEN_AUXILIARY_SHIFT & ACCEPT_DIRECT))
+    // The engine's own mark on an accept's token becomes a flag.
+    const uint64_t direct = (uint64_t)ACCEPT_DIRECT << TOKEN_AUXILIARY_SHIFT;
+    uint64_t token = cqe->user_data;
+    if (operation == OPERATION_ACCEPT && token & direct) {
         flags |= COMPLETION_DIRECT;
-    *ret_completion =
-        (struct completion){ .token = cqe->user_data,
-                             .result = cqe->res,
-                             .flags = (uint16_t)flags,
-                             .buffer = (uint16_t)(cqe->flags >> IORING_CQE_BUFFER_SHIFT) };
+        token &= ~direct;
+    }
+    *ret_completion = (struct completion){.token = token,
+                                          .result = cqe->res,
+                                          .flags = (uint16_t)flags,
+                                          .buffer =
+                                              (uint16_t)(cqe->flags >> IORING_CQE_BUFFER_SHIFT)};
     return true;
 }
 
