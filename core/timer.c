@@ -1,11 +1,11 @@
 // The timer wheel. A tick is a millisecond, and a timer belongs to the first tick that is not
 // before its time: it never runs early. `tick` T means that every timer of a tick up to T has run.
 //
-// A timer of tick D stands in level L where D - T first fits below 64^(L+1), in slot (D >> 6L)
-// & 63. So the slots of a level, counted from the one after T's, are the next 64 blocks of 64^L
-// ticks, each exactly once. When T enters a block of level 1 or more, the block's timers move
-// inward. Between two occupied slots nothing happens, so the wheel jumps there: an hour of silence
-// costs one step. Within one tick the order is not defined.
+// A timer of tick D stands in the first level L where D - T fits below 64^(L+1); its slot there is
+// D / 64^L modulo 64. So the slots of a level, counted from the one after T's, are the next 64
+// blocks of 64^L ticks, each exactly once. When T enters a block of level 1 or more, the block's
+// timers move inward. Between two occupied slots nothing happens, so the wheel jumps there: an hour
+// of silence costs one step. Within one tick the order is not defined.
 #include <assert.h>
 #include <string.h>
 
