@@ -217,10 +217,11 @@ static void serve_end(struct serve *serve)
     serve->draining = true;
 }
 
+// The file first: who reads the last line in the log finds it written.
 static void serve_tell(struct serve *serve)
 {
-    serve_stats_log(&serve->log, serve->server);
     serve_write_stats(serve);
+    serve_stats_log(&serve->log, serve->server);
 }
 
 static void serve_reopen(struct serve *serve)
