@@ -1,0 +1,170 @@
+"""The command line of weir-bench."""
+
+import argparse
+import glob
+import json
+import os
+import shlex
+import signal
+import sys
+
+from . import Problem, doctor, journal, table
+from .load import make_load
+from .scenario import load_file, select
+from .session import Interrupted, Session, find_program
+
+HERE = os.path.dirname(os.path.realpath(__file__))
+# The same way in the source tree and where `meson install` puts them.
+SCENARIO_FOLDER = os.path.normpath(os.path.join(HERE, "../../scenarios"))
+
+DESCRIPTION = "Compares servers and engines on this machine, in randomised blocks of short trials."
+
+
+def make_parser():
+    parser = argparse.ArgumentParser(prog="weir-bench", description=DESCRIPTION)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    quick = commands.add_parser("quick", help="compare the engines in under five minutes")
+    add_run_options(quick)
+    run = commands.add_parser("run", help="run the cells of a scenario")
+    run.add_argument("scenario", metavar="SCENARIO", help="a TOML file, or a name that list prints")
+    add_run_options(run)
+    for name, text in (("doctor", "look for what would spoil a run, with the fix"),
+                       ("list", "list scenarios, or the cells of one")):
+        command = commands.add_parser(name, help=text)
+        if name == "list":
+            command.add_argument("scenario", nargs="?", metavar="SCENARIO")
+        else:
+            add_build_option(command)
+            command.add_argument("--json", action="store_true", help="as JSON")
+    report = commands.add_parser("report", help="print the table of a JSON file again")
+    report.add_argument("file", metavar="FILE.json")
+    report.add_argument("--markdown", action="store_true", help="as Markdown")
+    return parser
+
+
+def add_build_option(parser):
+    parser.add_argument("--build", metavar="DIR", help="where weir and weir-load were built")
+
+
+def add_run_options(parser):
+    add_build_option(parser)
+    add = parser.add_argument
+    add("--blocks", type=int, metavar="N", help="how often every variant runs in every cell")
+    add("--seconds", type=float, metavar="S", help="measured per trial, whatever the budget")
+    add("--warmup", type=float, metavar="S", help="before it, per trial")
+    add("--budget", type=float, metavar="S", help="for the whole run; trials shrink to fit")
+    add("--cells", metavar="LIST", help="only these, * is a wildcard: echo-64-*,churn")
+    add("--engines", metavar="LIST", help="only these variants: epoll,uring,blocking")
+    add("--variant", action="append", default=[], metavar="NAME=COMMAND",
+        help="one more server; {port} {address} {host} {stats} {weir} are replaced; a COMMAND that "
+             "begins with - is options for `weir echo`")
+    add("--base", metavar="NAME", help="the variant that ratios are to")
+    add("--load", metavar="COMMAND", help="another load generator; {host} {port} {address} "
+        "{connections} {depth} {size} {duration} {warmup} {rate} {churn} {idle} are replaced")
+    add("--load-parse", action="append", default=[], metavar="NAME=EXPRESSION",
+        help="how to find ops_per_s, ops, errors, p50_us, p99_us ... in its output")
+    add("--server-cpu", metavar="LIST", help="the server's CPUs, the first by default")
+    add("--client-cpu", metavar="LIST", help="the client's CPUs, the second by default")
+    add("--seed", type=int, metavar="N", help="repeats an order of trials")
+    add("--json", metavar="FILE", help="keep everything there")
+    add("--markdown", action="store_true", help="print the table as Markdown")
+    add("--quiet", action="store_true", help="no progress")
+
+
+def find_scenario(name):
+    if os.path.sep in name or name.endswith(".toml"):
+        return name
+    path = os.path.join(SCENARIO_FOLDER, name + ".toml")
+    if os.path.exists(path):
+        return path
+    raise Problem(f"no scenario '{name}': `weir-bench list` prints those that are there")
+
+
+def command_run(options):
+    scenario = load_file(find_scenario(options.scenario))
+    if options.seconds is not None and options.budget is None:
+        options.budget = 0
+    select(scenario, options)
+    programs = {name: find_program(name, options.build) for name in ("weir", "weir-load")}
+    needs_weir = any("{weir}" in variant.command for variant in scenario.variants)
+    for name, needed in (("weir", needs_weir), ("weir-load", not options.load)):
+        if needed and programs[name] is None:
+            raise Problem(f"{name} was not found: build it with ./do build, "
+                          "or say where it is with --build")
+    load = make_load(options, programs["weir-load"])
+    report, ended_by, saved = Session(scenario, programs, load, options).run()
+    if report["trials"]:
+        print_report(report, options.markdown)
+    if "ended_by" in report and not report["complete"]:
+        print(f"weir-bench: {report['ended_by']}: {len(report['trials'])} trials were measured",
+              file=sys.stderr)
+    if ended_by:
+        return 128 + ended_by
+    failed = any(trial["status"] != "ok" for trial in report["trials"])
+    return 1 if failed or not saved or not report["trials"] else 0
+
+
+def print_report(report, markdown):
+    sys.stdout.write(table.as_markdown(report) if markdown else table.as_text(report))
+
+
+def command_quick(options):
+    options.scenario = "quick"
+    return command_run(options)
+
+
+def command_doctor(options):
+    programs = {name: find_program(name, options.build) for name in ("weir", "weir-load")}
+    rows = doctor.examine(programs)
+    if options.json:
+        json.dump([dict(zip(("check", "verdict", "text", "fix"), row)) for row in rows],
+                  sys.stdout, indent=1)
+        print()
+    else:
+        sys.stdout.write(doctor.as_text(rows))
+    return 1 if any(row[1] == "fail" for row in rows) else 0
+
+
+def command_list(options):
+    if options.scenario:
+        scenario = load_file(find_scenario(options.scenario))
+        for cell in scenario.cells:
+            names = ", ".join(variant.name for variant in scenario.variants_of(cell))
+            print(f"{cell.name:<18} {cell.title()}  [{names}]")
+        return 0
+    for path in sorted(glob.glob(os.path.join(SCENARIO_FOLDER, "*.toml"))):
+        scenario = load_file(path)
+        print(f"{scenario.name:<10} {len(scenario.cells):>3} cells, {scenario.blocks} blocks: "
+              f"{scenario.about}")
+    return 0
+
+
+def command_report(options):
+    print_report(journal.read(options.file), options.markdown)
+    return 0
+
+
+COMMANDS = {"quick": command_quick, "run": command_run, "doctor": command_doctor,
+            "list": command_list, "report": command_report}
+
+
+def on_signal(number, _):
+    raise Interrupted(number)
+
+
+def main(arguments):
+    options = make_parser().parse_args(arguments)
+    options.command_line = shlex.join(["weir-bench", *arguments])
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, on_signal)
+    try:
+        return COMMANDS[options.command](options)
+    except Problem as problem:
+        print(f"weir-bench: {problem}", file=sys.stderr)
+        return 2
+    except Interrupted as end:
+        return 128 + end.args[0]
+    except BrokenPipeError:
+        # The reader of a table has seen enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1

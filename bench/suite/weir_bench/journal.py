@@ -1,0 +1,100 @@
+"""The JSON of a run.
+
+Each trial is appended to FILE.part as it ends, so a crash loses none; at the end FILE is written
+whole and FILE.part goes.
+"""
+
+import json
+import os
+
+from . import SCHEMA, Problem
+
+
+class Journal:
+    """Keeps a report in memory and, with a path, on disk."""
+
+    def __init__(self, path, report, warn):
+        self.path = path
+        self.report = report
+        self.warn = warn
+        self.part = None
+        if path:
+            try:
+                self.part = open(path + ".part", "w", encoding="utf-8")
+            except OSError as error:
+                raise Problem(f"--json {path}: {error.strerror}") from None
+            self.write_line({key: value for key, value in report.items() if key != "trials"})
+
+    def add(self, trial):
+        self.report["trials"].append(trial)
+        self.write_line({"trial": trial})
+
+    def write_line(self, value):
+        if self.part is None:
+            return
+        try:
+            self.part.write(json.dumps(value) + "\n")
+            self.part.flush()
+        except OSError as error:
+            # The measurement goes on: its table can still be printed.
+            self.warn(f"{self.path}.part: {error.strerror}; later trials are not kept in it")
+            self.part = None
+
+    def finish(self):
+        """Writes FILE. Returns whether that worked."""
+        if not self.path:
+            return True
+        temporary = self.path + ".new"
+        try:
+            with open(temporary, "w", encoding="utf-8") as file:
+                write_report(self.report, file)
+            os.replace(temporary, self.path)
+        except OSError as error:
+            self.warn(f"--json {self.path}: {error.strerror}; the trials are in {self.path}.part")
+            return False
+        if self.part is not None:
+            self.part.close()
+        os.unlink(self.path + ".part")
+        return True
+
+
+def write_report(report, file):
+    """One JSON object, with a line per key and per trial: histograms are long."""
+    separator = "{\n"
+    for key, value in report.items():
+        if key == "trials":
+            text = "[\n" + ",\n".join(map(json.dumps, value)) + "\n]"
+        else:
+            text = json.dumps(value)
+        file.write(f"{separator}{json.dumps(key)}: {text}")
+        separator = ",\n"
+    file.write("\n}\n")
+
+
+def read(path):
+    """Reads a finished report, or what an interrupted run left in FILE.part."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            text = file.read()
+    except (OSError, UnicodeDecodeError) as error:
+        raise Problem(f"{path}: {error}") from None
+    try:
+        report = read_part(text) if path.endswith(".part") else json.loads(text)
+        schema = report.get("schema")
+    except (ValueError, AttributeError) as error:
+        raise Problem(f"{path}: not a report of weir-bench: {error}") from None
+    if schema != SCHEMA:
+        raise Problem(f"{path}: schema {schema}, this weir-bench reads {SCHEMA}")
+    return report
+
+
+def read_part(text):
+    lines = text.splitlines()
+    report = {**json.loads(lines[0]), "trials": []} if lines else {}
+    for line in lines[1:]:
+        try:
+            report["trials"].append(json.loads(line)["trial"])
+        except ValueError:
+            # The last line of a run that was killed while it wrote it.
+            break
+    return report

@@ -1,0 +1,157 @@
+"""The load generator: how it is called, and what its output means.
+
+weir-load by default. Any other one can stand in, as a command line with placeholders and a rule for
+each number: an expression with one group, named for what it finds.
+"""
+
+import json
+import re
+import time
+from dataclasses import dataclass, field
+
+from . import Problem
+from .scenario import fill, placeholders
+
+SCHEMA = "weir-load/1"
+
+COMMON = ("{load} echo --connect {target} --connections {connections} --depth {depth} "
+          "--size {size} --duration {duration} --warmup {warmup} --verify {verify} "
+          "--engine uring --seed {seed} --json -")
+
+# The numbers that a rule of --load-parse may find, and what one of them is in our units.
+RULES = {
+    "ops_per_s": ("ops_per_s", 1),
+    "ops": ("ops", 1),
+    "errors": ("errors", 1),
+    **{f"p{p}_{unit}": (f"p{p}_ns", factor) for p in (50, 99)
+       for unit, factor in (("ns", 1), ("us", 1e3), ("ms", 1e6), ("s", 1e9))},
+}
+
+# What a cell asks for, and the placeholder that a generator needs to do it.
+NEEDS = (
+    ("depth", lambda cell: cell.depth > 1, "several requests in flight"),
+    ("rate", lambda cell: cell.is_open(), "an open loop"),
+    ("churn", lambda cell: cell.churn > 0, "connection churn"),
+    ("idle", lambda cell: cell.idle > 0, "idle connections"),
+)
+
+
+@dataclass
+class Result:
+    """What one run of a load said."""
+
+    ops: float
+    ops_per_s: float
+    p50_ns: float | None = None
+    p99_ns: float | None = None
+    samples: float = 0             # latencies behind the percentiles
+    offered_per_s: float | None = None
+    lag_p99_ns: float | None = None  # how late requests left, open loop
+    errors: dict = field(default_factory=dict)
+    start_ns: int | None = None    # CLOCK_MONOTONIC, what was measured
+    end_ns: int | None = None
+    raw: object = None
+
+
+class WeirLoad:
+    """Our own load generator."""
+
+    def __init__(self, path):
+        self.path = path
+        self.name = "weir-load"
+
+    def lacks(self, cell):
+        return None
+
+    def command(self, cell, values):
+        template = COMMON
+        if cell.is_open():
+            template += f" --rate {{rate}} --arrivals {cell.arrivals}"
+        if cell.churn:
+            template += " --churn {churn}"
+        if cell.idle:
+            template += " --idle {idle}"
+        return fill(template, {**values, "load": self.path})
+
+    def parse(self, output, seconds):
+        try:
+            raw = json.loads(output)
+            if raw.get("schema") != SCHEMA:
+                raise Problem(f"weir-load wrote schema {raw.get('schema')}, not {SCHEMA}")
+            return read_weir_load(raw)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise Problem(f"weir-load's output is not understood: {error!r}") from None
+
+
+def read_weir_load(raw):
+    latency, times = raw["latency_ns"], raw["times"]
+    if times["interrupted"]:
+        raise Problem("weir-load was interrupted")
+    # Open loops have response times, counted from the intended moment; closed ones cannot.
+    shown = latency["response"] or latency["service"]
+    # The load says when its warm-up began by the wall's clock, our samples have the monotonic one.
+    wall_ahead_ns = time.time_ns() - time.monotonic_ns()
+    start_ns = (times["started_unix_s"] + raw["parameters"]["warmup_s"]) * 1e9 - wall_ahead_ns
+    return Result(
+        ops=raw["ops"], ops_per_s=raw["ops_per_s"], p50_ns=shown["p50"], p99_ns=shown["p99"],
+        samples=shown["count"], offered_per_s=raw["offered_per_s"],
+        lag_p99_ns=latency["lag"] and latency["lag"]["p99"],
+        errors={kind: n for kind, n in raw["errors"].items() if kind != "total"},
+        start_ns=start_ns, end_ns=start_ns + times["measured_s"] * 1e9, raw=raw)
+
+
+class OtherLoad:
+    """Another generator: a command line, and an expression per number."""
+
+    def __init__(self, template, rules):
+        self.template = template
+        self.name = template.split()[0]
+        self.rules = {}
+        for rule in rules:
+            name, _, expression = rule.partition("=")
+            if name not in RULES or not expression:
+                raise Problem(f"--load-parse {rule}: wants NAME=EXPRESSION, NAME one of "
+                              + ", ".join(RULES))
+            try:
+                self.rules[name] = re.compile(expression, re.M)
+            except re.error as error:
+                raise Problem(f"--load-parse {rule}: {error}") from None
+            if self.rules[name].groups != 1:
+                raise Problem(f"--load-parse {rule}: wants one group in ( )")
+        if not {"ops_per_s", "ops"} & set(self.rules):
+            raise Problem("--load needs a --load-parse for ops_per_s or ops")
+
+    def lacks(self, cell):
+        """Why it cannot do this cell, or None."""
+        for name, asked, what in NEEDS:
+            if asked(cell) and name not in placeholders(self.template):
+                return f"the load command has no {{{name}}}, so it cannot do {what}"
+        return None
+
+    def command(self, cell, values):
+        return fill(self.template, values)
+
+    def parse(self, output, seconds):
+        found = {}
+        for name, rule in self.rules.items():
+            match = rule.search(output)
+            if not match:
+                raise Problem(f"the load's output has nothing for {name} ({rule.pattern})")
+            key, factor = RULES[name]
+            try:
+                found[key] = float(match[1].replace(",", "")) * factor
+            except ValueError:
+                raise Problem(f"the load's {name} is no number: {match[1]}") from None
+        found.setdefault("ops", found.get("ops_per_s", 0) * seconds)
+        found.setdefault("ops_per_s", found["ops"] / seconds)
+        errors = {"errors": found.pop("errors")} if found.get("errors") else {}
+        found.pop("errors", None)
+        return Result(**found, samples=found["ops"], errors=errors, raw=output)
+
+
+def make_load(options, path):
+    if options.load:
+        return OtherLoad(options.load, options.load_parse)
+    if options.load_parse:
+        raise Problem("--load-parse is for the output of a --load COMMAND")
+    return WeirLoad(path)

@@ -1,0 +1,122 @@
+"""Children of a trial: started on their CPUs, ended whatever happens.
+
+Each child leads a process group of its own, so Ctrl-C reaches only weir-bench, which then ends them
+in order. Should weir-bench itself be killed, the kernel kills them (PR_SET_PDEATHSIG).
+"""
+
+import os
+import signal
+import subprocess
+import time
+
+from .namespace import checked
+
+PR_SET_PDEATHSIG = 1
+POLL_SECONDS = 0.005
+
+
+class Child:
+    """One program. Its output goes to files under `folder`, so it never waits for a reader."""
+
+    def __init__(self, what, command, folder, cpus=None, namespace=None):
+        self.what = what
+        self.command = command
+        self.status = None
+        self.usage = None
+        self.paths = [os.path.join(folder, f"{what}.{name}") for name in ("out", "err")]
+
+        def prepare():
+            checked("prctl", PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+            if cpus:
+                os.sched_setaffinity(0, cpus)
+            if namespace:
+                namespace.enter()
+
+        with open(self.paths[0], "wb") as out, open(self.paths[1], "wb") as err:
+            # preexec_fn is safe here: this program has no threads.
+            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out,
+                                            stderr=err, start_new_session=True,
+                                            preexec_fn=prepare)
+        self.pid = self.process.pid
+
+    def ended(self):
+        """Whether it is over. It stays a zombie, so that its clocks can still be read."""
+        if self.status is not None:
+            return True
+        flags = os.WEXITED | os.WNOHANG | os.WNOWAIT
+        return os.waitid(os.P_PID, self.pid, flags) is not None
+
+    def wait(self, seconds):
+        """Whether it ended within that time."""
+        limit = time.monotonic() + seconds
+        while not self.ended():
+            if time.monotonic() > limit:
+                return False
+            time.sleep(POLL_SECONDS)
+        return True
+
+    def collect(self):
+        """Reaps it, and first kills what it left in its group. Returns its exit status."""
+        if self.status is None:
+            self.signal_group(signal.SIGKILL)
+            _, status, self.usage = os.wait4(self.pid, 0)
+            self.status = os.waitstatus_to_exitcode(status)
+            self.process.returncode = self.status
+        return self.status
+
+    def signal_group(self, number):
+        try:
+            os.killpg(self.pid, number)
+        except ProcessLookupError:
+            pass
+
+    def stop(self, seconds=5):
+        """Asks it to end, insists after that time. Returns whether asking was enough."""
+        polite = True
+        if not self.ended():
+            os.kill(self.pid, signal.SIGTERM)
+            polite = self.wait(seconds)
+        self.collect()
+        return polite
+
+    def output(self):
+        return read_text(self.paths[0])
+
+    def last_words(self):
+        """The end of what it said, for a message about its death."""
+        lines = [line for path in reversed(self.paths) for line in read_text(path).splitlines()]
+        return " | ".join(lines[-3:]) or "it said nothing"
+
+    def how_it_ended(self):
+        if self.status is None:
+            return "is still running"
+        if self.status < 0:
+            return f"was ended by {signal.Signals(-self.status).name}"
+        return f"ended with status {self.status}"
+
+
+class Children:
+    """Use in a `with`: on the way out, for any reason, every child is ended."""
+
+    def __init__(self):
+        self.list = []
+
+    def start(self, *arguments, **options):
+        child = Child(*arguments, **options)
+        self.list.append(child)
+        return child
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, *_):
+        for child in reversed(self.list):
+            child.stop(5 if kind is None else 1)
+
+
+def read_text(path):
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except OSError:
+        return ""

@@ -1,0 +1,70 @@
+"""Where the run is, on standard error: one living line on a terminal, plain lines elsewhere."""
+
+import shutil
+import sys
+import time
+
+BAR_WIDTH = 24
+
+
+def clock(seconds):
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+
+
+class Progress:
+    def __init__(self, total, quiet=False, file=None):
+        self.file = file or sys.stderr
+        self.total = total
+        self.quiet = quiet
+        self.done = 0
+        self.start = time.monotonic()
+        self.expected = 0  # seconds for one trial, as planned
+        self.living = self.file.isatty()
+
+    def seconds_left(self):
+        """From the pace so far; before there is one, from the plan."""
+        each = self.expected
+        if self.done >= 3:
+            each = (time.monotonic() - self.start) / self.done
+        return each * (self.total - self.done)
+
+    def begin(self, what):
+        if self.living and not self.quiet:
+            self.draw(what)
+
+    def end(self, what, outcome):
+        self.done += 1
+        if self.quiet:
+            return
+        if self.living:
+            self.draw(f"{what}: {outcome}")
+        else:
+            self.line(f"{self.done}/{self.total} {what}: {outcome}, "
+                      f"{clock(self.seconds_left())} left")
+
+    def drop(self, count):
+        """That many trials will not take place."""
+        self.total -= count
+
+    def draw(self, what):
+        full = BAR_WIDTH * self.done // max(self.total, 1)
+        text = (f"[{'#' * full}{'.' * (BAR_WIDTH - full)}] {self.done}/{self.total} "
+                f"{clock(self.seconds_left())} left  {what}")
+        columns = shutil.get_terminal_size().columns
+        self.file.write("\r\033[K" + text[:columns - 1])
+        self.file.flush()
+
+    def say(self, text):
+        """A message that stays."""
+        if self.living and not self.quiet:
+            self.file.write("\r\033[K")
+        self.line(text)
+
+    def line(self, text):
+        self.file.write(text + "\n")
+        self.file.flush()
+
+    def close(self):
+        if self.living and not self.quiet:
+            self.file.write("\r\033[K")
+            self.file.flush()

@@ -1,0 +1,148 @@
+"""What a trial costs: the CPU of its processes and of the machine, sampled while it runs.
+
+A process is read by its CPU clock: nanoseconds, of all its threads, with those that ended and
+io_uring's workers, and without any right. Ticks of 10 ms would be too coarse for such short trials.
+"""
+
+import os
+import re
+import time
+from typing import NamedTuple
+
+TICK_NS = 10 ** 9 // os.sysconf("SC_CLK_TCK")
+
+
+def process_cpu_ns(pid):
+    """The CPU time of a process and all its threads; 0 when it is gone."""
+    try:
+        # The clock id of a process: see clock_getcpuclockid(3). 2 is the scheduler's clock.
+        return time.clock_gettime_ns((~pid << 3) | 2)
+    except OSError:
+        return 0
+
+
+def group_pids(leader):
+    """The processes of a group, its leader first: servers may have worker processes."""
+    pids = [leader]
+    for name in os.listdir("/proc"):
+        if name.isdigit() and int(name) != leader:
+            try:
+                with open(f"/proc/{name}/stat", encoding="utf-8", errors="replace") as file:
+                    fields = file.read().rpartition(")")[2].split()
+            except OSError:
+                continue
+            if int(fields[2]) == leader:
+                pids.append(int(name))
+    return pids
+
+
+def pss_bytes(pids):
+    """Proportional memory of these processes; None where the kernel does not say."""
+    total = 0
+    for pid in pids:
+        try:
+            with open(f"/proc/{pid}/smaps_rollup", encoding="ascii", errors="replace") as file:
+                total += 1024 * int(re.search(r"^Pss: +(\d+)", file.read(), re.M)[1])
+        except (OSError, TypeError):
+            return None
+    return total
+
+
+def slab_bytes():
+    """What the kernel's small objects use, sockets among them; of the whole machine."""
+    with open("/proc/meminfo", encoding="ascii") as file:
+        return 1024 * int(re.search(r"^Slab: +(\d+)", file.read(), re.M)[1])
+
+
+def cpuacct_path():
+    """The file with the CPU time of all processes in ns, or None. Only cgroup v1 has it."""
+    with open("/proc/mounts", encoding="utf-8", errors="replace") as file:
+        for line in file:
+            _, folder, kind, options = line.split()[:4]
+            path = os.path.join(folder, "cpuacct.usage")
+            if kind == "cgroup" and "cpuacct" in options.split(",") and os.path.exists(path):
+                return path
+    return None
+
+
+class Machine:
+    """Reads the CPU time that the whole machine has spent, and what was stolen from it."""
+
+    def __init__(self):
+        self.stat = os.open("/proc/stat", os.O_RDONLY)
+        self.usage = None
+        path = cpuacct_path()
+        if path:
+            self.usage = os.open(path, os.O_RDONLY)
+            # In a container the file may count the container alone.
+            if int(os.pread(self.usage, 64, 0)) < 0.8 * self.read_stat()[1]:
+                os.close(self.usage)
+                self.usage = None
+        self.source = path if self.usage is not None else "/proc/stat, CPUs minus idle"
+
+    def read_stat(self):
+        """Returns (not used, used by processes, stolen), each in ns over all CPUs."""
+        fields = [int(f) * TICK_NS for f in os.pread(self.stat, 400, 0).split(b"\n")[0].split()[1:]]
+        user, nice, system, idle, iowait, _, _, steal = fields[:8]
+        return idle + iowait + steal, user + nice + system, steal
+
+    def read(self):
+        """Returns (CPU time, stolen time) in ns; only differences mean something."""
+        unused, _, stolen = self.read_stat()
+        if self.usage is not None:
+            return int(os.pread(self.usage, 64, 0)), stolen
+        # The idle time is exact, the sums of ticks beside it are not.
+        return os.sysconf("SC_NPROCESSORS_ONLN") * time.monotonic_ns() - unused, stolen
+
+    def close(self):
+        for file in (self.stat, self.usage):
+            if file is not None:
+                os.close(file)
+
+
+class Sample(NamedTuple):
+    time: int
+    server: int
+    load: int
+    own: int
+    machine: int
+    stolen: int
+
+
+class Meter:
+    """Takes samples of one trial, and says what was spent between any two moments."""
+
+    def __init__(self, machine, server_pids, load_pid):
+        self.machine = machine
+        self.server_pids = server_pids
+        self.load_pids = [load_pid]
+        self.clocks = {}
+        self.samples = []
+
+    def clock(self, pid):
+        """A worker process that ended keeps what it had spent when it was last seen."""
+        self.clocks[pid] = max(process_cpu_ns(pid), self.clocks.get(pid, 0))
+        return self.clocks[pid]
+
+    def take(self):
+        # The processes' clocks first: reading them brings the machine's counter up to date.
+        server = sum(map(self.clock, self.server_pids))
+        load = sum(map(self.clock, self.load_pids))
+        own = time.process_time_ns()
+        self.samples.append(Sample(time.monotonic_ns(), server, load, own, *self.machine.read()))
+
+    def at(self, moment):
+        """The sample of that moment, interpolated: between two samples the load is steady."""
+        samples = self.samples
+        after = next((i for i, s in enumerate(samples) if s.time >= moment), len(samples) - 1)
+        before = max(after - 1, 0)
+        low, high = samples[before], samples[after]
+        if high.time == low.time:
+            return low
+        part = min(max((moment - low.time) / (high.time - low.time), 0), 1)
+        return Sample(*(a + (b - a) * part for a, b in zip(low, high)))
+
+    def spent(self, start, end):
+        """The difference of two moments as a Sample: what each spent in that time."""
+        first, last = self.at(start), self.at(end)
+        return Sample(*(b - a for a, b in zip(first, last)))

@@ -1,0 +1,273 @@
+"""What is compared: cells (one kind of work each) and variants (one kind of server each).
+
+A scenario is a small TOML file. Every key is checked: an unknown one is an error that names the
+file and the place, because a misspelt key would silently measure something else.
+"""
+
+import fnmatch
+import os
+import re
+import shlex
+import tomllib
+from dataclasses import dataclass, field, fields
+
+from . import Problem
+
+ENGINES = ("epoll", "uring", "blocking")
+
+# What `weir echo` gets in every variant that is given as options only.
+WEIR_ECHO = "{weir} echo --listen {address} --threads 1 --stats-json {stats}"
+
+# The loopback addresses of a cell with a namespace of its own: ports run out per destination.
+DESTINATIONS = "127.1.0.1-127.1.0.128"
+
+
+@dataclass
+class Cell:
+    """One kind of work."""
+
+    name: str
+    size: int = 64
+    connections: int = 1
+    depth: int = 1           # requests in flight per connection
+    churn: int = 0           # operations per connection, then a new one; 0: connections stay
+    idle: int = 0            # connections more that say nothing
+    rate: float = 0          # operations per second, open loop; 0: closed loop
+    rate_of: str = ""        # the cell whose capacity, with the base variant, sets the rate
+    rate_share: float = 0.5  # the part of that capacity
+    arrivals: str = "poisson"
+    namespace: bool = False  # a network namespace of its own with many destinations
+    verify: str = "sample"
+    variants: list = field(default_factory=list)  # only these; empty: all
+
+    def is_open(self):
+        return bool(self.rate or self.rate_of)
+
+    def title(self):
+        parts = [f"{size_text(self.size)} x {self.connections}"]
+        if self.depth > 1:
+            parts.append(f"depth {self.depth}")
+        if self.churn:
+            parts.append("a new connection per "
+                         + ("operation" if self.churn == 1 else f"{self.churn} operations"))
+        if self.idle:
+            parts.append(f"{self.idle} idle connections")
+        if self.rate_of:
+            parts.append(f"{self.rate_share:.0%} of the base's capacity in {self.rate_of}")
+        elif self.rate:
+            parts.append(f"{self.rate:g}/s offered")
+        return ", ".join(parts)
+
+
+@dataclass
+class Variant:
+    """One kind of server: a command line with placeholders."""
+
+    name: str
+    command: str
+    engine: str = ""  # what its listening line must say; empty: not checked
+    cells: list = field(default_factory=list)  # patterns; empty: all
+
+
+@dataclass
+class Scenario:
+    name: str
+    about: str = ""
+    blocks: int = 5
+    seconds: float = 1.5   # measured per trial, at most
+    warmup: float = 0.3
+    budget: float = 0      # seconds for everything; 0: as long as it takes
+    base: str = "epoll"
+    variants: list = field(default_factory=list)
+    cells: list = field(default_factory=list)
+    sources: dict = field(default_factory=dict)  # by cell: the one that its rate is taken from
+
+    def variants_of(self, cell):
+        return [variant for variant in self.variants
+                if (not cell.variants or variant.name in cell.variants)
+                and (not variant.cells or matches(cell.name, variant.cells))]
+
+
+def size_text(size):
+    for unit, name in ((1 << 20, "MiB"), (1 << 10, "KiB")):
+        if size >= unit and size % unit == 0:
+            return f"{size // unit} {name}"
+    return f"{size} B"
+
+
+def matches(name, patterns):
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def make(kind, where, values):
+    """Fills a dataclass, with each key and type checked."""
+    known = {f.name: f for f in fields(kind)}
+    for key, value in values.items():
+        if key not in known:
+            raise Problem(f"{where}: unknown key '{key}', known are {', '.join(known)}")
+        wanted = known[key].type
+        if wanted is float and type(value) is int:
+            values[key] = value = float(value)
+        if type(value) is not wanted:
+            raise Problem(f"{where}: {key} = {value!r} is no {wanted.__name__}")
+    try:
+        return kind(**values)
+    except TypeError:
+        raise Problem(f"{where}: a name is missing") from None
+
+
+def load_file(path):
+    try:
+        with open(path, "rb") as file:
+            values = tomllib.load(file)
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise Problem(f"{path}: {error}") from None
+    return parse(path, values)
+
+
+def parse(path, values):
+    """Makes a scenario of what stands in a file."""
+    values = dict(values)
+    cells = [make(Cell, f"{path}: cell {i}", dict(cell))
+             for i, cell in enumerate(values.pop("cell", []), 1)]
+    special = {name: make_variant(f"{path}: variant {name}", name, dict(value))
+               for name, value in values.pop("variant", {}).items()}
+    names = values.pop("variants", list(ENGINES[:2]))
+    values.setdefault("name", os.path.basename(path).removesuffix(".toml"))
+    for key in {"cells", "sources"} & set(values):
+        raise Problem(f"{path}: unknown key '{key}'; a cell is a [[cell]]")
+    scenario = make(Scenario, path, values)
+    scenario.cells = cells
+    scenario.variants = [special.get(name) or engine_variant(name, path) for name in names]
+    check(path, scenario)
+    return scenario
+
+
+def make_variant(where, name, values):
+    """A variant of a file: `options` for weir echo, or a whole `command`."""
+    options = values.pop("options", None)
+    if (options is None) == ("command" not in values):
+        if "cells" in values and name in ENGINES and options is None:
+            options = f"--engine {name}"
+        else:
+            raise Problem(f"{where}: needs either options or command")
+    if options is not None:
+        values["command"] = f"{WEIR_ECHO} {options}"
+        values.setdefault("engine", engine_of(options))
+    return make(Variant, where, {**values, "name": name})
+
+
+def engine_of(options):
+    found = re.search(r"--engine[= ](\S+)", options)
+    return found[1] if found and found[1] != "auto" else ""
+
+
+def engine_variant(name, where):
+    if name not in ENGINES:
+        raise Problem(f"{where}: no variant '{name}': known are {', '.join(ENGINES)} "
+                      "and those that are defined")
+    return Variant(name, f"{WEIR_ECHO} --engine {name}", name)
+
+
+def variant_of_option(text):
+    """--variant NAME=COMMAND, where a command that begins with - is options for weir echo."""
+    name, equals, command = text.partition("=")
+    command = command.strip()
+    if not equals or not name or not command:
+        raise Problem(f"--variant {text}: wants NAME=COMMAND or NAME=--OPTIONS")
+    if command.startswith("-"):
+        return make_variant(f"--variant {name}", name, {"options": command})
+    return Variant(name, command, "")
+
+
+def check(where, scenario):
+    names = [cell.name for cell in scenario.cells]
+    for kind, list_ in (("cell", names), ("variant", [v.name for v in scenario.variants])):
+        if twice := {name for name in list_ if list_.count(name) > 1}:
+            raise Problem(f"{where}: {kind} {', '.join(sorted(twice))} is there twice")
+        if not list_:
+            raise Problem(f"{where}: no {kind} is left to run")
+    for cell in scenario.cells:
+        check_cell(f"{where}: cell {cell.name}", cell)
+        if not scenario.variants_of(cell):
+            raise Problem(f"{where}: cell {cell.name}: no variant is left to run")
+
+
+def check_cell(where, cell):
+    for key in ("size", "connections", "depth"):
+        if getattr(cell, key) < 1:
+            raise Problem(f"{where}: {key} must be at least 1")
+    for key in ("churn", "idle", "rate"):
+        if getattr(cell, key) < 0:
+            raise Problem(f"{where}: {key} must not be negative")
+    for key, allowed in (("arrivals", ("constant", "poisson")),
+                         ("verify", ("full", "sample", "none"))):
+        if getattr(cell, key) not in allowed:
+            raise Problem(f"{where}: {key} must be one of {', '.join(allowed)}")
+    if cell.rate and cell.rate_of:
+        raise Problem(f"{where}: rate and rate_of exclude each other")
+    if not 0 < cell.rate_share <= 2:
+        raise Problem(f"{where}: rate_share must be between 0 and 2")
+
+
+def select(scenario, options):
+    """Applies --cells, --engines, --variant, --base, --blocks, --seconds, --warmup, --budget."""
+    every = list(scenario.cells)
+    if options.cells:
+        patterns = options.cells.split(",")
+        for pattern in patterns:
+            if not any(matches(cell.name, [pattern]) for cell in every):
+                raise Problem(f"--cells {pattern}: no such cell; there are "
+                              + ", ".join(cell.name for cell in every))
+        scenario.cells = [cell for cell in every if matches(cell.name, patterns)]
+    if options.engines:
+        have = {variant.name: variant for variant in scenario.variants}
+        scenario.variants = [have.get(name) or engine_variant(name, "--engines")
+                             for name in options.engines.split(",")]
+    for text in options.variant:
+        variant = variant_of_option(text)
+        scenario.variants = [v for v in scenario.variants if v.name != variant.name] + [variant]
+    for key in ("base", "blocks", "seconds", "warmup", "budget"):
+        if getattr(options, key) is not None:
+            setattr(scenario, key, getattr(options, key))
+    check_rate_sources(scenario, every)
+    choose_base(scenario, options.base)
+    check("this selection", scenario)
+    if scenario.blocks < 1 or scenario.seconds <= 0 or scenario.warmup < 0:
+        raise Problem("blocks, seconds and warmup must be positive")
+
+
+def check_rate_sources(scenario, every):
+    """Keeps the cells that others take their rate from at hand, even if they are not selected."""
+    for cell in scenario.cells:
+        if cell.rate_of:
+            found = [c for c in every if c.name == cell.rate_of and not c.is_open()]
+            if not found:
+                raise Problem(f"cell {cell.name}: rate_of '{cell.rate_of}' is no closed cell")
+            scenario.sources[cell.name] = found[0]
+
+
+def choose_base(scenario, asked):
+    names = [variant.name for variant in scenario.variants]
+    if scenario.base not in names:
+        if asked:
+            raise Problem(f"--base {asked}: no such variant; there are {', '.join(names)}")
+        scenario.base = names[0]
+
+
+def fill(template, values):
+    """Splits a command line and replaces {name} in each of its words."""
+    def replace(found):
+        if found[1] not in values:
+            raise Problem(f"'{template}': unknown {found[0]}, known are "
+                          + " ".join(f"{{{name}}}" for name in values))
+        return str(values[found[1]])
+    try:
+        words = shlex.split(template)
+    except ValueError as error:
+        raise Problem(f"'{template}': {error}") from None
+    return [re.sub(r"\{(\w+)\}", replace, word) for word in words]
+
+
+def placeholders(template):
+    return set(re.findall(r"\{(\w+)\}", template))

@@ -1,0 +1,301 @@
+"""A run: which trial when, and everything that must hold around them."""
+
+import os
+import random
+import resource
+import shutil
+import signal
+import statistics
+import tempfile
+import time
+from dataclasses import asdict
+
+from . import SCHEMA, Problem, environment, trial
+from .journal import Journal
+from .namespace import Namespace
+from .progress import Progress
+from .sample import Machine
+from .summary import summarize
+from .table import show
+from .trial import Order, Setting
+
+OVERHEAD_SECONDS = 0.6     # starting and ending a server and a load, until it is known better
+SECONDS_MIN = 0.3          # a trial is not made shorter than this to keep the budget
+CALIBRATIONS = 2
+FAILURES_MAX = 2           # then a variant is dropped from a cell
+
+
+class Interrupted(BaseException):
+    """A signal asked for the end. Not an Exception: nothing on the way may swallow it."""
+
+
+def order_of_block(cells_and_variants, block, seed):
+    """Every cell once in random order, and in each cell every variant once in random order.
+
+    The variants of a cell follow each other, so that a pair shares the machine's mood.
+    """
+    chance = random.Random(f"{seed}/{block}")
+    cells = list(cells_and_variants)
+    chance.shuffle(cells)
+    order = []
+    for cell, variants in cells:
+        variants = list(variants)
+        chance.shuffle(variants)
+        order += [(cell, variant) for variant in variants]
+    return order
+
+
+def choose_cpus(server, client):
+    """The two sets: as asked, or server 0 and client 1 of the CPUs that may be used."""
+    allowed = sorted(os.sched_getaffinity(0))
+    chosen = []
+    for name, asked, default in (("server", server, allowed[0]), ("client", client, allowed[-1])):
+        if asked is None:
+            chosen.append({allowed[1] if name == "client" and len(allowed) > 1 else default})
+            continue
+        cpus = parse_cpus(f"--{name}-cpu", asked)
+        if missing := cpus - set(allowed):
+            raise Problem(f"--{name}-cpu {asked}: CPU {min(missing)} is not available here, "
+                          f"there are {', '.join(map(str, allowed))}")
+        chosen.append(cpus)
+    return chosen
+
+
+def parse_cpus(what, text):
+    cpus = set()
+    try:
+        for part in text.split(","):
+            first, _, last = part.partition("-")
+            cpus |= set(range(int(first), int(last or first) + 1))
+    except ValueError:
+        raise Problem(f"{what} {text}: wants numbers, as 0,2-3") from None
+    return cpus
+
+
+def raise_file_limit():
+    """Children inherit it; a thousand connections need more than the usual 1024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+class Pace:
+    """Chooses how long a trial measures, so that all of them fit into the budget."""
+
+    def __init__(self, scenario, trials, fixed):
+        self.scenario = scenario
+        self.left = trials
+        self.fixed = fixed
+        self.start = time.monotonic()
+        self.overheads = []
+
+    def overhead(self):
+        # The mean, because a few slow cells take their time in every block.
+        return statistics.fmean(self.overheads) if self.overheads else OVERHEAD_SECONDS
+
+    def seconds(self):
+        """Measured seconds per trial for the next block; None when no block fits any more."""
+        wanted = self.scenario.seconds
+        if self.fixed or not self.scenario.budget:
+            return wanted
+        left = self.scenario.budget - (time.monotonic() - self.start)
+        each = left / max(self.left, 1) - self.scenario.warmup - self.overhead()
+        return round(min(wanted, max(each, SECONDS_MIN)), 2)
+
+    def fits(self, trials):
+        """Whether that many more of the shortest trials end within the budget."""
+        if self.fixed or not self.scenario.budget:
+            return True
+        each = SECONDS_MIN + self.scenario.warmup + self.overhead()
+        return time.monotonic() - self.start + trials * each <= self.scenario.budget
+
+    def ended(self, record):
+        self.left -= 1
+        self.overheads.append(max(record["took"] - record["seconds"] - record["warmup"], 0))
+
+
+class Session:
+    """Runs a scenario; the report grows in `self.report`."""
+
+    def __init__(self, scenario, programs, load, options):
+        self.scenario = scenario
+        self.options = options
+        self.load = load
+        self.programs = programs
+        self.seed = random.SystemRandom().randrange(1 << 32) if options.seed is None \
+            else options.seed
+        self.server_cpus, self.client_cpus = choose_cpus(options.server_cpu, options.client_cpu)
+        self.plan = [(cell, scenario.variants_of(cell)) for cell in scenario.cells]
+        self.total = scenario.blocks * sum(len(variants) for _, variants in self.plan)
+        self.failures = {}
+        self.rates = {}
+        self.report = self.new_report()
+        self.progress = Progress(self.total, options.quiet)
+
+    def new_report(self):
+        scenario = self.scenario
+        return {
+            "schema": SCHEMA, "complete": False, "command": self.options.command_line,
+            "started": time.strftime("%Y-%m-%d %H:%M:%S %z"), "seed": self.seed,
+            "base": scenario.base, "blocks_done": 0, "skipped": {}, "rates": {},
+            "server_cpus": ",".join(map(str, sorted(self.server_cpus))),
+            "client_cpus": ",".join(map(str, sorted(self.client_cpus))),
+            "load": self.load.name,
+            "scenario": {
+                "name": scenario.name, "about": scenario.about, "blocks": scenario.blocks,
+                "seconds": scenario.seconds, "warmup": scenario.warmup,
+                "budget": scenario.budget,
+                "cells": [{**asdict(cell), "title": cell.title()} for cell in scenario.cells],
+                "variants": [asdict(variant) for variant in scenario.variants]},
+            "environment": environment.collect(self.programs), "calibration": [], "trials": [],
+        }
+
+    def run(self):
+        """Returns (report, number of the signal that ended the run or 0, whether it was saved)."""
+        journal = Journal(self.options.json, self.report, self.progress.say)
+        self.progress.say(f"weir-bench {self.scenario.name}: {self.total} trials in "
+                          f"{self.scenario.blocks} blocks, seed {self.seed}")
+        raise_file_limit()
+        keep_away(self.server_cpus)
+        machine = Machine()
+        ended_by = 0
+        try:
+            with tempfile.TemporaryDirectory(prefix="weir-bench-") as folder:
+                self.setting = Setting(self.programs["weir"], self.load, folder, machine,
+                                       self.server_cpus, self.client_cpus)
+                self.run_blocks(journal)
+        except Interrupted as end:
+            ended_by = end.args[0]
+            self.report["ended_by"] = f"ended by {signal.Signals(ended_by).name}"
+        finally:
+            machine.close()
+            self.progress.close()
+            self.report["ended"] = time.strftime("%Y-%m-%d %H:%M:%S %z")
+            self.report["table"] = summarize(self.report)
+            saved = journal.finish()
+        return self.report, ended_by, saved
+
+    def run_blocks(self, journal):
+        pace = Pace(self.scenario, self.total, self.options.seconds is not None)
+        self.skip_impossible()
+        self.calibrate(pace)
+        pace.left = self.progress.total
+        for block in range(self.scenario.blocks):
+            order = order_of_block(self.plan, block, self.seed)
+            if block and not pace.fits(len(order)):
+                self.report["ended_by"] = (f"the budget of {self.scenario.budget:g} s was over "
+                                           f"after {block} blocks")
+                self.progress.say(self.report["ended_by"])
+                return
+            seconds = pace.seconds()
+            self.progress.expected = seconds + self.scenario.warmup + pace.overhead()
+            for cell, variant in order:
+                if self.is_dropped(cell, variant):
+                    continue
+                record = self.run_one(cell, variant, block, seconds)
+                journal.add(record)
+                pace.ended(record)
+                self.count_failure(record, block)
+            self.report["blocks_done"] = block + 1
+            pace.left = self.progress.total - self.progress.done
+        self.report["complete"] = True
+
+    def run_one(self, cell, variant, block, seconds):
+        # The same schedule and payload for every variant of a block.
+        seed = random.Random(f"{self.seed}/{block}/{cell.name}").randrange(1 << 31)
+        order = Order(cell, variant, block, seconds, self.scenario.warmup, seed,
+                      self.rates.get(cell.name, cell.rate))
+        what = f"block {block + 1}/{self.scenario.blocks} {cell.name} {variant.name}"
+        self.progress.begin(what)
+        record = trial.run(self.setting, order)
+        outcome = record["status"]
+        if outcome != "failed":
+            outcome = show(record["metrics"]["ops_per_s"], "rate") + "/s"
+        self.progress.end(what, outcome)
+        if record["status"] == "failed":
+            self.progress.say(record["failure"])
+        return record
+
+    def is_dropped(self, cell, variant):
+        return self.failures.get((cell.name, variant.name), 0) >= FAILURES_MAX
+
+    def count_failure(self, record, block):
+        if record["status"] != "failed":
+            return
+        key = record["cell"], record["variant"]
+        self.failures[key] = self.failures.get(key, 0) + 1
+        left = self.scenario.blocks - block - 1
+        if self.failures[key] == FAILURES_MAX and left:
+            self.progress.drop(left)
+            self.progress.say(f"{' '.join(key)}: failed {FAILURES_MAX} times, not tried again")
+
+    def skip(self, cell, reason):
+        variants = next(v for c, v in self.plan if c is cell)
+        self.plan = [(c, v) for c, v in self.plan if c is not cell]
+        self.report["skipped"][cell.name] = reason
+        self.progress.drop(self.scenario.blocks * len(variants))
+        self.progress.say(f"{cell.name}: not run: {reason}")
+
+    def skip_impossible(self):
+        for cell, _ in list(self.plan):
+            reason = self.load.lacks(cell)
+            if not reason and cell.namespace:
+                try:
+                    Namespace().close()
+                except (Problem, OSError) as error:
+                    reason = str(error)
+            if reason:
+                self.skip(cell, reason)
+
+    def calibrate(self, pace):
+        """Measures what the base variant can do in the cells that others take their rate from."""
+        base = next(v for v in self.scenario.variants if v.name == self.scenario.base)
+        capacities = {}
+        for cell, _ in list(self.plan):
+            if not cell.rate_of:
+                continue
+            if cell.rate_of not in capacities:
+                source = self.scenario.sources[cell.name]
+                capacities[cell.rate_of] = self.measure_capacity(source, base, pace.seconds())
+            if not capacities[cell.rate_of]:
+                self.skip(cell, f"{base.name} has no result in {cell.rate_of} to take the rate of")
+                continue
+            self.rates[cell.name] = cell.rate_share * capacities[cell.rate_of]
+            self.report["rates"][cell.name] = self.rates[cell.name]
+
+    def measure_capacity(self, cell, variant, seconds):
+        rates = []
+        for i in range(CALIBRATIONS):
+            what = f"calibration {cell.name} {variant.name}"
+            self.progress.begin(what)
+            order = Order(cell, variant, i, seconds, self.scenario.warmup, self.seed % (1 << 31))
+            record = trial.run(self.setting, order)
+            self.report["calibration"].append(record)
+            if record["status"] == "ok":
+                rates.append(record["metrics"]["ops_per_s"])
+            else:
+                self.progress.say(record.get("failure") or record["guards"][0]["text"])
+        return statistics.fmean(rates) if rates else 0
+
+
+def keep_away(server_cpus):
+    """Moves this program off the server's CPU, if there is another."""
+    if others := os.sched_getaffinity(0) - server_cpus:
+        os.sched_setaffinity(0, others)
+
+
+def find_program(name, build):
+    """Looks in a build folder as meson lays it out, then beside this program, then in PATH."""
+    here = os.path.dirname(os.path.realpath(__file__))
+    folders = []
+    if build:
+        folders = [build, os.path.join(build, "servers"), os.path.join(build, "bench/load")]
+    else:
+        top = os.path.normpath(os.path.join(here, "../../..", "build/release"))
+        folders = [os.path.join(top, "servers"), os.path.join(top, "bench/load"),
+                   os.path.normpath(os.path.join(here, "../../../../bin"))]
+    for folder in folders:
+        path = os.path.join(folder, name)
+        if os.access(path, os.X_OK) and os.path.isfile(path):
+            return os.path.abspath(path)
+    return None if build else shutil.which(name)

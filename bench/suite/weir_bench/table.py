@@ -1,0 +1,147 @@
+"""Prints a report: as text for a terminal, or as Markdown."""
+
+from .summary import METRICS, summarize
+
+LABEL_WIDTH = 14
+COLUMN_WIDTH = 12
+
+NOTES = (
+    "ops/s: operations per second, each a verified echo. server/op and machine/op: CPU time per\n"
+    "operation, of the server's processes and of the whole machine with the client. calls/op: the\n"
+    "server's own count of io_uring_enter or system calls. switches/op: its context switches.\n"
+    "memory: its proportional set size.",
+    "p50 and p99: in closed cells the service time, which says nothing about users who do not\n"
+    "wait for each other; in open cells the response time from the moment a request was meant to\n"
+    "leave. Printed only with at least 100 samples beyond the percentile.",
+)
+
+
+def three_digits(value):
+    if value == 0:
+        return "0"
+    if value < 0.001:
+        return f"{value:.0e}"
+    for limit, digits in ((0.1, 4), (1, 3), (10, 2), (100, 1)):
+        if value < limit:
+            return f"{value:.{digits}f}"
+    return f"{value:.0f}"
+
+
+def show(value, kind):
+    """A value with its unit, three digits."""
+    if kind == "number":
+        return three_digits(value)
+    scales = {"rate": ((1e6, "M"), (1e3, "k"), (1, "")),
+              "time": ((1e9, " s"), (1e6, " ms"), (1e3, " us"), (1, " ns")),
+              "size": ((1 << 20, " MiB"), (1 << 10, " KiB"), (1, " B"))}[kind]
+    for factor, unit in scales:
+        if value >= factor * 0.9995:
+            return three_digits(value / factor) + unit
+    return three_digits(value) + scales[-1][1]
+
+
+def row_of(label, values):
+    return (label.ljust(LABEL_WIDTH) + "".join(v.rjust(COLUMN_WIDTH) for v in values)).rstrip()
+
+
+def text_of_row(row):
+    """The lines of one variant: medians, and for all but the base ratios and their intervals."""
+    metrics = [row["metrics"].get(name) for name, _, _ in METRICS]
+    medians = [show(m["median"], kind) if m else "-" for m, (_, _, kind) in zip(metrics, METRICS)]
+    if not row["used"]:
+        medians = ["no usable trial"]
+    mark = "!" if any(w["severity"] != "note" for w in row["warnings"]) else ""
+    yield row_of(f"  {row['variant']}{mark}", medians)
+    if not any(m and "ratio" in m for m in metrics):
+        return
+    yield row_of("    ratio", [f"{m['ratio']:.2f}" if m and "ratio" in m else "" for m in metrics])
+    if any(m and "low" in m for m in metrics):
+        yield row_of("    interval", [f"{m['low']:.2f}-{m['high']:.2f}" if m and "low" in m else ""
+                                      for m in metrics])
+
+
+def levels(rows):
+    """The confidence levels of the intervals in these rows, in percent."""
+    found = {m["level"] for row in rows for m in row["metrics"].values() if "level" in m}
+    return [f"{100 * level:.4g} %" for level in sorted(found)]
+
+
+def sentence_about_intervals(rows, base):
+    found = levels(rows)
+    if not found:
+        return "One block gives no interval."
+    text = (f"Ratios are to {base}, from pairs within blocks (Hodges-Lehmann); the intervals are "
+            f"the exact\nsigned-rank ones at {' and '.join(found)}")
+    if any(float(level.split()[0]) < 95 for level in found):
+        text += ": the whole range of the pairs, because fewer\nthan six blocks cannot reach 95 %"
+    return text + "."
+
+
+def warnings_of(rows, severities):
+    for row in rows:
+        for warning in row["warnings"]:
+            if warning["severity"] in severities:
+                yield (f"{row['cell']} {row['variant']}: {warning['text']} "
+                       f"({warning['trials']} of {warning['of']} trials)")
+
+
+def head_of(report):
+    environment = report["environment"]
+    lines = [f"weir-bench {report['scenario']['name']}, {report['started']}, "
+             f"seed {report['seed']}, {report['blocks_done']} of "
+             f"{report['scenario']['blocks']} blocks",
+             f"{environment['cpu_model']}, {environment['cpus']} CPUs, "
+             f"Linux {environment['kernel']}; server on CPU {report['server_cpus']}, "
+             f"client on CPU {report['client_cpus']}"]
+    if not report["complete"]:
+        lines.append(f"Incomplete: {report.get('ended_by') or 'the run did not end'}.")
+    return lines
+
+
+def as_text(report):
+    rows = summarize(report)
+    lines = [*head_of(report), "", row_of("", [heading for _, heading, _ in METRICS])]
+    titles = {row["cell"]: row["title"] for row in rows}
+    for cell, title in titles.items():
+        lines += ["", f"{cell}: {title}"]
+        for row in rows:
+            if row["cell"] == cell:
+                lines += text_of_row(row)
+    lines += ["", sentence_about_intervals(rows, report["base"]), *NOTES]
+    lines += [f"CPU of the machine from {source}." for source in sources(report)]
+    for heading, severities in (("Warnings", ("invalid", "warning")), ("Notes", ("note",))):
+        found = list(warnings_of(rows, severities))
+        if severities[0] == "invalid":
+            found += [f"{name}: not run: {why}" for name, why in report["skipped"].items()]
+        if found:
+            lines += ["", f"{heading}:", *(f"  {line}" for line in found)]
+    return "\n".join(lines) + "\n"
+
+
+def sources(report):
+    return sorted({t["cpu"]["machine_source"] for t in report["trials"] if "cpu" in t})
+
+
+def as_markdown(report):
+    rows = summarize(report)
+    lines = [*(line + "  " for line in head_of(report)), ""]
+    headings = ["cell", "variant", *(heading for _, heading, _ in METRICS)]
+    lines += ["| " + " | ".join(headings) + " |", "|---|---" + "|---:" * len(METRICS) + "|"]
+    for row in rows:
+        cells = []
+        for name, _, kind in METRICS:
+            metric = row["metrics"].get(name)
+            text = show(metric["median"], kind) if metric else "-"
+            if metric and "ratio" in metric:
+                text += f"<br>{metric['ratio']:.2f}"
+                if "low" in metric:
+                    text += f" ({metric['low']:.2f}-{metric['high']:.2f})"
+            cells.append(text)
+        lines.append("| " + " | ".join([row["title"], row["variant"], *cells]) + " |")
+    lines += ["", sentence_about_intervals(rows, report["base"]), "", "\n\n".join(NOTES)]
+    found = [*warnings_of(rows, ("invalid", "warning", "note")),
+             *(f"{name}: not run: {why}" for name, why in report["skipped"].items())]
+    if found:
+        lines += ["", *(f"- {line}" for line in found)]
+    # Two blanks at a line's end would be a break; in the file they would only be noise.
+    return "\n".join(line.rstrip() for line in lines) + "\n"

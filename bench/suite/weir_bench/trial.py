@@ -1,0 +1,257 @@
+"""One trial: a fresh server, one load against it, and what both say and cost."""
+
+import json
+import os
+import re
+import socket
+import time
+from dataclasses import dataclass
+
+from . import Problem, guards
+from .namespace import Namespace
+from .process import Children, read_text
+from .sample import Meter, group_pids, pss_bytes, slab_bytes
+from .scenario import DESTINATIONS, fill
+
+READY_SECONDS = 10
+LATE_SECONDS = 15       # a load that has not ended by then never will
+SAMPLE_SECONDS = 0.025
+LISTENING = re.compile(r"^listening \S+ (\S+):(\d+)(?: engine=(\S+))?", re.M)
+
+# Printed only where this many samples lie beyond it.
+BEYOND_MIN = 100
+
+
+class TrialFailed(Problem):
+    """The trial ended without a result; what happened is its text."""
+
+
+@dataclass
+class Setting:
+    """What all trials of a run share."""
+
+    weir: str
+    load: object            # WeirLoad or OtherLoad
+    folder: str             # for the outputs of the trial
+    machine: object
+    server_cpus: set
+    client_cpus: set
+
+
+@dataclass
+class Order:
+    """One trial to do."""
+
+    cell: object
+    variant: object
+    block: int
+    seconds: float
+    warmup: float
+    seed: int
+    rate: float = 0
+
+    def name(self):
+        return f"{self.cell.name} {self.variant.name} block {self.block + 1}"
+
+
+def run(setting, order):
+    """Runs one trial; returns its record. Failures are in the record, too."""
+    record = {"cell": order.cell.name, "variant": order.variant.name, "block": order.block,
+              "seconds": order.seconds, "warmup": order.warmup, "seed": order.seed,
+              "rate": order.rate, "started": time.time(), "status": "ok",
+              "open": order.cell.is_open(), "engine_asked": order.variant.engine}
+    try:
+        if order.cell.namespace:
+            with Namespace() as namespace:
+                run_in(setting, order, namespace, record)
+        else:
+            run_in(setting, order, None, record)
+        record["guards"] = guards.check(record)
+        if any(guard["severity"] == "invalid" for guard in record["guards"]):
+            record["status"] = "invalid"
+    except (Problem, OSError) as error:
+        record.update(status="failed", failure=f"trial {order.name()}: {error}")
+    record["took"] = time.time() - record["started"]
+    return record
+
+
+def run_in(setting, order, namespace, record):
+    paths = {name: os.path.join(setting.folder, name)
+             for name in ("stats.json", "server.out", "load.out")}
+    for path in paths.values():
+        if os.path.exists(path):
+            os.unlink(path)
+    with Children() as children:
+        server, address, listening = start_server(setting, order, namespace, children,
+                                                  paths["stats.json"])
+        record["server"] = {"command": server.command, **listening}
+        load, meter, memory = run_load(setting, order, namespace, children, server, address)
+        record["load"] = {"command": load.command}
+        load.collect()
+        if load.status != 0:
+            raise TrialFailed(f"the load {load.how_it_ended()}: {load.last_words()}")
+        result = setting.load.parse(load.output(), order.seconds)
+        record["server"]["drained"] = server.stop()
+        if server.status != 0 and record["server"]["drained"] and order.variant.engine:
+            raise TrialFailed(f"the server {server.how_it_ended()}: {server.last_words()}")
+    record["server"].update(stats=read_stats(paths["stats.json"]), usage=usage_of(server))
+    record["load"].update(usage=usage_of(load), result=result.raw)
+    keep_result(record, result)
+    keep_costs(setting, order, record, result, meter, memory)
+
+
+def free_port():
+    """A port for servers that cannot take port 0 and say which they got."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def start_server(setting, order, namespace, children, stats_path):
+    """Returns the child, (host, port), and what it said about itself."""
+    host = "0.0.0.0" if namespace else "127.0.0.1"
+    ours = order.variant.command.startswith("{weir}")
+    port = 0 if ours else free_port()
+    command = fill(order.variant.command, {
+        "weir": setting.weir, "address": f"{host}:{port}", "host": host, "port": port,
+        "stats": stats_path, "cpu": cpu_list(setting.server_cpus), "size": order.cell.size})
+    try:
+        server = children.start("server", command, setting.folder, setting.server_cpus, namespace)
+    except OSError as error:
+        raise TrialFailed(f"the server {command[0]} did not start: {error}") from None
+    limit = time.monotonic() + READY_SECONDS
+    while time.monotonic() < limit:
+        if found := LISTENING.search(server.output()):
+            return server, (found[1], int(found[2])), {"line": found[0], "engine": found[3]}
+        if port and listens(server.pid, port):
+            return server, (host, port), {}
+        if server.ended():
+            server.collect()
+            raise TrialFailed(f"the server {server.how_it_ended()} before it listened: "
+                              f"{server.last_words()}")
+        time.sleep(0.002)
+    raise TrialFailed(f"the server did not listen within {READY_SECONDS} s: "
+                      f"{server.last_words()}")
+
+
+def listens(pid, port):
+    """Whether anything listens on that port in the process's network: without a connection."""
+    pattern = re.compile(rf":{port:04X} [0-9A-F]+:0000 0A ")
+    return any(pattern.search(read_text(f"/proc/{pid}/net/{name}")) for name in ("tcp", "tcp6"))
+
+
+def cpu_list(cpus):
+    return ",".join(map(str, sorted(cpus)))
+
+
+def run_load(setting, order, namespace, children, server, address):
+    """Runs the load to its end. Returns it, the meter, and the memory figures."""
+    cell = order.cell
+    host, port = (DESTINATIONS, address[1]) if namespace else address
+    command = setting.load.command(cell, {
+        "host": host, "port": port, "address": f"{host}:{port}", "target": f"{host}:{port}",
+        "connections": cell.connections, "depth": cell.depth, "size": cell.size,
+        "duration": f"{order.seconds:g}", "warmup": f"{order.warmup:g}",
+        "rate": f"{order.rate:.0f}", "churn": cell.churn, "idle": cell.idle,
+        "verify": cell.verify, "seed": order.seed, "cpu": cpu_list(setting.client_cpus)})
+    memory = {"slab_before": slab_bytes()}
+    try:
+        load = children.start("load", command, setting.folder, setting.client_cpus, namespace)
+    except OSError as error:
+        raise TrialFailed(f"the load {command[0]} did not start: {error}") from None
+    meter = Meter(setting.machine, group_pids(server.pid), load.pid)
+    planned = order.warmup + order.seconds
+    start = time.monotonic()
+    while not load.ended():
+        meter.take()
+        passed = time.monotonic() - start
+        if "pss" not in memory and passed > order.warmup + order.seconds / 2:
+            memory.update(pss=pss_bytes(meter.server_pids), slab=slab_bytes())
+        if server.ended():
+            server.collect()
+            raise TrialFailed(f"the server {server.how_it_ended()} under load: "
+                              f"{server.last_words()}")
+        if passed > planned + LATE_SECONDS:
+            raise TrialFailed(f"the load did not end {LATE_SECONDS} s after its time: "
+                              f"{load.last_words()}")
+        time.sleep(SAMPLE_SECONDS)
+    meter.take()
+    return load, meter, memory
+
+
+def read_stats(path):
+    """The server's own counters; {} where it has none."""
+    text = read_text(path)
+    if not text:
+        return {}
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise TrialFailed(f"the server's statistics are no JSON: {error}") from None
+
+
+def usage_of(child):
+    return {"status": child.status, "user_s": child.usage.ru_utime,
+            "system_s": child.usage.ru_stime, "max_rss_bytes": 1024 * child.usage.ru_maxrss,
+            "switches": child.usage.ru_nvcsw + child.usage.ru_nivcsw}
+
+
+def keep_result(record, result):
+    record["errors"] = result.errors
+    record["samples"] = result.samples
+    record["offered_per_s"] = result.offered_per_s or record["rate"] or None
+    record["lag_p99_ns"] = result.lag_p99_ns
+    record["metrics"] = {"ops_per_s": result.ops_per_s}
+    for name, beyond in (("p50_ns", 0.5), ("p99_ns", 0.01)):
+        value = getattr(result, name)
+        if value is not None and result.samples * beyond >= BEYOND_MIN:
+            record["metrics"][name] = value
+
+
+def window(order, result, meter):
+    """When the load measured: it says so, or else the middle of the time that it was told."""
+    if result.start_ns is not None and result.end_ns is not None:
+        return result.start_ns, result.end_ns, "as the load says"
+    end = meter.samples[-1].time
+    start = max(meter.samples[0].time, end - order.seconds * 1e9)
+    margin = (end - start) * 0.1
+    return start + margin, end - margin, "assumed: the last seconds before the load ended"
+
+
+def keep_costs(setting, order, record, result, meter, memory):
+    start, end, how = window(order, result, meter)
+    spent = meter.spent(start, end)
+    if spent.time <= 0:
+        raise TrialFailed("the load's times do not lie within its run")
+    others = spent.machine - spent.server - spent.load - spent.own
+    cpus = os.sysconf("SC_NPROCESSORS_ONLN")
+    record["cpu"] = {
+        "window": how, "window_s": spent.time / 1e9, "machine_source": setting.machine.source,
+        "server_share": spent.server / spent.time / len(setting.server_cpus),
+        "client_share": spent.load / spent.time / len(setting.client_cpus),
+        "others_share": max(others, 0) / spent.time,
+        "steal_share": spent.stolen / spent.time / cpus,
+    }
+    record["memory"] = memory
+    record["spent"] = {name: round(value) for name, value in spent._asdict().items()}
+    metrics = record["metrics"]
+    if not result.ops_per_s:
+        return
+    done = result.ops_per_s * spent.time / 1e9
+    metrics["server_cpu_ns"] = spent.server / done
+    # Without weir-bench's own samples; what else ran is machine time, and warned about.
+    metrics["machine_cpu_ns"] = (spent.machine - spent.own) / done
+    whole = operations_of_server(order.cell, record["server"]["stats"])
+    if whole:
+        metrics["calls"] = record["server"]["stats"]["enters"] / whole
+    whole = whole or result.ops_per_s * (order.seconds + order.warmup)
+    metrics["switches"] = record["server"]["usage"]["switches"] / whole
+    if memory.get("pss"):
+        metrics["pss_bytes"] = memory["pss"]
+
+
+def operations_of_server(cell, stats):
+    """How many operations the server did from its start to its end; 0 if it does not say."""
+    if "enters" not in stats:
+        return 0
+    return stats.get("sent_bytes", 0) / cell.size / max(cell.churn, 1)

@@ -1,0 +1,92 @@
+#!/usr/bin/python3
+"""Stands in for `weir` in the suite's tests: an echo server whose faults are ordered by --fault."""
+
+import argparse
+import json
+import os
+import selectors
+import signal
+import socket
+import sys
+import time
+
+
+def parse():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("command")
+    parser.add_argument("--listen")
+    parser.add_argument("--engine", default="epoll")
+    parser.add_argument("--threads")
+    parser.add_argument("--stats-json")
+    parser.add_argument("--counter", action="append", default=[], metavar="NAME=N")
+    parser.add_argument("--slow-us", type=float, default=0)
+    parser.add_argument("--fault", default="")
+    return parser.parse_args()
+
+
+class Server:
+    def __init__(self, options):
+        self.options = options
+        self.stats = {"enters": 0, "sent_bytes": 0, "accepts": 0}
+        self.stats.update((name, int(n)) for name, n in
+                          (text.split("=") for text in options.counter))
+        host, port = options.listen.rsplit(":", 1)
+        self.listener = socket.create_server((host, int(port)), backlog=1000)
+        self.poll = selectors.DefaultSelector()
+        self.poll.register(self.listener, selectors.EVENT_READ)
+        signal.signal(signal.SIGTERM, self.on_term)
+
+    def on_term(self, *_):
+        if self.options.fault == "no-drain":
+            return
+        if self.options.stats_json:
+            with open(self.options.stats_json, "w", encoding="ascii") as file:
+                file.write("{" if self.options.fault == "bad-stats" else json.dumps(self.stats))
+        os._exit(3 if self.options.fault == "bad-exit" else 0)
+
+    def announce(self):
+        engine = "epoll" if self.options.fault == "other-engine" else self.options.engine
+        host, port = self.listener.getsockname()
+        print(f"listening echo {host}:{port} engine={engine} threads=1", flush=True)
+
+    def turn(self):
+        for key, _ in self.poll.select():
+            self.stats["enters"] += 1
+            if key.fileobj is self.listener:
+                peer = self.listener.accept()[0]
+                self.stats["accepts"] += 1
+                self.poll.register(peer, selectors.EVENT_READ)
+                continue
+            data = key.fileobj.recv(65536)
+            if not data:
+                self.poll.unregister(key.fileobj)
+                key.fileobj.close()
+                continue
+            if self.options.fault == "die":
+                print("the fake server had enough", file=sys.stderr, flush=True)
+                os.kill(os.getpid(), signal.SIGKILL)
+            end = time.thread_time() + self.options.slow_us / 1e6
+            while time.thread_time() < end:
+                pass
+            key.fileobj.sendall(data)
+            self.stats["sent_bytes"] += len(data)
+
+
+def main():
+    if "--version" in sys.argv:
+        print("fake weir")
+        return 0
+    options = parse()
+    if options.fault == "usage":
+        print("weir: no io_uring here", file=sys.stderr)
+        return 1
+    if options.fault == "silent":
+        time.sleep(60)
+    server = Server(options)
+    server.announce()
+    while True:
+        server.turn()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,112 @@
+#!/usr/bin/python3
+"""Stands in for `weir-load` in the suite's tests: real echoes, and faults by FAKE_LOAD."""
+
+import argparse
+import itertools
+import json
+import os
+import re
+import socket
+import sys
+import time
+
+FAULTS = os.environ.get("FAKE_LOAD", "").split(",")
+
+
+def parse():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("command")
+    for name in ("connect", "verify", "engine", "json", "arrivals"):
+        parser.add_argument(f"--{name}")
+    for name in ("connections", "depth", "size", "seed", "churn", "idle"):
+        parser.add_argument(f"--{name}", type=int, default=0)
+    for name in ("duration", "warmup", "rate"):
+        parser.add_argument(f"--{name}", type=float, default=0)
+    return parser.parse_args()
+
+
+def addresses_of(text):
+    found = re.fullmatch(r"([\d.]+)\.(\d+)(?:-[\d.]+\.(\d+))?:(\d+)", text)
+    first, last = int(found[2]), int(found[3] or found[2])
+    return [(f"{found[1]}.{n}", int(found[4])) for n in range(first, last + 1)]
+
+
+class Load:
+    def __init__(self, options):
+        self.options = options
+        self.addresses = itertools.cycle(addresses_of(options.connect))
+        self.peers = [self.connect() for _ in range(min(options.connections, 20))]
+
+    def connect(self):
+        peer = socket.create_connection(next(self.addresses))
+        peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return peer
+
+    def echo(self, at):
+        data = bytes(self.options.size)
+        self.peers[at].sendall(data)
+        while data:
+            data = data[len(self.peers[at].recv(len(data))):]
+        if self.options.churn:
+            self.peers[at].close()
+            self.peers[at] = self.connect()
+
+    def run(self, seconds):
+        """Returns the latencies of that time."""
+        latencies = []
+        end = time.monotonic() + seconds
+        at = 0
+        while (start := time.monotonic_ns()) / 1e9 < end:
+            if "spin" in FAULTS:
+                while time.monotonic_ns() < start + 10_000_000:
+                    pass
+            self.echo(at)
+            latencies.append(time.monotonic_ns() - start)
+            at = (at + 1) % len(self.peers)
+            if self.options.rate:
+                time.sleep(max(0, 1 / self.options.rate - (time.monotonic_ns() - start) / 1e9))
+        return latencies
+
+
+def percentile(values, part):
+    return sorted(values)[int(part * len(values))] if values else None
+
+
+def result_of(options, latencies, started, seconds):
+    """In weir-load's schema, as far as the suite reads it."""
+    shown = {"count": len(latencies), "p50": percentile(latencies, 0.5),
+             "p99": percentile(latencies, 0.99)}
+    return {
+        "schema": "weir-load/1", "parameters": {"warmup_s": options.warmup},
+        "times": {"started_unix_s": started, "measured_s": seconds, "interrupted": False},
+        "ops": len(latencies), "ops_per_s": len(latencies) / seconds,
+        "offered_per_s": options.rate or None,
+        "latency_ns": {"response": shown if options.rate else None, "service": shown,
+                       "lag": shown if options.rate else None},
+        "errors": {"corrupt": int("corrupt" in FAULTS), "reset": 2 * ("resets" in FAULTS),
+                   "total": 9},
+    }
+
+
+def main():
+    if "--version" in sys.argv:
+        print("fake weir-load")
+        return 0
+    options = parse()
+    if "usage" in FAULTS:
+        print("weir-load: this option is not known", file=sys.stderr)
+        return 2
+    if "nonsense" in FAULTS:
+        print("these are not the numbers that you look for")
+        return 0
+    load = Load(options)
+    started = time.time()
+    load.run(options.warmup)
+    start = time.monotonic()
+    latencies = load.run(options.duration)
+    print(json.dumps(result_of(options, latencies, started, time.monotonic() - start)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

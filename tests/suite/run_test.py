@@ -1,0 +1,285 @@
+"""Whole runs of weir-bench, with a fake server and a fake load that misbehave on demand."""
+
+import json
+import os
+import signal
+import subprocess
+import tempfile
+import time
+import unittest
+
+import suite_path
+
+SCENARIO = """
+blocks = 1
+seconds = 0.2
+warmup = 0.05
+variants = ["epoll"]
+[[cell]]
+name = "echo"
+connections = 4
+[[cell]]
+name = "churn"
+connections = 2
+churn = 1
+namespace = true
+[[cell]]
+name = "half"
+connections = 2
+rate_of = "echo"
+"""
+
+
+def network_namespaces():
+    """The namespaces that a process of this machine is in."""
+    found = set()
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            found.add(os.readlink(f"/proc/{pid}/ns/net"))
+        except OSError:
+            continue
+    return found
+
+
+def processes_of(folder):
+    """What still runs of the programs in that folder."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/cmdline", "rb") as file:
+                if folder.encode() in file.read():
+                    found.append(int(pid))
+        except OSError:
+            continue
+    return found
+
+
+class Runs(unittest.TestCase):
+    def setUp(self):
+        temporary = tempfile.TemporaryDirectory()
+        self.addCleanup(temporary.cleanup)
+        self.folder = temporary.name
+        for name in ("weir", "weir-load"):
+            os.symlink(os.path.join(suite_path.HERE, f"fake_{name.replace('-', '_')}.py"),
+                       os.path.join(self.folder, name))
+        self.scenario = os.path.join(self.folder, "test.toml")
+        with open(self.scenario, "w", encoding="ascii") as file:
+            file.write(SCENARIO)
+        self.json = os.path.join(self.folder, "out.json")
+
+    def command(self, *arguments):
+        return [suite_path.LAUNCHER, "run", self.scenario, "--build", self.folder,
+                "--json", self.json, *arguments]
+
+    def bench(self, *arguments, load="", status=0):
+        """Runs it; returns (report, standard output, standard error)."""
+        run = subprocess.run(self.command(*arguments), capture_output=True, text=True, timeout=60,
+                             env={**os.environ, "FAKE_LOAD": load}, check=False)
+        self.assertEqual(run.returncode, status, run.stdout + run.stderr)
+        self.assertNotIn("Traceback", run.stderr)
+        self.assertEqual(processes_of(self.folder), [])
+        report = None
+        if os.path.exists(self.json):
+            with open(self.json, encoding="utf-8") as file:
+                report = json.load(file)
+        return report, run.stdout, run.stderr
+
+    def guards_of(self, report):
+        return {guard["guard"] for trial in report["trials"] for guard in trial["guards"]}
+
+    def test_a_run_measures_and_keeps_everything(self):
+        """Three kinds of cell, two variants, two blocks; the numbers hang together."""
+        if os.geteuid() != 0:
+            self.skipTest("needs root for a network namespace")
+        report, out, err = self.bench("--blocks", "2", "--variant", "twin=--engine epoll",
+                                      "--seed", "5")
+        self.assertTrue(report["complete"])
+        self.assertEqual(len(report["trials"]), 12)
+        self.assertEqual(report["seed"], 5)
+        self.assertIn("seed 5", out)
+        self.assertNotIn("[", err, "no bar where there is no terminal")
+        self.assertEqual(len(err.splitlines()), 13)
+        for trial in report["trials"]:
+            self.assertEqual(trial["status"], "ok", trial)
+            metrics = trial["metrics"]
+            self.assertGreater(metrics["server_cpu_ns"], 1000)
+            self.assertGreater(metrics["machine_cpu_ns"], metrics["server_cpu_ns"])
+            self.assertGreater(metrics["calls"], 0.5)
+            self.assertGreater(metrics["pss_bytes"], 1 << 20)
+            self.assertLess(trial["cpu"]["server_share"], 1.05)
+        self.assertEqual(len(report["table"]), 6)
+        twin = next(row for row in report["table"] if row["variant"] == "twin")
+        self.assertEqual(twin["metrics"]["ops_per_s"]["level"], 0.5)
+        half = report["rates"]["half"]
+        echo = report["calibration"][0]["metrics"]["ops_per_s"]
+        self.assertTrue(0.2 * echo < half < echo)
+
+    def test_report_prints_the_same_table_again(self):
+        """From the file alone; also as Markdown, and from what a killed run left."""
+        report, out, _ = self.bench("--cells", "echo")
+        again = subprocess.run([suite_path.LAUNCHER, "report", self.json], capture_output=True,
+                               text=True, check=True)
+        self.assertEqual(again.stdout, out)
+        markdown = subprocess.run([suite_path.LAUNCHER, "report", "--markdown", self.json],
+                                  capture_output=True, text=True, check=True).stdout
+        self.assertIn("| 64 B x 4 | epoll |", markdown)
+        part = self.json + ".part"
+        self.assertFalse(os.path.exists(part))
+        with open(part, "w", encoding="utf-8") as file:
+            head = {k: v for k, v in report.items() if k not in ("trials", "table")}
+            file.write(json.dumps({**head, "complete": False}) + "\n")
+            file.write(json.dumps({"trial": report["trials"][0]}) + "\n" + '{"trial": {"cel')
+        half = subprocess.run([suite_path.LAUNCHER, "report", part], capture_output=True,
+                              text=True, check=True).stdout
+        self.assertIn("Incomplete", half)
+        self.assertIn("echo: 64 B x 4", half)
+
+    def test_a_server_that_dies_is_named_and_the_others_go_on(self):
+        """The message has trial, cause and last words; the variant is given up after two."""
+        report, _, err = self.bench("--cells", "echo", "--blocks", "4", "--variant",
+                                    "dying=--engine epoll --fault die", status=1)
+        self.assertRegex(err, r"trial echo dying block \d: the server was ended by SIGKILL under "
+                              r"load: the fake server had enough")
+        self.assertIn("echo dying: failed 2 times, not tried again", err)
+        self.assertEqual([t["status"] for t in report["trials"] if t["variant"] == "epoll"],
+                         ["ok"] * 4)
+        self.assertEqual(sum(t["variant"] == "dying" for t in report["trials"]), 2)
+
+    def test_a_server_that_does_not_start_says_why(self):
+        """Its own message is part of ours, as is a command that does not exist."""
+        _, out, err = self.bench("--cells", "echo", "--variant", "x=--engine uring --fault usage",
+                                 "--variant", "y=/nonexistent/server {port}", status=1)
+        self.assertIn("ended with status 1 before it listened: weir: no io_uring here", err)
+        self.assertIn("No such file or directory: '/nonexistent/server'", err)
+        self.assertIn("no usable trial", out)
+
+    def test_server_faults_are_seen(self):
+        """A wrong engine is invalid, counters are read, a bad end is a failure."""
+        report, _, _ = self.bench("--cells", "echo", "--engines", "uring", "--variant",
+                                  "uring=--engine uring --fault other-engine", status=1)
+        self.assertEqual(report["trials"][0]["status"], "invalid")
+        self.assertIn("engine", self.guards_of(report))
+        report, out, _ = self.bench("--cells", "echo", "--variant",
+                                    "epoll=--engine epoll --counter overflows=3 "
+                                    "--counter receive_no_buffers=5")
+        self.assertLessEqual({"overflow", "no-buffers"}, self.guards_of(report))
+        self.assertIn("3 times the completion queue overflowed (1 of 1 trials)", out)
+        for fault, text in (("bad-stats", "are no JSON"), ("bad-exit", "ended with status 3")):
+            _, _, err = self.bench("--cells", "echo", "--variant",
+                                   f"epoll=--engine epoll --fault {fault}", status=1)
+            self.assertIn(text, err)
+
+    def test_load_faults_are_seen(self):
+        """Its end, its output, its errors, and a client that is the limit."""
+        for fault, text in (("usage", "the load ended with status 2: weir-load: this option"),
+                            ("nonsense", "output is not understood")):
+            _, _, err = self.bench("--cells", "echo", load=fault, status=1)
+            self.assertIn(text, err)
+        report, _, _ = self.bench("--cells", "echo", load="corrupt", status=1)
+        self.assertIn("payload", self.guards_of(report))
+        report, _, _ = self.bench("--cells", "echo", load="resets")
+        self.assertIn("errors", self.guards_of(report))
+        report, out, _ = self.bench("--cells", "echo", load="spin")
+        # Where others take the client's CPU, it cannot be full, and that is said instead.
+        self.assertTrue(self.guards_of(report) & {"client-limit", "machine-busy"})
+        self.assertRegex(out, "the client was the limit|the machine was busy")
+
+    def test_an_injected_cost_is_measured(self):
+        """200 us of spinning per echo show up as about that in the server's CPU per operation."""
+        report, _, _ = self.bench("--cells", "echo", "--blocks", "3", "--seconds", "0.4",
+                                  "--variant", "slow=--engine epoll --slow-us 200")
+        cost = {row["variant"]: row["metrics"]["server_cpu_ns"]["median"]
+                for row in report["table"]}
+        # Wide, because the machine that tests may be busy.
+        self.assertTrue(120_000 < cost["slow"] - cost["epoll"] < 320_000, cost)
+
+    def test_other_servers_and_loads_stand_in(self):
+        """A server that prints nothing, and a generator that is read by expressions."""
+        server = ("import socketserver, sys\n"
+                  "class Echo(socketserver.BaseRequestHandler):\n"
+                  "    def handle(self):\n"
+                  "        while data := self.request.recv(65536): self.request.sendall(data)\n"
+                  "socketserver.ThreadingTCPServer(('127.0.0.1', int(sys.argv[1])), Echo)"
+                  ".serve_forever()\n")
+        path = os.path.join(self.folder, "other_server.py")
+        with open(path, "w", encoding="ascii") as file:
+            file.write(server)
+        report, _, err = self.bench(
+            "--variant", f"other=/usr/bin/python3 {path} {{port}}", "--base", "other",
+            "--load", f"{suite_path.HERE}/fake_weir_load.py echo --connect {{address}} "
+            "--connections {connections} --size {size} --duration {duration} --warmup {warmup}",
+            "--load-parse", r'ops_per_s="ops_per_s": ([\d.]+)')
+        self.assertEqual(set(report["skipped"]), {"churn", "half"})
+        self.assertIn("churn: not run: the load command has no {churn}", err)
+        for trial in report["trials"]:
+            self.assertEqual(trial["status"], "ok")
+            self.assertGreater(trial["metrics"]["server_cpu_ns"], 1000)
+        self.assertNotIn("calls", report["table"][0]["metrics"])
+        self.assertEqual(report["table"][0]["variant"], "other")
+
+    def test_ctrl_c_ends_children_and_namespace_and_keeps_the_trials(self):
+        """In the middle of a trial in a namespace of its own."""
+        if os.geteuid() != 0:
+            self.skipTest("needs root for a network namespace")
+        before = network_namespaces()
+        run = subprocess.Popen(self.command("--cells", "churn", "--seconds", "0.3",
+                                            "--blocks", "50"),
+                               stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        while not run.stderr.readline().startswith("2/50"):
+            self.assertIsNone(run.poll())
+        limit = time.monotonic() + 10
+        while not network_namespaces() - before:
+            self.assertLess(time.monotonic(), limit, "no namespace was made")
+        run.send_signal(signal.SIGINT)
+        out, err = run.communicate(timeout=20)
+        self.assertEqual(run.returncode, 128 + signal.SIGINT, err)
+        self.assertIn("ended by SIGINT", err)
+        self.assertIn("Incomplete: ended by SIGINT", out)
+        self.assertEqual(processes_of(self.folder), [])
+        self.assertEqual(network_namespaces() - before, set())
+        with open(self.json, encoding="utf-8") as file:
+            report = json.load(file)
+        self.assertGreaterEqual(len(report["trials"]), 2)
+        self.assertFalse(report["complete"])
+
+    def test_a_killed_run_leaves_no_process_and_its_trials(self):
+        """SIGKILL cannot be handled: the kernel ends the children, the part file has the trials."""
+        run = subprocess.Popen(self.command("--cells", "echo", "--blocks", "50"),
+                               stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+        while not run.stderr.readline().startswith("1/50"):
+            self.assertIsNone(run.poll())
+        run.kill()
+        run.communicate()
+        limit = time.monotonic() + 10
+        while processes_of(self.folder):
+            self.assertLess(time.monotonic(), limit, "children outlived weir-bench")
+            time.sleep(0.01)
+        said = subprocess.run([suite_path.LAUNCHER, "report", self.json + ".part"],
+                              capture_output=True, text=True, check=True).stdout
+        self.assertIn("Incomplete: the run did not end", said)
+
+    def test_a_full_disk_does_not_stop_the_measurement(self):
+        """The table is still printed, and the exit status tells."""
+        if not os.path.exists("/dev/full"):
+            self.skipTest("no /dev/full here")
+        os.symlink("/dev/full", self.json + ".part")
+        os.symlink("/dev/full", self.json + ".new")
+        run = subprocess.run(self.command("--cells", "echo"), capture_output=True, text=True,
+                             timeout=60, check=False)
+        self.assertEqual(run.returncode, 1, run.stderr)
+        self.assertIn("No space left on device", run.stderr)
+        self.assertIn("echo: 64 B x 4", run.stdout)
+
+    def test_usage_errors_are_one_line(self):
+        """Nothing is run, status 2."""
+        for arguments, text in ((("--cells", "zz"), "no such cell"),
+                                (("--server-cpu", "9999"), "CPU 9999 is not available"),
+                                (("--blocks", "0"), "must be positive"),
+                                (("--build", "/nonexistent"), "weir was not found")):
+            _, _, err = self.bench(*arguments, status=2)
+            self.assertIn(text, err)
+            self.assertEqual(len(err.splitlines()), 1)
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,191 @@
+"""Scenario files, the selection of cells and variants, command templates, the order of trials."""
+
+import glob
+import os
+import tempfile
+import types
+import unittest
+
+import suite_path
+from weir_bench import Problem, scenario, session
+from weir_bench.load import OtherLoad
+
+CELLS = {"cell": [{"name": "a"}, {"name": "b", "connections": 8}, {"name": "c", "rate_of": "a"}]}
+
+
+def options(**values):
+    names = ("cells", "engines", "base", "blocks", "seconds", "warmup", "budget")
+    return types.SimpleNamespace(**{"variant": [], **dict.fromkeys(names), **values})
+
+
+def parse(**values):
+    return scenario.parse("test.toml", {**CELLS, **values})
+
+
+class Files(unittest.TestCase):
+    def expect(self, text, **values):
+        with self.assertRaisesRegex(Problem, text):
+            parse(**values)
+
+    def test_every_scenario_of_the_project_is_valid(self):
+        """The files that ship can be read and have something to run."""
+        paths = glob.glob(os.path.join(suite_path.SUITE, "../scenarios/*.toml"))
+        self.assertGreaterEqual(len(paths), 2)
+        for path in paths:
+            self.assertTrue(scenario.load_file(path).cells, path)
+
+    def test_quick_has_the_cells_that_are_promised(self):
+        """Eight cells for two engines, and blocking in three of them."""
+        quick = scenario.load_file(os.path.join(suite_path.SUITE, "../scenarios/quick.toml"))
+        counts = [len(quick.variants_of(cell)) for cell in quick.cells]
+        self.assertEqual((len(counts), sum(n - 2 for n in counts)), (8, 3))
+        self.assertLess(quick.budget, 300)
+
+    def test_unknown_key_is_named(self):
+        """A misspelt key would measure something else in silence."""
+        self.expect("test.toml: cell 1: unknown key 'conections'",
+                    cell=[{"name": "a", "conections": 1}])
+        self.expect("test.toml: unknown key 'block'", block=5)
+        self.expect("unknown key 'cells'", cells=[])
+
+    def test_wrong_type_or_value_is_named(self):
+        """Each with its place in the file."""
+        self.expect("connections = '8' is no int", cell=[{"name": "a", "connections": "8"}])
+        self.expect("connections = True is no int", cell=[{"name": "a", "connections": True}])
+        self.expect("size must be at least 1", cell=[{"name": "a", "size": 0}])
+        self.expect("arrivals must be one of", cell=[{"name": "a", "arrivals": "now"}])
+        self.expect("name is missing", cell=[{"size": 1}])
+        self.expect("cell a is there twice", cell=[{"name": "a"}, {"name": "a"}])
+        self.expect("no cell is left", cell=[])
+        self.expect("no variant 'warp'", variants=["warp"])
+        self.expect("needs either options or command", variant={"x": {}}, variants=["x"])
+
+    def test_broken_toml_is_named(self):
+        """With the line, as the parser says it."""
+        with tempfile.NamedTemporaryFile("w", suffix=".toml") as file:
+            file.write("name = \n")
+            file.flush()
+            with self.assertRaisesRegex(Problem, "line 1"):
+                scenario.load_file(file.name)
+        with self.assertRaisesRegex(Problem, "No such file"):
+            scenario.load_file("/nonexistent/x.toml")
+
+
+class Selection(unittest.TestCase):
+    def select(self, **values):
+        chosen = parse()
+        scenario.select(chosen, options(**values))
+        return chosen
+
+    def test_cells_by_pattern(self):
+        """A pattern that fits nothing is an error, not an empty run."""
+        self.assertEqual([c.name for c in self.select(cells="[ab]").cells], ["a", "b"])
+        with self.assertRaisesRegex(Problem, "no such cell; there are a, b, c"):
+            self.select(cells="a,zz")
+
+    def test_engines_and_base(self):
+        """A base that is not among the variants is replaced, unless it was asked for."""
+        self.assertEqual(self.select(engines="uring").base, "uring")
+        with self.assertRaisesRegex(Problem, "--base epoll: no such variant"):
+            self.select(engines="uring", base="epoll")
+
+    def test_rate_source_may_be_outside_of_the_selection(self):
+        """The calibration runs it anyway."""
+        self.assertEqual(self.select(cells="c").sources["c"].name, "a")
+
+    def test_variant_of_options_checks_its_engine(self):
+        """Options go to weir echo, a command stays as it is."""
+        chosen = self.select(variant=["busy=--engine uring --busy-poll-us 50",
+                                      "other=/bin/other -p {port}"])
+        busy, other = chosen.variants[-2:]
+        self.assertEqual(busy.engine, "uring")
+        self.assertTrue(busy.command.startswith("{weir} echo --listen {address}"))
+        self.assertEqual((other.engine, other.command), ("", "/bin/other -p {port}"))
+        for wrong in ("nothing", "=x", "x="):
+            with self.assertRaisesRegex(Problem, "wants NAME=COMMAND"):
+                self.select(variant=[wrong])
+
+    def test_fill_replaces_inside_words_only(self):
+        """A value with a blank stays one word; an unknown placeholder is named."""
+        self.assertEqual(scenario.fill("run 'a b' -p{port} {x}", {"port": 7, "x": "1 2"}),
+                         ["run", "a b", "-p7", "1 2"])
+        with self.assertRaisesRegex(Problem, r"unknown \{prot\}"):
+            scenario.fill("run {prot}", {"port": 7})
+        with self.assertRaisesRegex(Problem, "quotation"):
+            scenario.fill("run 'x", {})
+
+
+class Order(unittest.TestCase):
+    def setUp(self):
+        self.plan = [(f"cell{i}", ["epoll", "uring", "blocking"]) for i in range(6)]
+
+    def test_a_block_runs_every_variant_of_every_cell_once(self):
+        """Complete blocks: that is what makes pairs."""
+        expected = sorted((cell, v) for cell, variants in self.plan for v in variants)
+        for block in range(20):
+            self.assertEqual(sorted(session.order_of_block(self.plan, block, 1)), expected)
+
+    def test_the_order_is_random_and_repeatable(self):
+        """By seed and block; each variant comes first in about a third of the cells."""
+        orders = [session.order_of_block(self.plan, block, 1) for block in range(50)]
+        self.assertEqual(orders, [session.order_of_block(self.plan, b, 1) for b in range(50)])
+        self.assertGreater(len({tuple(order) for order in orders}), 45)
+        self.assertNotEqual(orders[0], session.order_of_block(self.plan, 0, 2))
+        first = [order[at][1] for order in orders for at in range(0, 18, 3)]
+        for name in ("epoll", "uring", "blocking"):
+            self.assertTrue(60 < first.count(name) < 140, first.count(name))
+
+    def test_variants_of_a_cell_follow_each_other(self):
+        """So that a pair shares the machine's mood."""
+        order = session.order_of_block(self.plan, 0, 1)
+        for at in range(0, 18, 3):
+            self.assertEqual(len({cell for cell, _ in order[at:at + 3]}), 1)
+
+
+class Pacing(unittest.TestCase):
+    def test_trials_shrink_to_the_budget_and_not_below_the_least(self):
+        """What is slow to start takes from the time that is measured."""
+        chosen = parse(budget=100, seconds=2.0, warmup=0.3)
+        pace = session.Pace(chosen, 50, False)
+        self.assertLess(pace.seconds(), 2.0)
+        self.assertLessEqual(50 * (pace.seconds() + 0.3 + session.OVERHEAD_SECONDS), 101)
+        self.assertEqual(session.Pace(chosen, 5000, False).seconds(), session.SECONDS_MIN)
+        self.assertFalse(session.Pace(chosen, 5000, False).fits(5000))
+        self.assertEqual(session.Pace(chosen, 50, True).seconds(), 2.0)
+
+    def test_cpu_lists(self):
+        """Ranges and numbers; anything else is named."""
+        self.assertEqual(session.parse_cpus("--server-cpu", "0,2-3"), {0, 2, 3})
+        with self.assertRaisesRegex(Problem, "--server-cpu x"):
+            session.parse_cpus("--server-cpu", "x")
+
+
+class ForeignLoad(unittest.TestCase):
+    def test_numbers_are_found_by_their_expressions(self):
+        """With units, and thousands separators."""
+        load = OtherLoad("gen {port}", [r"ops_per_s=rate ([\d.,]+)", r"p99_us=p99 (\d+)",
+                                        r"errors=errors (\d+)"])
+        result = load.parse("rate 12,500.5\np99 40 us\nerrors 3\n", 2)
+        self.assertEqual((result.ops_per_s, result.p99_ns, result.ops), (12500.5, 40000, 25001))
+        self.assertEqual(result.errors, {"errors": 3})
+        with self.assertRaisesRegex(Problem, "nothing for ops_per_s"):
+            load.parse("hello", 1)
+
+    def test_bad_rules_are_named(self):
+        """Before anything runs."""
+        for rules, text in ((["ops"], "wants NAME=EXPRESSION"), (["ops=(("], "--load-parse ops"),
+                            (["ops=x"], "one group"), (["p50_us=(.)"], "for ops_per_s or ops")):
+            with self.assertRaisesRegex(Problem, text):
+                OtherLoad("gen", rules)
+
+    def test_what_a_generator_cannot_do_is_skipped_with_the_reason(self):
+        """No placeholder, no such cell."""
+        load = OtherLoad("gen {port} {connections}", ["ops=(.)"])
+        self.assertIsNone(load.lacks(scenario.Cell("a")))
+        self.assertIn("{depth}", load.lacks(scenario.Cell("a", depth=2)))
+        self.assertIn("{rate}", load.lacks(scenario.Cell("a", rate_of="b")))
+        self.assertIn("{churn}", load.lacks(scenario.Cell("a", churn=1)))
+
+
+if __name__ == "__main__":
+    unittest.main()
