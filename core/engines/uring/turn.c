@@ -159,11 +159,20 @@ int uring_wait_one(struct weir_loop *loop, unsigned submit, uint64_t deadline_ns
     return uring_enter_timed(loop, submit, 1, deadline_ns, 0);
 }
 
+// How many completions the batch brings by itself. The number that is waited for also bounds how
+// many the kernel runs in one go, and each may take a receive buffer: half of the pool keeps it
+// from running dry, which would end multishot receives.
+static unsigned uring_inline_expected(const struct weir_loop *loop)
+{
+    unsigned expected = uring_of(loop)->inline_expected, bound = loop->pool.count / 2;
+    return expected < bound ? expected : bound;
+}
+
 // For one event more than the batch completes by itself; the kernel counts the settling time
 // (Linux 6.12).
 int uring_wait_min(struct weir_loop *loop, unsigned submit, uint64_t deadline_ns)
 {
-    unsigned expected = uring_of(loop)->inline_expected;
+    unsigned expected = uring_inline_expected(loop);
     return uring_enter_timed(loop, submit, 1 + expected, deadline_ns,
                              expected ? URING_SETTLE_NS / 1000 : 0);
 }
@@ -172,7 +181,7 @@ int uring_wait_min(struct weir_loop *loop, unsigned submit, uint64_t deadline_ns
 // on.
 int uring_wait_settled(struct weir_loop *loop, unsigned submit, uint64_t deadline_ns)
 {
-    unsigned expected = uring_of(loop)->inline_expected;
+    unsigned expected = uring_inline_expected(loop);
     if (expected) {
         uint64_t settle_ns = uring_clock(loop) + URING_SETTLE_NS;
         deadline_ns = settle_ns < deadline_ns ? settle_ns : deadline_ns;
@@ -240,11 +249,11 @@ static bool uring_translate(struct weir_loop *loop, const struct io_uring_cqe *c
         flags |= COMPLETION_DIRECT;
         token &= ~direct;
     }
-    *ret_completion = (struct completion){.token = token,
-                                          .result = cqe->res,
-                                          .flags = (uint16_t)flags,
-                                          .buffer =
-                                              (uint16_t)(cqe->flags >> IORING_CQE_BUFFER_SHIFT)};
+    *ret_completion =
+        (struct completion){ .token = token,
+                             .result = cqe->res,
+                             .flags = (uint16_t)flags,
+                             .buffer = (uint16_t)(cqe->flags >> IORING_CQE_BUFFER_SHIFT) };
     return true;
 }
 
