@@ -77,75 +77,76 @@ static void skip_without_uring(void)
 
 // --- Explanations --------------------------------------------------------------------------------
 
+static const struct {
+    struct probe_facts facts;
+    int result;
+    const char *cause, *remedy;
+} explanations[] = {
+    { { .error = -EPERM, .disabled = 2, .group = -1, .admin = true },
+      -EPERM,
+      "sysctl: kernel.io_uring_disabled is 2",
+      "sysctl -w kernel.io_uring_disabled=0" },
+    { { .error = -EPERM, .disabled = 2, .group = -1, .seccomp = true },
+      -EPERM,
+      "sysctl: ",
+      "sysctl -w kernel.io_uring_disabled=0" },
+    { { .error = -EPERM, .disabled = 1, .group = -1 },
+      -EPERM,
+      "kernel.io_uring_disabled is 1",
+      "sysctl -w kernel.io_uring_disabled=0" },
+    { { .error = -EPERM, .disabled = 1, .group = 990, .seccomp = true },
+      -EPERM,
+      "kernel.io_uring_disabled is 1",
+      "join group 990" },
+    { { .error = -EPERM, .disabled = 1, .group = 990, .in_group = true, .seccomp = true },
+      -EPERM,
+      "seccomp: ",
+      "adds io_uring_setup, io_uring_enter, io_uring_register" },
+    { { .error = -EPERM, .disabled = 1, .group = -1, .admin = true },
+      -EPERM,
+      "sysctl: ",
+      "sysctl -w kernel.io_uring_disabled=0" },
+    { { .error = -EPERM, .disabled = 0, .group = -1, .seccomp = true },
+      -EPERM,
+      "seccomp: ",
+      "adds io_uring_setup, io_uring_enter, io_uring_register" },
+    { { .error = -EPERM, .disabled = -1, .group = -1, .seccomp = true },
+      -EPERM,
+      "seccomp: ",
+      "adds io_uring_setup, io_uring_enter, io_uring_register" },
+    { { .error = -EACCES, .disabled = 0, .group = -1 }, -EPERM, "SELinux", "policy" },
+    { { .error = -ENOSYS, .disabled = 0, .group = -1, .seccomp = true },
+      -ENOSYS,
+      "seccomp: ",
+      "adds io_uring_setup, io_uring_enter, io_uring_register" },
+    { { .error = -ENOSYS, .disabled = -1, .group = -1, .seccomp = true, .release = "5.4.0" },
+      -ENOSYS,
+      "kernel or seccomp: 5.4.0",
+      "io_uring_setup, io_uring_enter, io_uring_register" },
+    { { .error = -ENOSYS, .disabled = -1, .group = -1, .release = "4.19.0" },
+      -ENOSYS,
+      "kernel: 4.19.0",
+      "needs Linux 6.1" },
+    { { .error = -ENOMEM, .memlock = 65536 }, -ENOMEM, "memlock: only 64 KiB", "ulimit -l" },
+    { { .error = -ENOMEM, .memlock = RLIM_INFINITY }, -ENOMEM, "memory", "kernel" },
+    { { .error = -EMFILE, .files = 1024 }, -EMFILE, "all 1024 descriptors", "ulimit -n" },
+    { { .error = -ENFILE }, -EMFILE, "machine", "fs.file-max" },
+    { { .error = -EINVAL, .release = "5.15.0" }, -ENOSYS, "5.15.0", "needs Linux 6.1" },
+    { { .error = -EIO, .release = "6.99" }, -ENOSYS, "6.99", "Input/output error" },
+    { { .error = 0 }, 0, "works", "" },
+};
+
 // Every cause is named with its remedy, and the error is one of those that weir.h promises.
 static void each_cause_is_named_with_its_remedy(void **state)
 {
-    static const struct {
-        struct probe_facts facts;
-        int result;
-        const char *cause, *remedy;
-    } rows[] = {
-        { { .error = -EPERM, .disabled = 2, .group = -1, .admin = true },
-          -EPERM,
-          "sysctl: kernel.io_uring_disabled is 2",
-          "sysctl -w kernel.io_uring_disabled=0" },
-        { { .error = -EPERM, .disabled = 2, .group = -1, .seccomp = true },
-          -EPERM,
-          "sysctl: ",
-          "sysctl -w kernel.io_uring_disabled=0" },
-        { { .error = -EPERM, .disabled = 1, .group = -1 },
-          -EPERM,
-          "kernel.io_uring_disabled is 1",
-          "sysctl -w kernel.io_uring_disabled=0" },
-        { { .error = -EPERM, .disabled = 1, .group = 990, .seccomp = true },
-          -EPERM,
-          "kernel.io_uring_disabled is 1",
-          "join group 990" },
-        { { .error = -EPERM, .disabled = 1, .group = 990, .in_group = true, .seccomp = true },
-          -EPERM,
-          "seccomp: ",
-          "adds io_uring_setup, io_uring_enter, io_uring_register" },
-        { { .error = -EPERM, .disabled = 1, .group = -1, .admin = true },
-          -EPERM,
-          "sysctl: ",
-          "sysctl -w kernel.io_uring_disabled=0" },
-        { { .error = -EPERM, .disabled = 0, .group = -1, .seccomp = true },
-          -EPERM,
-          "seccomp: ",
-          "adds io_uring_setup, io_uring_enter, io_uring_register" },
-        { { .error = -EPERM, .disabled = -1, .group = -1, .seccomp = true },
-          -EPERM,
-          "seccomp: ",
-          "adds io_uring_setup, io_uring_enter, io_uring_register" },
-        { { .error = -EACCES, .disabled = 0, .group = -1 }, -EPERM, "SELinux", "policy" },
-        { { .error = -ENOSYS, .disabled = 0, .group = -1, .seccomp = true },
-          -ENOSYS,
-          "seccomp: ",
-          "adds io_uring_setup, io_uring_enter, io_uring_register" },
-        { { .error = -ENOSYS, .disabled = -1, .group = -1, .seccomp = true, .release = "5.4.0" },
-          -ENOSYS,
-          "kernel or seccomp: 5.4.0",
-          "io_uring_setup, io_uring_enter, io_uring_register" },
-        { { .error = -ENOSYS, .disabled = -1, .group = -1, .release = "4.19.0" },
-          -ENOSYS,
-          "kernel: 4.19.0",
-          "needs Linux 6.1" },
-        { { .error = -ENOMEM, .memlock = 65536 }, -ENOMEM, "memlock: only 64 KiB", "ulimit -l" },
-        { { .error = -ENOMEM, .memlock = RLIM_INFINITY }, -ENOMEM, "memory", "kernel" },
-        { { .error = -EMFILE, .files = 1024 }, -EMFILE, "all 1024 descriptors", "ulimit -n" },
-        { { .error = -ENFILE }, -EMFILE, "machine", "fs.file-max" },
-        { { .error = -EINVAL, .release = "5.15.0" }, -ENOSYS, "5.15.0", "needs Linux 6.1" },
-        { { .error = -EIO, .release = "6.99" }, -ENOSYS, "6.99", "Input/output error" },
-        { { .error = 0 }, 0, "works", "" },
-    };
-
     (void)state;
-    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+    for (size_t i = 0; i < sizeof(explanations) / sizeof(explanations[0]); i++) {
         char text[160];
 
-        assert_int_equal(probe_explain(&rows[i].facts, text, sizeof(text)), rows[i].result);
-        expect_text(text, rows[i].cause);
-        expect_text(text, rows[i].remedy);
+        assert_int_equal(probe_explain(&explanations[i].facts, text, sizeof(text)),
+                         explanations[i].result);
+        expect_text(text, explanations[i].cause);
+        expect_text(text, explanations[i].remedy);
         // A sentence that was cut would lose its remedy.
         assert_true(strlen(text) < sizeof(text) - 1);
         assert_null(strstr(text, "unconfined"));
