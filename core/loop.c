@@ -375,11 +375,16 @@ int weir_loop_turn(struct weir_loop *loop, uint64_t deadline_ns)
     if (loop->failed)
         return loop->failure;
     loop->running_callbacks = true;
-    uint32_t events = loop_run_posts(loop) + loop_run_attention(loop);
+    uint32_t streams_open = loop->streams_open;
+    uint32_t posts = loop_run_posts(loop);
+    uint32_t events = posts + loop_run_attention(loop);
     loop_submit_sends(loop);
     uint64_t timer_ns = wheel_deadline(&loop->wheel);
     if (timer_ns < deadline_ns)
         deadline_ns = timer_ns;
+    // The caller may turn until a post or the last stream's end tells it to stop: it must see that.
+    if (posts || loop->streams_open < streams_open)
+        deadline_ns = 0;
     if (loop->attention || loop->senders)
         deadline_ns = 0;
     int count = loop->engine->flush(loop, deadline_ns);
