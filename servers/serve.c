@@ -307,7 +307,9 @@ static int serve_with_log(struct serve *serve, const struct weir_protocol *proto
         return status;
     }
     close(serve->signals_fd);
-    return serve_fault(serve, "the server cannot start", strerror(-error));
+    int status = serve_fault(serve, "the server cannot start", strerror(-error));
+    return error == -EINVAL ? SERVE_EXIT_USAGE
+                            : status; // an option's value that only the core knows
 }
 
 int serve_run(const struct option_set *options, const struct serve_settings *settings,
