@@ -317,7 +317,8 @@ static void listener_accept_failed(struct weir_listener *listener, int error)
 
 void listener_accepted(struct weir_listener *listener, const struct completion *completion)
 {
-    uint32_t index = completion->token >> TOKEN_AUXILIARY_SHIFT & 0xff;
+    // An engine may use the bits above for itself.
+    uint32_t index = completion->token >> TOKEN_AUXILIARY_SHIFT & (LISTENER_ACCEPTS - 1);
     uint32_t bit = 1U << index;
     listener->armed &= ~bit;
     if (completion->result < 0) {
