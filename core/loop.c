@@ -86,9 +86,9 @@ void weir_loop_config_init(struct weir_loop_config *config)
         .streams_max = 16384,
         .buffer_count = 256,
         .buffer_size = 16384,
-        .send_high = 256 * 1024,
-        .send_low = 64 * 1024,
-        .queued_max = 256 * 1024 * 1024,
+        .send_high = 1024 * 1024,
+        .send_low = 256 * 1024,
+        .queued_max = 64 * 1024 * 1024,
         .close_timeout_ns = 30 * 1000000000ULL,
         .job_threads = 2,
     };

@@ -21,11 +21,12 @@
 enum {
     LOOP_COMPLETIONS_MAX = 512, // per turn: the bound of a turn's length
     LISTENER_ACCEPTS = 8,       // one-shot accepts kept armed, each with its own peer address
-    STREAM_LEASES_MAX = 16,     // receive buffers that one stream's queues may hold
-    QUEUED_MIN = 16 * 1024,     // what a stream may queue while the loop is over queued_max
-    SEND_BYTES_MAX = 256 * 1024,
+    STREAM_LEASES_MAX = 64,     // receive buffers that one stream's queues may hold
+    QUEUED_SHARE = 64,          // a stream may queue this part of what its loop has left
+    QUEUED_MIN = 16 * 1024,     // and never less than this
+    SEND_BYTES_MAX = 1024 * 1024,
     SEND_PIECES_MAX = 64,
-    RECEIVE_CREDIT_MAX = 256 * 1024,
+    RECEIVE_CREDIT_MAX = 1024 * 1024,
     BLOCK_CLASSES = 4,
     JOBS_MAX = 1024,
 };

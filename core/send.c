@@ -139,9 +139,23 @@ void send_drop(struct weir_stream *stream)
 
 // --- Queueing ------------------------------------------------------------------------------------
 
+// A dynamic threshold (Choudhury and Hahne, 1998): each stream may queue a fixed part of what is
+// left of the loop's bound. A few streams that do not read keep their full mark; a thousand share
+// the bound and never pass it, but for QUEUED_MIN each.
 size_t send_high(const struct weir_loop *loop)
 {
-    return loop->queued_bytes > loop->config.queued_max ? QUEUED_MIN : loop->config.send_high;
+    size_t max = loop->config.queued_max, used = loop->queued_bytes;
+    size_t share = used < max ? (max - used) / QUEUED_SHARE : 0;
+    if (share < QUEUED_MIN)
+        share = QUEUED_MIN;
+    return share < loop->config.send_high ? share : loop->config.send_high;
+}
+
+static bool send_is_low(const struct weir_stream *stream)
+{
+    size_t low = send_high(stream->loop) / 4;
+    return stream->queued <=
+           (low < stream->loop->config.send_low ? low : stream->loop->config.send_low);
 }
 
 void send_list(struct weir_stream *stream)
@@ -370,7 +384,7 @@ static void send_completed(struct weir_stream *stream, int64_t result)
     stream_active(stream);
     send_consume(stream, (uint64_t)result);
     send_list(stream);
-    if (stream->above_high && stream->queued <= loop->config.send_low) {
+    if (stream->above_high && send_is_low(stream)) {
         stream->above_high = false;
         stream->want_drained = true;
         loop_attention(stream);

@@ -119,7 +119,7 @@ struct weir_loop_config {
     uint32_t buffer_size;       // bytes of each, 4 to 64 KiB, a multiple of 4 KiB
     size_t send_high;           // a stream's queue above this stops its receive credit
     size_t send_low;            // and at or below this returns it
-    size_t queued_max;          // bytes queued by all streams; above it, each keeps only 16 KiB
+    size_t queued_max;          // memory of all queues; each stream may use 1/64 of what is left
     uint64_t idle_timeout_ns;   // no byte either way for this long closes a stream; 0: never
     uint64_t close_timeout_ns;  // no progress for this long after close aborts; 0: never
     uint64_t busy_poll_ns;      // look for work this long before sleeping; 0: sleep at once
@@ -128,8 +128,8 @@ struct weir_loop_config {
     void *log_context;
 };
 
-// Fills in the defaults: auto, 16,384 streams, 256 buffers of 16 KiB, marks 256 and 64 KiB,
-// 256 MiB queued, no idle time-out, 30 s close time-out, no busy poll, 2 job threads. Any thread.
+// Fills in the defaults: auto, 16,384 streams, 256 buffers of 16 KiB, marks 1 MiB and 256 KiB,
+// 64 MiB queued, no idle time-out, 30 s close time-out, no busy poll, 2 job threads. Any thread.
 WEIR_PUBLIC void weir_loop_config_init(struct weir_loop_config *config);
 
 // Makes a loop; the caller destroys it. The first turn binds it to its thread. Errors: -EINVAL (the
