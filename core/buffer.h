@@ -1,8 +1,8 @@
 // The pool of receive buffers and their leases.
 //
-// A buffer is free (in `free`, where the engine takes it), with the engine (the kernel may fill it),
-// or leased: it holds received bytes that somebody counts. The last release makes it free. The pool
-// cannot be held hostage: see pool_scarce() and its use in send.c and receive.c.
+// A buffer is free (in `free`, where the engine takes it), with the engine (the kernel may fill
+// it), or leased: it holds received bytes that somebody counts. The last release makes it free. The
+// pool cannot be held hostage: see pool_scarce() and its use in send.c and receive.c.
 #ifndef WEIR_BUFFER_H
 #define WEIR_BUFFER_H
 

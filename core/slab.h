@@ -7,11 +7,11 @@
 #include <stdint.h>
 
 struct slab {
-    size_t size;      // of a record, bytes
-    uint32_t batch;   // records per chunk
-    uint32_t taken;   // records in use
-    void *free;       // first free record
-    void *chunks;     // all chunks, linked
+    size_t size;    // of a record, bytes
+    uint32_t batch; // records per chunk
+    uint32_t taken; // records in use
+    void *free;     // first free record
+    void *chunks;   // all chunks, linked
 };
 
 // `size` is rounded up to 16 bytes; chunks hold about 64 KiB, at least one record.

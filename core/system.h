@@ -1,5 +1,5 @@
-// The few system calls that the core makes beside its engine: sockets are made, bound and closed, and
-// the clock is read. A table, so that the simulated world can stand in for the kernel.
+// The few system calls that the core makes beside its engine: sockets are made, bound and closed,
+// and the clock is read. A table, so that the simulated world can stand in for the kernel.
 #ifndef WEIR_SYSTEM_H
 #define WEIR_SYSTEM_H
 
@@ -8,8 +8,8 @@
 struct system {
     // CLOCK_MONOTONIC in nanoseconds.
     uint64_t (*clock)(void *state);
-    // A bound, listening descriptor, non-blocking and close-on-exec; -errno. ret_address is what was
-    // bound. A stale unix socket is removed first.
+    // A bound, listening descriptor, non-blocking and close-on-exec; -errno. ret_address is what
+    // was bound. A stale unix socket is removed first.
     int (*listen)(void *state, const struct weir_address *address,
                   const struct weir_socket_options *options, struct weir_address *ret_address);
     // A socket to connect with, bound to `local` unless that is NULL; -errno.
