@@ -43,12 +43,12 @@ static void listener_starve(struct weir_listener *listener, int error)
         listener->starved = true;
     }
     listener->blocked = true;
+    listener->stale = listener->armed;
     listener_pause(listener);
 }
 
 static void listener_recover(struct weir_listener *listener)
 {
-    listener->errors = 0;
     if (!listener->starved)
         return;
     listener->starved = false;
@@ -199,7 +199,6 @@ static void listener_serve(struct weir_listener *listener, uint32_t index)
         listener_starve(listener, error);
         return;
     }
-    listener_recover(listener);
     listener->accepted++;
     stats_add(listener->loop, accepts, 1);
     stream_opened(stream);
@@ -320,10 +319,15 @@ void listener_accepted(struct weir_listener *listener, const struct completion *
     // An engine may use the bits above for itself.
     uint32_t index = completion->token >> TOKEN_AUXILIARY_SHIFT & (LISTENER_ACCEPTS - 1);
     uint32_t bit = 1U << index;
+    bool stale = listener->stale & bit;
     listener->armed &= ~bit;
+    listener->stale &= ~bit;
     if (completion->result < 0) {
         listener_accept_failed(listener, completion->result);
     } else {
+        listener->errors = 0;
+        if (!stale)
+            listener_recover(listener);
         listener->parked |= bit;
         listener->parked_fds[index] = completion->result;
         if (completion->flags & COMPLETION_DIRECT)

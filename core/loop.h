@@ -151,6 +151,7 @@ struct weir_listener {
     uint32_t slot;
     int fd;
     uint32_t armed;       // bits: accepts in flight
+    uint32_t stale;       // of them, those from before the last shortage: they do not tell its end
     uint32_t engine_bits; // the engine's own
     uint32_t parked; // bits: accepted connections that wait for room in the limit, or for memory
     uint32_t placed; // of them, which have their place in the limit and were admitted
