@@ -1,0 +1,493 @@
+// One table names every option, how its value is read, and its bounds.
+#include "options.h"
+
+#include <arpa/inet.h>
+#include <ctype.h>
+#include <errno.h>
+#include <sched.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define KIB UINT64_C(1024)
+#define MIB (KIB * KIB)
+#define GIB (KIB * MIB)
+
+struct option {
+    const char *name;
+    const char *value; // NULL: the option is a switch
+    const char *help;
+    // Reads the value into options; false after options_say().
+    bool (*read)(const struct option *option, struct options *options, const char *text,
+                 char *ret_error);
+    size_t offset;
+    double min, max;
+};
+
+__attribute__((format(printf, 2, 3))) static bool options_say(char *ret_error, const char *format,
+                                                              ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(ret_error, OPTIONS_ERROR_SIZE, format, arguments);
+    va_end(arguments);
+    return false;
+}
+
+// --- Values --------------------------------------------------------------------------------------
+
+static bool options_read_digits(const char *text, const char **ret_end, uint64_t *ret_number)
+{
+    if (!isdigit((unsigned char)*text))
+        return false;
+    char *end;
+    errno = 0;
+    unsigned long long number = strtoull(text, &end, 10);
+    if (errno)
+        return false;
+    *ret_number = number;
+    *ret_end = end;
+    return true;
+}
+
+bool options_read_number(const char *text, uint64_t min, uint64_t max, uint64_t *ret_number)
+{
+    const char *end;
+    uint64_t number;
+    if (!options_read_digits(text, &end, &number) || *end || number < min || number > max)
+        return false;
+    *ret_number = number;
+    return true;
+}
+
+bool options_read_size(const char *text, uint64_t min, uint64_t max, uint64_t *ret_size)
+{
+    const char *end;
+    uint64_t number, unit = 1;
+    if (!options_read_digits(text, &end, &number))
+        return false;
+    if (*end == 'K' || *end == 'k')
+        unit = KIB;
+    else if (*end == 'M' || *end == 'm')
+        unit = MIB;
+    if (end[unit > 1] || number > max / unit || number * unit < min)
+        return false;
+    *ret_size = number * unit;
+    return true;
+}
+
+// A plain decimal number: no sign, exponent, hexadecimal digits or names, which strtod would take.
+static bool options_read_decimal(const char *text, double min, double max, double *ret_number)
+{
+    size_t length = strspn(text, "0123456789.");
+    if (length == 0 || text[length] || !isdigit((unsigned char)*text) ||
+        strchr(text, '.') != strrchr(text, '.'))
+        return false;
+    double number = strtod(text, NULL);
+    if (!(number >= min && number <= max))
+        return false;
+    *ret_number = number;
+    return true;
+}
+
+bool options_read_seconds(const char *text, double min, double max, uint64_t *ret_ns)
+{
+    double seconds;
+    if (!options_read_decimal(text, min, max, &seconds))
+        return false;
+    *ret_ns = (uint64_t)(seconds * 1e9 + 0.5);
+    return true;
+}
+
+static void *options_member(const struct option *option, struct options *options)
+{
+    return (char *)options + option->offset;
+}
+
+static bool options_count(const struct option *option, struct options *options, const char *text,
+                          char *ret_error)
+{
+    uint64_t number;
+    if (!options_read_number(text, (uint64_t)option->min, (uint64_t)option->max, &number))
+        return options_say(ret_error, "--%s: '%.60s' is not a number from %.0f to %.0f",
+                           option->name, text, option->min, option->max);
+    *(uint32_t *)options_member(option, options) = (uint32_t)number;
+    return true;
+}
+
+static bool options_seed(const struct option *option, struct options *options, const char *text,
+                         char *ret_error)
+{
+    if (options_read_number(text, 0, UINT64_MAX, &options->seed))
+        return true;
+    return options_say(ret_error, "--%s: '%.60s' is not a number", option->name, text);
+}
+
+static bool options_size(const struct option *option, struct options *options, const char *text,
+                         char *ret_error)
+{
+    if (options_read_size(text, (uint64_t)option->min, (uint64_t)option->max,
+                          options_member(option, options)))
+        return true;
+    return options_say(ret_error, "--%s: '%.60s' is not a size from 1 to 1024M (64, 16K, 1M)",
+                       option->name, text);
+}
+
+static bool options_seconds(const struct option *option, struct options *options, const char *text,
+                            char *ret_error)
+{
+    if (options_read_seconds(text, option->min, option->max, options_member(option, options)))
+        return true;
+    return options_say(ret_error, "--%s: '%.60s' is not a time from %g to %g seconds", option->name,
+                       text, option->min, option->max);
+}
+
+static bool options_rate(const struct option *option, struct options *options, const char *text,
+                         char *ret_error)
+{
+    if (options_read_decimal(text, option->min, option->max, &options->rate))
+        return true;
+    return options_say(ret_error, "--%s: '%.60s' is not a rate from %g to %.0f requests per second",
+                       option->name, text, option->min, option->max);
+}
+
+static bool options_switch(const struct option *option, struct options *options, const char *text,
+                           char *ret_error)
+{
+    (void)text;
+    (void)ret_error;
+    *(bool *)options_member(option, options) = true;
+    return true;
+}
+
+static bool options_text(const struct option *option, struct options *options, const char *text,
+                         char *ret_error)
+{
+    if (!*text)
+        return options_say(ret_error, "--%s: the value is empty", option->name);
+    *(const char **)options_member(option, options) = text;
+    return true;
+}
+
+// --- Words ---------------------------------------------------------------------------------------
+
+struct word {
+    const char *name;
+    uint32_t value;
+};
+
+static const struct word options_verify_words[] = {
+    { "full", VERIFY_FULL }, { "sample", VERIFY_SAMPLE }, { "none", VERIFY_NONE }, { NULL, 0 }
+};
+static const struct word options_arrivals_words[] = { { "constant", ARRIVALS_CONSTANT },
+                                                      { "poisson", ARRIVALS_POISSON },
+                                                      { NULL, 0 } };
+static const struct word options_engine_words[] = { { "auto", WEIR_ENGINE_AUTO },
+                                                    { "uring", WEIR_ENGINE_URING },
+                                                    { "epoll", WEIR_ENGINE_EPOLL },
+                                                    { NULL, 0 } };
+
+static const char *options_word_name(const struct word *words, uint32_t value)
+{
+    while (words->name && words->value != value)
+        words++;
+    return words->name;
+}
+
+const char *options_verify_name(uint32_t verify)
+{
+    return options_word_name(options_verify_words, verify);
+}
+
+const char *options_arrivals_name(uint32_t arrivals)
+{
+    return options_word_name(options_arrivals_words, arrivals);
+}
+
+static bool options_word(const struct option *option, const struct word *words, const char *text,
+                         uint32_t *ret_value, char *ret_error)
+{
+    for (; words->name; words++) {
+        if (strcmp(words->name, text) == 0) {
+            *ret_value = words->value;
+            return true;
+        }
+    }
+    return options_say(ret_error, "--%s: '%.60s' is not one of %s", option->name, text,
+                       option->value);
+}
+
+static bool options_verify(const struct option *option, struct options *options, const char *text,
+                           char *ret_error)
+{
+    return options_word(option, options_verify_words, text, &options->verify, ret_error);
+}
+
+static bool options_arrivals(const struct option *option, struct options *options, const char *text,
+                             char *ret_error)
+{
+    options->arrivals_given = true;
+    return options_word(option, options_arrivals_words, text, &options->arrivals, ret_error);
+}
+
+static bool options_engine(const struct option *option, struct options *options, const char *text,
+                           char *ret_error)
+{
+    return options_word(option, options_engine_words, text, &options->engine, ret_error);
+}
+
+// --- Lists and addresses -------------------------------------------------------------------------
+
+// "0,2-3": the processors of the threads, in this order.
+static bool options_cpus(const struct option *option, struct options *options, const char *text,
+                         char *ret_error)
+{
+    const char *next = text;
+    options->cpus_count = 0;
+    for (;;) {
+        uint64_t first, last;
+        if (!options_read_digits(next, &next, &first))
+            break;
+        last = first;
+        if (*next == '-' && !options_read_digits(next + 1, &next, &last))
+            break;
+        if (last < first || last >= CPU_SETSIZE ||
+            options->cpus_count + (last - first) >= OPTIONS_CPUS_MAX)
+            break;
+        for (uint64_t cpu = first; cpu <= last; cpu++)
+            options->cpus[options->cpus_count++] = (uint16_t)cpu;
+        if (!*next)
+            return true;
+        if (*next++ != ',')
+            break;
+    }
+    return options_say(ret_error, "--%s: '%.60s' is not a list of processors such as 0,2-3",
+                       option->name, text);
+}
+
+static bool options_address_add(struct options *options, const struct weir_address *address)
+{
+    if (options->addresses_count == OPTIONS_ADDRESSES_MAX)
+        return false;
+    size_t size = (options->addresses_count + 1) * sizeof *address;
+    struct weir_address *grown = realloc(options->addresses, size);
+    if (!grown)
+        return false;
+    grown[options->addresses_count++] = *address;
+    options->addresses = grown;
+    return true;
+}
+
+// "127.1.0.1-127.1.0.128:7777": each address of an IPv4 range, both ends included.
+static bool options_connect_range(struct options *options, const char *text, const char *dash)
+{
+    char first_text[INET_ADDRSTRLEN] = "";
+    struct in_addr first;
+    struct weir_address address;
+    size_t length = (size_t)(dash - text);
+    if (length >= sizeof first_text)
+        return false;
+    memcpy(first_text, text, length);
+    if (inet_pton(AF_INET, first_text, &first) != 1 || weir_address_parse(dash + 1, &address) ||
+        address.any.sa_family != AF_INET)
+        return false;
+    uint32_t low = ntohl(first.s_addr), high = ntohl(address.in.sin_addr.s_addr);
+    if (low > high || high - low >= OPTIONS_ADDRESSES_MAX)
+        return false;
+    for (uint32_t i = 0; i <= high - low; i++) {
+        address.in.sin_addr.s_addr = htonl(low + i);
+        if (!options_address_add(options, &address))
+            return false;
+    }
+    return true;
+}
+
+static bool options_connect(const struct option *option, struct options *options, const char *text,
+                            char *ret_error)
+{
+    struct weir_address address;
+    const char *dash = isdigit((unsigned char)*text) ? strchr(text, '-') : NULL;
+    if (dash ? options_connect_range(options, text, dash)
+             : !weir_address_parse(text, &address) && options_address_add(options, &address))
+        return true;
+    return options_say(ret_error,
+                       "--%s: '%.60s' is not an address such as 127.0.0.1:7777, [::1]:7777, "
+                       "unix:/path or 127.1.0.1-127.1.0.128:7777",
+                       option->name, text);
+}
+
+static bool options_local(const struct option *option, struct options *options, const char *text,
+                          char *ret_error)
+{
+    if (!weir_address_parse(text, &options->local) && options->local.any.sa_family != AF_UNIX)
+        return true;
+    return options_say(ret_error, "--%s: '%.60s' is not an address such as 127.0.0.2:0 or [::1]:0",
+                       option->name, text);
+}
+
+// --- The table -----------------------------------------------------------------------------------
+
+#define OPTION_MEMBER(member) offsetof(struct options, member)
+
+static const struct option options_table[] = {
+    { "connect", "ADDRESS", "where to; repeat it, or give a range, to spread the connections",
+      options_connect, 0, 0, 0 },
+    { "connections", "N", "connections at the same time (default 1)", options_count,
+      OPTION_MEMBER(connections), 1, 1000000 },
+    { "depth", "D", "requests in flight on each connection (default 1)", options_count,
+      OPTION_MEMBER(depth), 1, 65536 },
+    { "size", "S", "bytes of a message; K and M are 1024 and its square (default 64)", options_size,
+      OPTION_MEMBER(size), 1, 1024.0 * MIB },
+    { "duration", "S", "seconds that are measured (default 5)", options_seconds,
+      OPTION_MEMBER(duration_ns), 0.01, 86400 },
+    { "warmup", "S", "seconds before that (default 1)", options_seconds, OPTION_MEMBER(warmup_ns),
+      0, 3600 },
+    { "threads", "N", "threads, each with its own loop (default 1)", options_count,
+      OPTION_MEMBER(threads), 1, 256 },
+    { "cpu", "LIST", "processors of the threads, such as 0,2-3", options_cpus, 0, 0, 0 },
+    { "rate", "R", "open loop: requests per second, in all (default: closed loop)", options_rate, 0,
+      0.001, 1e9 },
+    { "arrivals", "constant|poisson", "when they are due (default poisson)", options_arrivals, 0, 0,
+      0 },
+    { "seed", "N", "of arrivals and payload (default 1)", options_seed, 0, 0, 0 },
+    { "churn", "OPS_PER_CONNECTION", "connect, so many echoes, close: one operation", options_count,
+      OPTION_MEMBER(churn), 1, 1000000000 },
+    { "idle", "N", "further connections that stay silent (default 0)", options_count,
+      OPTION_MEMBER(idle), 0, 1000000 },
+    { "timeout", "S", "a request that takes longer ends its connection (default: never)",
+      options_seconds, OPTION_MEMBER(timeout_ns), 0.001, 3600 },
+    { "local", "ADDRESS", "connect from this address; port 0 leaves the port free", options_local,
+      0, 0, 0 },
+    { "busy", NULL, "never sleep", options_switch, OPTION_MEMBER(busy), 0, 0 },
+    { "verify", "full|sample|none", "which replies are compared (default sample)", options_verify,
+      0, 0, 0 },
+    { "engine", "auto|uring|epoll", "of this program (default auto)", options_engine, 0, 0, 0 },
+    { "uring", "SET", "io_uring features: default, default,-NAME, kernel-6.1, -6.8, -6.12",
+      options_text, OPTION_MEMBER(uring_features), 0, 0 },
+    { "json", "FILE|-", "the whole result as JSON; - replaces the summary on standard output",
+      options_text, OPTION_MEMBER(json), 0, 0 },
+};
+
+enum { OPTIONS_COUNT = sizeof options_table / sizeof options_table[0] };
+
+// The row of "--name" or "--name=value", or NULL.
+static const struct option *options_find(const char *argument)
+{
+    if (strncmp(argument, "--", 2) != 0)
+        return NULL;
+    size_t length = strcspn(argument + 2, "=");
+    for (size_t i = 0; i < OPTIONS_COUNT; i++) {
+        const char *name = options_table[i].name;
+        if (strlen(name) == length && strncmp(name, argument + 2, length) == 0)
+            return &options_table[i];
+    }
+    return NULL;
+}
+
+static void options_defaults(struct options *options)
+{
+    *options = (struct options){
+        .connections = 1,
+        .depth = 1,
+        .size = 64,
+        .duration_ns = UINT64_C(5000000000),
+        .warmup_ns = UINT64_C(1000000000),
+        .threads = 1,
+        .arrivals = ARRIVALS_POISSON,
+        .seed = 1,
+        .verify = VERIFY_SAMPLE,
+        .engine = WEIR_ENGINE_AUTO,
+    };
+}
+
+static bool options_read_all(struct options *options, int count, char **arguments, char *ret_error)
+{
+    bool seen[OPTIONS_COUNT] = { false };
+    for (int i = 2; i < count; i++) {
+        const struct option *option = options_find(arguments[i]);
+        if (!option)
+            return options_say(ret_error, "unknown option '%.60s' (see weir-load --help)",
+                               arguments[i]);
+        const char *text = strchr(arguments[i], '=');
+        if (!option->value && text)
+            return options_say(ret_error, "--%s takes no value", option->name);
+        if (text)
+            text++;
+        else if (option->value && i + 1 < count)
+            text = arguments[++i];
+        else if (option->value)
+            return options_say(ret_error, "--%s needs a value: %s", option->name, option->value);
+        bool *again = &seen[option - options_table];
+        if (*again && option->read != options_connect)
+            return options_say(ret_error, "--%s is given twice", option->name);
+        *again = true;
+        if (!option->read(option, options, text, ret_error))
+            return false;
+    }
+    return true;
+}
+
+// What no single option can tell.
+static bool options_check(const struct options *options, char *ret_error)
+{
+    if (!options->addresses_count)
+        return options_say(ret_error, "--connect ADDRESS is missing (see weir-load --help)");
+    if (options->threads > options->connections)
+        return options_say(ret_error, "--threads %u needs at least as many --connections, not %u",
+                           options->threads, options->connections);
+    if ((uint64_t)options->connections * options->depth > 64 * MIB)
+        return options_say(ret_error, "--connections times --depth is more than 67108864 requests");
+    if (options->size * options->depth > 4 * GIB)
+        return options_say(ret_error, "--size times --depth is more than 4096M per connection");
+    if (options->arrivals_given && options->rate <= 0)
+        return options_say(ret_error, "--arrivals needs --rate: a closed loop has no schedule");
+    if (options->uring_features && options->engine == WEIR_ENGINE_EPOLL)
+        return options_say(ret_error, "--uring needs --engine uring or auto");
+    for (uint32_t i = 0; options->local.size && i < options->addresses_count; i++)
+        if (options->local.any.sa_family != options->addresses[i].any.sa_family)
+            return options_say(ret_error, "--local and --connect are of different kinds");
+    return true;
+}
+
+enum options_result options_parse(struct options *options, int count, char **arguments,
+                                  char ret_error[OPTIONS_ERROR_SIZE])
+{
+    options_defaults(options);
+    for (int i = 1; i < count; i++)
+        if (strcmp(arguments[i], "--help") == 0)
+            return OPTIONS_HELP;
+    if (count > 1 && strcmp(arguments[1], "--version") == 0)
+        return OPTIONS_VERSION;
+    bool right = false;
+    if (count < 2)
+        options_say(ret_error, "say what to measure: weir-load echo --connect ADDRESS");
+    else if (strcmp(arguments[1], "echo") != 0)
+        options_say(ret_error, "unknown protocol '%.60s': only echo is known", arguments[1]);
+    else
+        right = options_read_all(options, count, arguments, ret_error) &&
+                options_check(options, ret_error);
+    return right ? OPTIONS_RUN : OPTIONS_WRONG;
+}
+
+void options_fini(struct options *options)
+{
+    free(options->addresses);
+    options->addresses = NULL;
+}
+
+void options_print_help(FILE *file)
+{
+    fputs("usage: weir-load echo --connect ADDRESS [option ...]\n"
+          "Loads an echo server and reports rate, latency and errors.\n\n",
+          file);
+    for (size_t i = 0; i < OPTIONS_COUNT; i++) {
+        char left[40];
+        const struct option *option = &options_table[i];
+        snprintf(left, sizeof left, "--%s%s%s", option->name, option->value ? " " : "",
+                 option->value ? option->value : "");
+        fprintf(file, "  %-28s %s\n", left, option->help);
+    }
+    fputs("\n  --help, --version\n\n"
+          "Exit status: 0 after a run, 1 when it failed or a reply was wrong, 2 for bad usage.\n",
+          file);
+}
