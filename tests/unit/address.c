@@ -1,5 +1,6 @@
 // Addresses as text, and the sockets that the core asks the kernel for.
 #include <arpa/inet.h>
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/tcp.h>
@@ -23,6 +24,20 @@ struct place {
     char folder[32];
     struct weir_address address;
 };
+
+// How often a path's mode was changed after the path existed.
+static int path_modes_changed;
+
+// Stands before the C library's, to count.
+int fchmodat(int folder, const char *path, mode_t mode, int flags)
+{
+    int (*real)(int, const char *, mode_t, int);
+    void *symbol = dlsym(RTLD_NEXT, "fchmodat");
+
+    path_modes_changed++;
+    memcpy(&real, &symbol, sizeof(real));
+    return real(folder, path, mode, flags);
+}
 
 static void place_make(struct place *place)
 {
@@ -532,6 +547,30 @@ static void unix_mode_is_independent_of_the_umask(void **state)
     }
 }
 
+// A path is never open to more than its mode: where the umask leaves the mode's bits, the path has
+// them from the start and is not changed afterwards.
+static void unix_mode_holds_from_the_start(void **state)
+{
+    const struct weir_socket_options options = { .unix_mode = 0600 };
+    mode_t before = umask(0);
+    struct weir_address ret;
+    struct place place;
+    struct stat status;
+    int fd;
+
+    (void)state;
+    place_make(&place);
+    path_modes_changed = 0;
+    fd = system_kernel.listen(NULL, &place.address, &options, &ret);
+    umask(before);
+    assert_true(fd >= 0);
+    assert_int_equal(stat(place.address.un.sun_path, &status), 0);
+    assert_int_equal(status.st_mode & 0777, 0600);
+    assert_int_equal(path_modes_changed, 0);
+    close(fd);
+    place_remove(&place);
+}
+
 // The clock is the monotonic one and does not go back.
 static void clock_is_monotonic(void **state)
 {
@@ -565,6 +604,7 @@ int main(void)
         cmocka_unit_test(other_files_are_never_removed),
         cmocka_unit_test(datagram_socket_is_kept),
         cmocka_unit_test(unix_mode_is_independent_of_the_umask),
+        cmocka_unit_test(unix_mode_holds_from_the_start),
         cmocka_unit_test(clock_is_monotonic),
     };
 

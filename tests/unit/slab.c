@@ -34,7 +34,10 @@ static void records_are_aligned_and_never_overlap(void **state)
 
         slab_init(&slab, sizes[s]);
         assert_true(slab.size >= sizes[s]);
+        // Chunks of about 64 KiB, or one record where that is more.
         assert_true(slab.batch >= 1);
+        assert_true(slab.batch == 1 || slab.batch * slab.size <= 65536);
+        assert_true((slab.batch + 2) * slab.size > 65536);
         for (unsigned i = 0; i < 256; i++) {
             records[i] = slab_take(&slab);
             assert_non_null(records[i]);
