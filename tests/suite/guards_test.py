@@ -7,8 +7,8 @@ import suite_path  # noqa: F401
 from weir_bench import guards
 
 CLEAN = {
-    "engine_asked": "uring", "open": False, "errors": {"reset": 0}, "offered_per_s": None,
-    "lag_p99_ns": None,
+    "engine_asked": "uring", "open": False, "in_flight": 64, "errors": {"reset": 0},
+    "offered_per_s": None, "lag_p99_ns": None,
     "server": {"engine": "uring", "drained": True, "stats": {"overflows": 0, "enters": 9}},
     "metrics": {"ops_per_s": 1000.0, "p50_ns": 1e5, "p99_ns": 1e6},
     "cpu": {"client_share": 0.5, "server_share": 0.99, "others_share": 0.01, "steal_share": 0},
@@ -29,7 +29,7 @@ FAULTS = (
     ("accept-errors", "warning", {"server": {"stats": {"accept_errors": 1}}}),
     ("machine-busy", "warning", {"cpu": {"others_share": 0.2}}),
     ("steal", "warning", {"cpu": {"steal_share": 0.05}}),
-    ("40-ms", "warning", {"metrics": {"p50_ns": 41e6}}),
+    ("40-ms", "warning", {"metrics": {"p99_ns": 41e6}}),
     ("no-drain", "warning", {"server": {"drained": False}}),
     ("no-buffers", "note", {"server": {"stats": {"receive_no_buffers": 7}}}),
     ("worker-punts", "note", {"server": {"stats": {"worker_punts": 7}}}),
@@ -68,6 +68,18 @@ class Guards(unittest.TestCase):
         """Both at their ends: the server still sets the pace."""
         full = {"cpu": {"client_share": 0.95, "server_share": 0.99}}
         self.assertEqual(guards.check(changed(CLEAN, full)), [])
+
+    def test_a_client_is_no_limit_with_one_request_in_flight(self):
+        """The two take turns, so the client's share is just its part of the round trip."""
+        alone = {"in_flight": 1, "cpu": {"client_share": 0.9, "server_share": 0.3}}
+        self.assertEqual(guards.check(changed(CLEAN, alone)), [])
+
+    def test_the_40_ms_mode_is_told_from_a_queue(self):
+        """Median late and nobody busy is the mode; late because a CPU is full is a queue."""
+        late = {"metrics": {"p50_ns": 40e6, "p99_ns": 44e6}}
+        self.assertEqual(guards.check(changed(CLEAN, late)), [])
+        idle = {**late, "cpu": {"server_share": 0.01, "client_share": 0.01}}
+        self.assertEqual([g["guard"] for g in guards.check(changed(CLEAN, idle))], ["40-ms"])
 
     def test_a_spinning_client_is_no_limit_in_an_open_loop(self):
         """There it spins on purpose."""

@@ -112,7 +112,9 @@ class Sample(NamedTuple):
 class Meter:
     """Takes samples of one trial, and says what was spent between any two moments."""
 
-    def __init__(self, machine, server_pids, load_pid):
+    def __init__(self, machine, server_pids, load_pid, slab):
+        self.slab = slab  # before the load
+        self.memory = []
         self.machine = machine
         self.server_pids = server_pids
         self.load_pids = [load_pid]
@@ -130,6 +132,15 @@ class Meter:
         load = sum(map(self.clock, self.load_pids))
         own = time.process_time_ns()
         self.samples.append(Sample(time.monotonic_ns(), server, load, own, *self.machine.read()))
+
+    def take_memory(self):
+        self.memory.append((time.monotonic_ns(), {
+            "pss": pss_bytes(self.server_pids), "slab_growth": slab_bytes() - self.slab}))
+
+    def memory_at(self, moment):
+        """The last sample until then: a load with many connections takes time to open them."""
+        until = [values for time_ns, values in self.memory if time_ns <= moment]
+        return until[-1] if until else {"pss": None, "slab_growth": 0}
 
     def at(self, moment):
         """The sample of that moment, interpolated: between two samples the load is steady."""

@@ -16,7 +16,7 @@ from . import Problem
 ENGINES = ("epoll", "uring", "blocking")
 
 # What `weir echo` gets in every variant that is given as options only.
-WEIR_ECHO = "{weir} echo --listen {address} --threads 1 --stats-json {stats}"
+WEIR_ECHO = "{weir} echo --listen {address} --stats-json {stats}"
 
 # The loopback addresses of a cell with a namespace of its own: ports run out per destination.
 DESTINATIONS = "127.1.0.1-127.1.0.128"

@@ -213,7 +213,7 @@ class Session:
             outcome = show(record["metrics"]["ops_per_s"], "rate") + "/s"
         self.progress.end(what, outcome)
         if record["status"] == "failed":
-            self.progress.say(record["failure"])
+            self.progress.say(f"{order.name()}: {record['failure']}")
         return record
 
     def is_dropped(self, cell, variant):
@@ -274,7 +274,8 @@ class Session:
             if record["status"] == "ok":
                 rates.append(record["metrics"]["ops_per_s"])
             else:
-                self.progress.say(record.get("failure") or record["guards"][0]["text"])
+                why = record.get("failure") or record["guards"][0]["text"]
+                self.progress.say(f"{what}: {why}")
         return statistics.fmean(rates) if rates else 0
 
 

@@ -14,6 +14,9 @@ METRICS = (
     ("pss_bytes", "memory", "size"),
 )
 
+# Shown only where a cell has it.
+EXTRA = (("kernel_bytes", "kernel memory per connection, both ends", "size"),)
+
 
 def summarize(report):
     """Returns the rows of the table, one per cell and variant, in the scenario's order."""
@@ -38,7 +41,7 @@ def usable(trials, variant):
 def summarize_one(cell, name, base, trials, base_trials):
     good = [t for t in trials if t["status"] == "ok"]
     metrics = {}
-    for metric, _, _ in METRICS:
+    for metric, _, _ in METRICS + EXTRA:
         values = by_block(good, metric)
         # A percentile that only a few trials had samples for is not reported.
         if 2 * len(values) <= len(good):

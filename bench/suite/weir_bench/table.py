@@ -1,9 +1,10 @@
 """Prints a report: as text for a terminal, or as Markdown."""
 
-from .summary import METRICS, summarize
+from .summary import EXTRA, METRICS, summarize
 
 LABEL_WIDTH = 14
 COLUMN_WIDTH = 12
+ROWS_TOLD_MAX = 4  # of one kind of warning; more are added up
 
 NOTES = (
     "ops/s: operations per second, each a verified echo. server/op and machine/op: CPU time per\n"
@@ -12,7 +13,8 @@ NOTES = (
     "memory: its proportional set size.",
     "p50 and p99: in closed cells the service time, which says nothing about users who do not\n"
     "wait for each other; in open cells the response time from the moment a request was meant to\n"
-    "leave. Printed only with at least 100 samples beyond the percentile.",
+    "leave. Printed only with at least 100 samples beyond the percentile. A mark ! means: see the\n"
+    "warnings.",
 )
 
 
@@ -52,6 +54,9 @@ def text_of_row(row):
         medians = ["no usable trial"]
     mark = "!" if any(w["severity"] != "note" for w in row["warnings"]) else ""
     yield row_of(f"  {row['variant']}{mark}", medians)
+    for name, text, kind in EXTRA:
+        if name in row["metrics"]:
+            yield f"    {text}: {show(row['metrics'][name]['median'], kind)}"
     if not any(m and "ratio" in m for m in metrics):
         return
     yield row_of("    ratio", [f"{m['ratio']:.2f}" if m and "ratio" in m else "" for m in metrics])
@@ -78,11 +83,22 @@ def sentence_about_intervals(rows, base):
 
 
 def warnings_of(rows, severities):
+    """A line per row and guard; where a guard spoke in many rows, one line for all of them."""
+    told = {}
     for row in rows:
         for warning in row["warnings"]:
             if warning["severity"] in severities:
-                yield (f"{row['cell']} {row['variant']}: {warning['text']} "
-                       f"({warning['trials']} of {warning['of']} trials)")
+                told.setdefault(warning["guard"], []).append((row, warning))
+    for found in told.values():
+        if len(found) > ROWS_TOLD_MAX:
+            trials = sum(warning["trials"] for _, warning in found)
+            row, warning = found[0]
+            yield (f"in {trials} trials of {len(found)} rows, first {row['cell']} "
+                   f"{row['variant']}: {warning['text']}")
+            continue
+        for row, warning in found:
+            yield (f"{row['cell']} {row['variant']}: {warning['text']} "
+                   f"({warning['trials']} of {warning['of']} trials)")
 
 
 def head_of(report):

@@ -10,13 +10,17 @@ from dataclasses import dataclass
 from . import Problem, guards
 from .namespace import Namespace
 from .process import Children, read_text
-from .sample import Meter, group_pids, pss_bytes, slab_bytes
+from .sample import Meter, group_pids, slab_bytes
 from .scenario import DESTINATIONS, fill
 
 READY_SECONDS = 10
 LATE_SECONDS = 15       # a load that has not ended by then never will
 SAMPLE_SECONDS = 0.025
+MEMORY_SAMPLES = 3      # per measured time
 LISTENING = re.compile(r"^listening \S+ (\S+):(\d+)(?: engine=(\S+))?", re.M)
+
+# The wildcard of IPv4 and of IPv6.
+ANY_ADDRESS = {"0" * 8, "0" * 32}
 
 # Printed only where this many samples lie beyond it.
 BEYOND_MIN = 100
@@ -51,7 +55,7 @@ class Order:
     rate: float = 0
 
     def name(self):
-        return f"{self.cell.name} {self.variant.name} block {self.block + 1}"
+        return f"trial {self.cell.name} {self.variant.name} block {self.block + 1}"
 
 
 def run(setting, order):
@@ -59,7 +63,9 @@ def run(setting, order):
     record = {"cell": order.cell.name, "variant": order.variant.name, "block": order.block,
               "seconds": order.seconds, "warmup": order.warmup, "seed": order.seed,
               "rate": order.rate, "started": time.time(), "status": "ok",
-              "open": order.cell.is_open(), "engine_asked": order.variant.engine}
+              "open": order.cell.is_open(),
+              "in_flight": order.cell.connections * order.cell.depth,
+              "engine_asked": order.variant.engine}
     try:
         if order.cell.namespace:
             with Namespace() as namespace:
@@ -70,7 +76,7 @@ def run(setting, order):
         if any(guard["severity"] == "invalid" for guard in record["guards"]):
             record["status"] = "invalid"
     except (Problem, OSError) as error:
-        record.update(status="failed", failure=f"trial {order.name()}: {error}")
+        record.update(status="failed", failure=str(error))
     record["took"] = time.time() - record["started"]
     return record
 
@@ -85,7 +91,7 @@ def run_in(setting, order, namespace, record):
         server, address, listening = start_server(setting, order, namespace, children,
                                                   paths["stats.json"])
         record["server"] = {"command": server.command, **listening}
-        load, meter, memory = run_load(setting, order, namespace, children, server, address)
+        load, meter = run_load(setting, order, namespace, children, server, address)
         record["load"] = {"command": load.command}
         load.collect()
         if load.status != 0:
@@ -97,7 +103,7 @@ def run_in(setting, order, namespace, record):
     record["server"].update(stats=read_stats(paths["stats.json"]), usage=usage_of(server))
     record["load"].update(usage=usage_of(load), result=result.raw)
     keep_result(record, result)
-    keep_costs(setting, order, record, result, meter, memory)
+    keep_costs(setting, order, record, result, meter)
 
 
 def free_port():
@@ -123,7 +129,10 @@ def start_server(setting, order, namespace, children, stats_path):
     while time.monotonic() < limit:
         if found := LISTENING.search(server.output()):
             return server, (found[1], int(found[2])), {"line": found[0], "engine": found[3]}
-        if port and listens(server.pid, port):
+        if port and (addresses := listening_addresses(server.pid, port)):
+            if namespace and not addresses & ANY_ADDRESS:
+                raise TrialFailed(f"the server listens on one address only; here it must listen on "
+                                  f"{host}, because the load connects to {DESTINATIONS}")
             return server, (host, port), {}
         if server.ended():
             server.collect()
@@ -134,10 +143,14 @@ def start_server(setting, order, namespace, children, stats_path):
                       f"{server.last_words()}")
 
 
-def listens(pid, port):
-    """Whether anything listens on that port in the process's network: without a connection."""
-    pattern = re.compile(rf":{port:04X} [0-9A-F]+:0000 0A ")
-    return any(pattern.search(read_text(f"/proc/{pid}/net/{name}")) for name in ("tcp", "tcp6"))
+def listening_addresses(pid, port):
+    """Where something listens on that port in the process's network, found without a connection.
+
+    The addresses are as the kernel prints them, in hexadecimal.
+    """
+    pattern = re.compile(rf"([0-9A-F]+):{port:04X} [0-9A-F]+:0000 0A ")
+    return {address for name in ("tcp", "tcp6")
+            for address in pattern.findall(read_text(f"/proc/{pid}/net/{name}"))}
 
 
 def cpu_list(cpus):
@@ -145,7 +158,7 @@ def cpu_list(cpus):
 
 
 def run_load(setting, order, namespace, children, server, address):
-    """Runs the load to its end. Returns it, the meter, and the memory figures."""
+    """Runs the load to its end. Returns it and the meter."""
     cell = order.cell
     host, port = (DESTINATIONS, address[1]) if namespace else address
     command = setting.load.command(cell, {
@@ -154,19 +167,20 @@ def run_load(setting, order, namespace, children, server, address):
         "duration": f"{order.seconds:g}", "warmup": f"{order.warmup:g}",
         "rate": f"{order.rate:.0f}", "churn": cell.churn, "idle": cell.idle,
         "verify": cell.verify, "seed": order.seed, "cpu": cpu_list(setting.client_cpus)})
-    memory = {"slab_before": slab_bytes()}
+    slab = slab_bytes()
     try:
         load = children.start("load", command, setting.folder, setting.client_cpus, namespace)
     except OSError as error:
         raise TrialFailed(f"the load {command[0]} did not start: {error}") from None
-    meter = Meter(setting.machine, group_pids(server.pid), load.pid)
+    meter = Meter(setting.machine, group_pids(server.pid), load.pid, slab)
     planned = order.warmup + order.seconds
     start = time.monotonic()
     while not load.ended():
         meter.take()
         passed = time.monotonic() - start
-        if "pss" not in memory and passed > order.warmup + order.seconds / 2:
-            memory.update(pss=pss_bytes(meter.server_pids), slab=slab_bytes())
+        # Rarely: reading it walks the server's page tables.
+        if passed * MEMORY_SAMPLES / order.seconds > len(meter.memory):
+            meter.take_memory()
         if server.ended():
             server.collect()
             raise TrialFailed(f"the server {server.how_it_ended()} under load: "
@@ -176,7 +190,7 @@ def run_load(setting, order, namespace, children, server, address):
                               f"{load.last_words()}")
         time.sleep(SAMPLE_SECONDS)
     meter.take()
-    return load, meter, memory
+    return load, meter
 
 
 def read_stats(path):
@@ -218,7 +232,7 @@ def window(order, result, meter):
     return start + margin, end - margin, "assumed: the last seconds before the load ended"
 
 
-def keep_costs(setting, order, record, result, meter, memory):
+def keep_costs(setting, order, record, result, meter):
     start, end, how = window(order, result, meter)
     spent = meter.spent(start, end)
     if spent.time <= 0:
@@ -232,7 +246,6 @@ def keep_costs(setting, order, record, result, meter, memory):
         "others_share": max(others, 0) / spent.time,
         "steal_share": spent.stolen / spent.time / cpus,
     }
-    record["memory"] = memory
     record["spent"] = {name: round(value) for name, value in spent._asdict().items()}
     metrics = record["metrics"]
     if not result.ops_per_s:
@@ -246,8 +259,15 @@ def keep_costs(setting, order, record, result, meter, memory):
         metrics["calls"] = record["server"]["stats"]["enters"] / whole
     whole = whole or result.ops_per_s * (order.seconds + order.warmup)
     metrics["switches"] = record["server"]["usage"]["switches"] / whole
-    if memory.get("pss"):
+    keep_memory(order.cell, metrics, meter.memory_at(end))
+
+
+def keep_memory(cell, metrics, memory):
+    if memory["pss"]:
         metrics["pss_bytes"] = memory["pss"]
+    if cell.idle:
+        # Only a crowd stands out from what else the kernel allocates meanwhile.
+        metrics["kernel_bytes"] = memory["slab_growth"] / (cell.connections + cell.idle)
 
 
 def operations_of_server(cell, stats):
