@@ -12,7 +12,9 @@
 #include <string.h>
 #include <sys/mman.h>
 
-enum { SLOTS_EXTRA = 2048, SLOT_NONE = UINT32_MAX };
+#define SLOT_NONE UINT32_MAX
+
+enum { SLOTS_EXTRA = 2048 };
 
 // Header, payload, and for the largest class the read operation behind the payload (file.c).
 static const size_t loop_block_sizes[BLOCK_CLASSES] = { 1024, 4096 + 64, 16384 + 64, 65536 + 512 };

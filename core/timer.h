@@ -1,5 +1,5 @@
-// A hierarchical timer wheel: four levels of 64 slots of 1, 64, 4096 and 262144 ms; later timers wait
-// in the last level and move inward. Start and stop take constant time.
+// A hierarchical timer wheel: four levels of 64 slots of 1, 64, 4096 and 262144 ms; later timers
+// wait in the last level and move inward. Start and stop take constant time.
 #ifndef WEIR_TIMER_H
 #define WEIR_TIMER_H
 

@@ -247,6 +247,7 @@ WEIR_PUBLIC int weir_stream_connect(struct weir_loop *loop, const struct weir_ad
 // --- Streams -------------------------------------------------------------------------------------
 // All are valid until `closed` returns. After close, abort or an error, sends are dropped.
 
+// The session (protocol->session_size bytes), the context of the listener or connect, and the loop.
 WEIR_PUBLIC void *weir_stream_session(struct weir_stream *stream);
 WEIR_PUBLIC void *weir_stream_context(const struct weir_stream *stream);
 WEIR_PUBLIC struct weir_loop *weir_stream_loop(const struct weir_stream *stream);

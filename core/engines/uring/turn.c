@@ -69,13 +69,6 @@ void uring_submit_early(struct weir_loop *loop)
     }
 }
 
-// A broken ring takes nothing any more; what is prepared for it ends here, and flush reports it.
-static struct io_uring_sqe *uring_sqe_void(struct uring *uring)
-{
-    uring->ring.sq.sqe_tail = uring->ring.sq.sqe_head;
-    return io_uring_get_sqe(&uring->ring);
-}
-
 struct io_uring_sqe *uring_sqe(struct weir_loop *loop, enum operation operation, uint32_t auxiliary,
                                uint32_t slot)
 {
@@ -84,8 +77,8 @@ struct io_uring_sqe *uring_sqe(struct weir_loop *loop, enum operation operation,
     if (!sqe) {
         uring_submit_early(loop);
         sqe = io_uring_get_sqe(&uring->ring);
-        if (!sqe)
-            sqe = uring_sqe_void(uring);
+        if (!sqe) // the ring broke: what is prepared for it ends here, and flush reports it
+            sqe = &uring->sqe_void;
     }
     memset(sqe, 0, sizeof *sqe);
     // Set on every entry: a reused one would keep the last one's.
