@@ -1,10 +1,5 @@
-"""Drives `weir echo` and `weir doctor` as a user does: the program in the environment's WEIR.
+"""Drives `weir echo` as a user does, on every engine: the program in the environment's WEIR."""
 
-Each behaviour is asserted on every engine. Nothing sleeps: a test waits for a line of the program, for
-bytes, or for a process to end, each within LIMIT seconds.
-"""
-
-import ctypes
 import json
 import os
 import resource
@@ -19,153 +14,8 @@ import tempfile
 import time
 import unittest
 
-WEIR = os.environ.get("WEIR", "")
-LIMIT = 20
-# How long "is not served" is looked at. Too short can only miss a fault, never invent one.
-QUIET = 0.3
-
-
-class Lines:
-    """Lines of a pipe, each waited for within LIMIT seconds."""
-
-    def __init__(self, fd):
-        self.fd = fd
-        self.rest = b""
-        self.seen = []
-
-    def next(self):
-        while b"\n" not in self.rest:
-            if not select.select([self.fd], [], [], LIMIT)[0]:
-                raise AssertionError(f"no further line after {self.seen}")
-            more = os.read(self.fd, 65536)
-            if not more:
-                raise AssertionError(f"the output ended after {self.seen}")
-            self.rest += more
-        line, self.rest = self.rest.split(b"\n", 1)
-        self.seen.append(line.decode())
-        return self.seen[-1]
-
-    def until(self, text):
-        while text not in (line := self.next()):
-            pass
-        return line
-
-
-class Server:
-    """A running `weir echo`; `addresses` are those of its listening lines."""
-
-    def __init__(self, engine, *options, listen=("127.0.0.1:0",), **popen):
-        command = [WEIR, "echo", "--engine", engine]
-        for address in listen:
-            command += ["--listen", address]
-        self.process = subprocess.Popen([*command, *options], stdout=subprocess.PIPE,
-                                        stderr=subprocess.PIPE, **popen)
-        self.log = Lines(self.process.stderr.fileno())
-        output = Lines(self.process.stdout.fileno())
-        self.lines = []
-        try:
-            self.lines = [output.next() for _ in listen]
-        except AssertionError:
-            self.kill()
-            raise
-        self.addresses = [line.split()[2] for line in self.lines]
-
-    def signal(self, number):
-        self.process.send_signal(number)
-
-    def wait(self):
-        return self.process.wait(LIMIT)
-
-    def kill(self):
-        if self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
-        self.process.stdout.close()
-        self.process.stderr.close()
-
-
-def connect(address, source=None):
-    """A connected client of a listening line's address."""
-    if address.startswith("unix:"):
-        client = socket.socket(socket.AF_UNIX)
-        client.settimeout(LIMIT)
-        client.connect(address[5:])
-        return client
-    host, _, port = address.rpartition(":")
-    source = (source, 0) if source else None
-    return socket.create_connection((host.strip("[]"), int(port)), LIMIT, source)
-
-
-def receive(client, size):
-    data = bytearray()
-    while len(data) < size:
-        more = client.recv(size - len(data))
-        if not more:
-            break
-        data += more
-    return bytes(data)
-
-
-def receive_end(client):
-    """All bytes up to the peer's end."""
-    data = bytearray()
-    while more := client.recv(65536):
-        data += more
-    return bytes(data)
-
-
-def stuff(client):
-    """Sends without reading until neither side takes a byte more."""
-    client.setblocking(False)
-    total = 0
-    while select.select([], [client], [], QUIET)[1]:
-        try:
-            total += client.send(b"x" * 65536)
-        except BlockingIOError:
-            pass
-    client.settimeout(LIMIT)
-    return total
-
-
-def run(*arguments, **options):
-    return subprocess.run([WEIR, *arguments], capture_output=True, text=True, timeout=LIMIT,
-                          check=False, **options)
-
-
-def listening_socket(pid):
-    """A duplicate of the process's first listening TCP socket."""
-    library = ctypes.CDLL(None, use_errno=True)
-    pidfd = os.pidfd_open(pid)
-    try:
-        for name in sorted(os.listdir(f"/proc/{pid}/fd"), key=int):
-            if not os.readlink(f"/proc/{pid}/fd/{name}").startswith("socket:"):
-                continue
-            fd = library.syscall(438, pidfd, int(name), 0)  # pidfd_getfd
-            if fd < 0:
-                raise unittest.SkipTest(f"pidfd_getfd: {os.strerror(ctypes.get_errno())}")
-            found = socket.socket(fileno=fd)
-            if found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-                return found
-            found.close()
-    finally:
-        os.close(pidfd)
-    raise AssertionError("no listening socket")
-
-
-def forbid_uring():
-    """For preexec_fn: from here on io_uring_setup fails as under a container's seccomp profile."""
-    load, jump_if_equal, ret = 0x20, 0x15, 0x06
-    allow, fail = 0x7FFF0000, 0x00050000 | 1  # SECCOMP_RET_ALLOW; SECCOMP_RET_ERRNO with EPERM
-    program = b"".join(struct.pack("HBBI", *row) for row in [
-        (load, 0, 0, 0), (jump_if_equal, 0, 1, 425), (ret, 0, 0, fail), (ret, 0, 0, allow)])
-    code = ctypes.create_string_buffer(program)
-    filter_ = ctypes.create_string_buffer(struct.pack("HxxxxxxP", 4, ctypes.addressof(code)))
-    library = ctypes.CDLL(None, use_errno=True)
-    zero = ctypes.c_ulong(0)
-    if library.prctl(38, ctypes.c_ulong(1), zero, zero, zero):  # PR_SET_NO_NEW_PRIVS
-        raise OSError("no_new_privs")
-    if library.prctl(22, ctypes.c_ulong(2), filter_, zero, zero):  # PR_SET_SECCOMP, filter
-        raise OSError("seccomp")
+from programs import (LIMIT, QUIET, WEIR, Lines, Server, connect, listening_socket, main, receive,
+                      receive_end, run, stuff)
 
 
 class EngineTests:
@@ -379,8 +229,8 @@ class EngineTests:
         self.stop(server, status=1)
         self.assertIn("No space left", server.log.until("/dev/full"))
 
-    # SIGHUP opens the log anew: what comes then stands in the new file. The files are pipes, so that
-    # their lines can be waited for.
+    # SIGHUP opens the log anew: what comes then stands in the new file. The files are pipes, so
+    # that their lines can be waited for.
     def test_sighup_reopens_the_log(self):
         path = self.path("log")
         old, new = self.make_pipe(path), None
@@ -415,7 +265,7 @@ class EngineTests:
         clients[1].close()
         self.assertEqual(receive(clients[3], 7), b"waiting")
 
-    # Without descriptors the server pauses with one line, keeps serving, does not spin, and resumes.
+    # Without descriptors the server pauses with one line, serves on, does not spin, and resumes.
     def test_out_of_descriptors(self):
         server = self.start()
         first = self.client(server.addresses[0])
@@ -609,172 +459,6 @@ class BlockingTest(EngineTests, unittest.TestCase):
     def test_threads_are_refused(self):
         result = run("echo", "--listen", "127.0.0.1:0", "--engine", "blocking", "--threads", "2")
         self.assert_fails(result, 2, "--threads")
-
-
-class CommandLineTest(unittest.TestCase):
-    """Options, help and doctor: no server runs."""
-
-    # Each bad option gives one line that names it, and status 2.
-    def test_bad_options(self):
-        good = ["--listen", "127.0.0.1:0"]
-        for options, text in [
-            ([], "--listen"),
-            (["--listen"], "--listen: needs a value"),
-            (["--listen", "localhost:80"], "--listen: 'localhost:80'"),
-            (["--listen", "127.0.0.1:65536"], "--listen"),
-            (["--listen", "unix:/" + "x" * 108], "107"),
-            ([*good, "--engine", "kqueue"], "--engine: 'kqueue'"),
-            ([*good, "--engine", "uring", "--uring", "nonsense"], "nonsense"),
-            ([*good, "--uring", ""], "--uring"),
-            ([*good, "--threads", "0"], "--threads: '0' is not a number from 1 to 256"),
-            ([*good, "--threads", "257"], "--threads"),
-            ([*good, "--threads", "two"], "--threads: 'two'"),
-            ([*good, "--threads", "-1"], "--threads: '-1'"),
-            ([*good, "--threads", " 1"], "--threads"),
-            ([*good, "--cpu", "0-"], "--cpu: '0-'"),
-            ([*good, "--cpu", "3-1"], "--cpu"),
-            ([*good, "--cpu", "0,,1"], "--cpu"),
-            ([*good, "--cpu", "1023"], "--cpu"),
-            ([*good, "--cpu", "99999999999999999999"], "--cpu"),
-            ([*good, "--busy-poll-us", "x"], "--busy-poll-us"),
-            ([*good, "--max-connections", "0"], "--max-connections"),
-            ([*good, "--max-connections", "1000001"], "--max-connections"),
-            ([*good, "--max-per-address", "1.5"], "--max-per-address"),
-            ([*good, "--idle-timeout", "1m"], "--idle-timeout: '1m' is not seconds"),
-            ([*good, "--drain-timeout", "99999999999999999999"], "--drain-timeout"),
-            ([*good, "--backlog", "0"], "--backlog"),
-            ([*good, "--send-buffer", "4T"], "--send-buffer: '4T' is not a size"),
-            ([*good, "--receive-buffer", "4KB"], "--receive-buffer"),
-            ([*good, "--notsent-lowat", "18446744073709551615G"], "--notsent-lowat"),
-            ([*good, "--keepalive=yes"], "--keepalive=yes: takes no value"),
-            ([*good, "--unix-mode", "0888"], "--unix-mode"),
-            ([*good, "--unix-mode", "1777"], "--unix-mode"),
-            ([*good, "--buffers", "100"], "--buffers: '100' is not a power of two"),
-            ([*good, "--buffer-size", "5000"], "--buffer-size"),
-            ([*good, "--log"], "--log: needs a value"),
-            ([*good, "--stats-json"], "--stats-json: needs a value"),
-            ([*good, "--nonsense"], "--nonsense: unknown option"),
-            ([*good, "-x"], "-x: unknown option"),
-            ([*good, "-1x"], "-1: unknown option"),
-            ([*good, "rest"], "rest: unexpected argument"),
-        ]:
-            with self.subTest(options=options):
-                result = run("echo", *options)
-                self.assertEqual(result.returncode, 2, result.stderr)
-                self.assertEqual(result.stdout, "")
-                self.assertEqual(len(result.stderr.splitlines()), 1, result.stderr)
-                self.assertIn(text, result.stderr)
-                self.assertTrue(result.stderr.startswith("weir echo: "), result.stderr)
-
-    # A path that may not be written to is one line and status 1.
-    def test_missing_rights(self):
-        with tempfile.TemporaryDirectory(prefix="weir-") as folder:
-            os.chmod(folder, 0o555)
-            user = {"user": 65534} if os.geteuid() == 0 else {}
-            try:
-                result = run("echo", "--listen", f"unix:{folder}/socket", "--engine", "epoll",
-                             **user)
-            except PermissionError:
-                self.skipTest("the program cannot be reached by another user")
-            self.assertEqual(result.returncode, 1, result.stderr)
-            self.assertEqual(len(result.stderr.splitlines()), 1, result.stderr)
-            self.assertIn("Permission denied", result.stderr)
-
-    # A log that cannot be opened, or a file for statistics that cannot be made, is said.
-    def test_log_that_cannot_be_opened(self):
-        result = run("echo", "--listen", "127.0.0.1:0", "--log", "/nonexistent/log")
-        self.assertEqual(result.returncode, 1)
-        self.assertIn("/nonexistent/log: No such file", result.stderr)
-
-    # --engine=auto takes an engine that exists.
-    def test_engine_auto(self):
-        server = Server("auto")
-        self.addCleanup(server.kill)
-        self.assertRegex(server.lines[0], r"engine=(uring|epoll) ")
-        server.signal(signal.SIGTERM)
-        self.assertEqual(server.wait(), 0)
-
-    # Where seccomp forbids io_uring, auto goes on with epoll and says so once; uring is an error that
-    # names the cause.
-    def test_forbidden_uring(self):
-        server = Server("auto", preexec_fn=forbid_uring)
-        self.addCleanup(server.kill)
-        self.assertIn("engine=epoll", server.lines[0])
-        self.assertIn("seccomp", server.log.next())
-        self.assertIn("plan: epoll", server.log.next())
-        server.signal(signal.SIGTERM)
-        self.assertEqual(server.wait(), 0)
-        result = run("echo", "--listen", "127.0.0.1:0", "--engine", "uring",
-                     preexec_fn=forbid_uring)
-        self.assertEqual(result.returncode, 1, result.stderr)
-        self.assertEqual(len(result.stderr.splitlines()), 1, result.stderr)
-        self.assertIn("seccomp", result.stderr)
-
-    # Help names every option, on standard output.
-    def test_help(self):
-        result = run("--help")
-        self.assertEqual((result.returncode, result.stderr), (0, ""))
-        self.assertIn("echo", result.stdout)
-        self.assertIn("doctor", result.stdout)
-        result = run("echo", "--help")
-        self.assertEqual((result.returncode, result.stderr), (0, ""))
-        for name in """listen engine uring threads cpu busy-poll-us max-connections max-per-address
-                       idle-timeout drain-timeout backlog send-buffer receive-buffer notsent-lowat
-                       keepalive unix-mode buffers buffer-size log stats-json help""".split():
-            self.assertIn(f"--{name}", result.stdout)
-
-    # The version names weir's, the engines and liburing's.
-    def test_version(self):
-        result = run("--version")
-        self.assertEqual(result.returncode, 0)
-        self.assertRegex(result.stdout, r"^weir \d+\.\d+\.\d+ .*uring.*epoll.*liburing \d+\.\d+")
-
-    # Without a command, or with an unknown one, the usage is told.
-    def test_unknown_command(self):
-        result = run("nonsense")
-        self.assertEqual(result.returncode, 2)
-        self.assertIn("nonsense: unknown command", result.stderr)
-        self.assertEqual(run().returncode, 2)
-
-    # Doctor's JSON says for each feature and limit whether it is there and how to mend it.
-    def test_doctor_json(self):
-        result = run("doctor", "--json")
-        self.assertEqual((result.returncode, result.stderr), (0, ""))
-        doctor = json.loads(result.stdout)
-        self.assertIn("available", doctor["uring"])
-        self.assertTrue(doctor["features"])
-        for feature in doctor["features"]:
-            self.assertTrue(feature["name"] and feature["kernel"] and feature["purpose"], feature)
-            self.assertTrue(feature["present"] or feature["detail"], feature)
-        limits = {limit["name"]: limit for limit in doctor["limits"]}
-        self.assertEqual(set(limits), {"files", "memlock", "somaxconn"})
-        for limit in limits.values():
-            self.assertTrue(limit["enough"] or limit["mend"], limit)
-
-    # Doctor's text names the same features, and a bad option is refused.
-    def test_doctor_text(self):
-        text = run("doctor").stdout
-        for feature in json.loads(run("doctor", "--json").stdout)["features"]:
-            self.assertIn(feature["name"], text)
-        self.assertEqual(run("doctor", "--xml").returncode, 2)
-
-    # Output that cannot be written is a failure.
-    def test_full_standard_output(self):
-        with open("/dev/full", "w", encoding="utf-8") as full:
-            status = subprocess.run([WEIR, "doctor"], stdout=full, stderr=subprocess.PIPE,
-                                    timeout=LIMIT, check=False).returncode
-        self.assertEqual(status, 1)
-
-
-def main():
-    program = unittest.main(exit=False)
-    result = program.result
-    # A test whose subtests failed is one test.
-    broken = [test for test, _ in result.failures + result.errors]
-    failed = len({id(getattr(test, "test_case", test)) for test in broken})
-    skipped = len(result.skipped)
-    print(f"{max(result.testsRun - failed - skipped, 0)} passed, {failed} failed, {skipped} skipped")
-    return 1 if failed else 0
 
 
 if __name__ == "__main__":

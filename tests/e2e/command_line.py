@@ -1,0 +1,170 @@
+"""The command line of `weir`: options, help, version and doctor."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import unittest
+
+from programs import LIMIT, WEIR, Server, forbid_uring, main, run
+
+
+class CommandLineTest(unittest.TestCase):
+    """No engine matters here."""
+
+    # Each bad option gives one line that names it, and status 2.
+    def test_bad_options(self):
+        good = ["--listen", "127.0.0.1:0"]
+        for options, text in [
+            ([], "--listen"),
+            (["--listen"], "--listen: needs a value"),
+            (["--listen", "localhost:80"], "--listen: 'localhost:80'"),
+            (["--listen", "127.0.0.1:65536"], "--listen"),
+            (["--listen", "unix:/" + "x" * 108], "107"),
+            ([*good, "--engine", "kqueue"], "--engine: 'kqueue'"),
+            ([*good, "--engine", "uring", "--uring", "nonsense"], "nonsense"),
+            ([*good, "--uring", ""], "--uring"),
+            ([*good, "--threads", "0"], "--threads: '0' is not a number from 1 to 256"),
+            ([*good, "--threads", "257"], "--threads"),
+            ([*good, "--threads", "two"], "--threads: 'two'"),
+            ([*good, "--threads", "-1"], "--threads: '-1'"),
+            ([*good, "--threads", " 1"], "--threads"),
+            ([*good, "--cpu", "0-"], "--cpu: '0-'"),
+            ([*good, "--cpu", "3-1"], "--cpu"),
+            ([*good, "--cpu", "0,,1"], "--cpu"),
+            ([*good, "--cpu", "1023"], "--cpu"),
+            ([*good, "--cpu", "99999999999999999999"], "--cpu"),
+            ([*good, "--busy-poll-us", "x"], "--busy-poll-us"),
+            ([*good, "--max-connections", "0"], "--max-connections"),
+            ([*good, "--max-connections", "1000001"], "--max-connections"),
+            ([*good, "--max-per-address", "1.5"], "--max-per-address"),
+            ([*good, "--idle-timeout", "1m"], "--idle-timeout: '1m' is not seconds"),
+            ([*good, "--drain-timeout", "99999999999999999999"], "--drain-timeout"),
+            ([*good, "--backlog", "0"], "--backlog"),
+            ([*good, "--send-buffer", "4T"], "--send-buffer: '4T' is not a size"),
+            ([*good, "--receive-buffer", "4KB"], "--receive-buffer"),
+            ([*good, "--notsent-lowat", "18446744073709551615G"], "--notsent-lowat"),
+            ([*good, "--keepalive=yes"], "--keepalive=yes: takes no value"),
+            ([*good, "--unix-mode", "0888"], "--unix-mode"),
+            ([*good, "--unix-mode", "1777"], "--unix-mode"),
+            ([*good, "--buffers", "100"], "--buffers: '100' is not a power of two"),
+            ([*good, "--buffer-size", "5000"], "--buffer-size"),
+            ([*good, "--log"], "--log: needs a value"),
+            ([*good, "--stats-json"], "--stats-json: needs a value"),
+            ([*good, "--nonsense"], "--nonsense: unknown option"),
+            ([*good, "-x"], "-x: unknown option"),
+            ([*good, "-1x"], "-1: unknown option"),
+            ([*good, "rest"], "rest: unexpected argument"),
+        ]:
+            with self.subTest(options=options):
+                result = run("echo", *options)
+                self.assertEqual(result.returncode, 2, result.stderr)
+                self.assertEqual(result.stdout, "")
+                self.assertEqual(len(result.stderr.splitlines()), 1, result.stderr)
+                self.assertIn(text, result.stderr)
+                self.assertTrue(result.stderr.startswith("weir echo: "), result.stderr)
+
+    # A path that may not be written to is one line and status 1.
+    def test_missing_rights(self):
+        with tempfile.TemporaryDirectory(prefix="weir-") as folder:
+            os.chmod(folder, 0o555)
+            user = {"user": 65534} if os.geteuid() == 0 else {}
+            try:
+                result = run("echo", "--listen", f"unix:{folder}/socket", "--engine", "epoll",
+                             **user)
+            except PermissionError:
+                self.skipTest("the program cannot be reached by another user")
+            self.assertEqual(result.returncode, 1, result.stderr)
+            self.assertEqual(len(result.stderr.splitlines()), 1, result.stderr)
+            self.assertIn("Permission denied", result.stderr)
+
+    # A log that cannot be opened, or a file for statistics that cannot be made, is said.
+    def test_log_that_cannot_be_opened(self):
+        result = run("echo", "--listen", "127.0.0.1:0", "--log", "/nonexistent/log")
+        self.assertEqual(result.returncode, 1)
+        self.assertIn("/nonexistent/log: No such file", result.stderr)
+
+    # --engine=auto takes an engine that exists.
+    def test_engine_auto(self):
+        server = Server("auto")
+        self.addCleanup(server.kill)
+        self.assertRegex(server.lines[0], r"engine=(uring|epoll) ")
+        server.signal(signal.SIGTERM)
+        self.assertEqual(server.wait(), 0)
+
+    # Where seccomp forbids io_uring, auto goes on with epoll and says so once; uring is an error
+    # that names the cause.
+    def test_forbidden_uring(self):
+        server = Server("auto", preexec_fn=forbid_uring)
+        self.addCleanup(server.kill)
+        self.assertIn("engine=epoll", server.lines[0])
+        self.assertIn("seccomp", server.log.next())
+        self.assertIn("plan: epoll", server.log.next())
+        server.signal(signal.SIGTERM)
+        self.assertEqual(server.wait(), 0)
+        result = run("echo", "--listen", "127.0.0.1:0", "--engine", "uring",
+                     preexec_fn=forbid_uring)
+        self.assertEqual(result.returncode, 1, result.stderr)
+        self.assertEqual(len(result.stderr.splitlines()), 1, result.stderr)
+        self.assertIn("seccomp", result.stderr)
+
+    # Help names every option, on standard output.
+    def test_help(self):
+        result = run("--help")
+        self.assertEqual((result.returncode, result.stderr), (0, ""))
+        self.assertIn("echo", result.stdout)
+        self.assertIn("doctor", result.stdout)
+        result = run("echo", "--help")
+        self.assertEqual((result.returncode, result.stderr), (0, ""))
+        for name in """listen engine uring threads cpu busy-poll-us max-connections max-per-address
+                       idle-timeout drain-timeout backlog send-buffer receive-buffer notsent-lowat
+                       keepalive unix-mode buffers buffer-size log stats-json help""".split():
+            self.assertIn(f"--{name}", result.stdout)
+
+    # The version names weir's, the engines and liburing's.
+    def test_version(self):
+        result = run("--version")
+        self.assertEqual(result.returncode, 0)
+        self.assertRegex(result.stdout, r"^weir \d+\.\d+\.\d+ .*uring.*epoll.*liburing \d+\.\d+")
+
+    # Without a command, or with an unknown one, the usage is told.
+    def test_unknown_command(self):
+        result = run("nonsense")
+        self.assertEqual(result.returncode, 2)
+        self.assertIn("nonsense: unknown command", result.stderr)
+        self.assertEqual(run().returncode, 2)
+
+    # Doctor's JSON says for each feature and limit whether it is there and how to mend it.
+    def test_doctor_json(self):
+        result = run("doctor", "--json")
+        self.assertEqual((result.returncode, result.stderr), (0, ""))
+        doctor = json.loads(result.stdout)
+        self.assertIn("available", doctor["uring"])
+        self.assertTrue(doctor["features"])
+        for feature in doctor["features"]:
+            self.assertTrue(feature["name"] and feature["kernel"] and feature["purpose"], feature)
+            self.assertTrue(feature["present"] or feature["detail"], feature)
+        limits = {limit["name"]: limit for limit in doctor["limits"]}
+        self.assertEqual(set(limits), {"files", "memlock", "somaxconn"})
+        for limit in limits.values():
+            self.assertTrue(limit["enough"] or limit["mend"], limit)
+
+    # Doctor's text names the same features, and a bad option is refused.
+    def test_doctor_text(self):
+        text = run("doctor").stdout
+        for feature in json.loads(run("doctor", "--json").stdout)["features"]:
+            self.assertIn(feature["name"], text)
+        self.assertEqual(run("doctor", "--xml").returncode, 2)
+
+    # Output that cannot be written is a failure.
+    def test_full_standard_output(self):
+        with open("/dev/full", "w", encoding="utf-8") as full:
+            status = subprocess.run([WEIR, "doctor"], stdout=full, stderr=subprocess.PIPE,
+                                    timeout=LIMIT, check=False).returncode
+        self.assertEqual(status, 1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,174 @@
+"""What tests of the built programs share: running them, waiting for lines, being a client.
+
+Nothing sleeps: a test waits for a line of the program, for bytes, or for a process to end, each
+within LIMIT seconds.
+"""
+
+import ctypes
+import os
+import select
+import socket
+import struct
+import subprocess
+import unittest
+
+WEIR = os.environ.get("WEIR", "")
+LIMIT = 20
+# How long "is not served" is looked at. Too short can only miss a fault, never invent one.
+QUIET = 0.3
+
+
+class Lines:
+    """Lines of a pipe, each waited for within LIMIT seconds."""
+
+    def __init__(self, fd):
+        self.fd = fd
+        self.rest = b""
+        self.seen = []
+
+    def next(self):
+        while b"\n" not in self.rest:
+            if not select.select([self.fd], [], [], LIMIT)[0]:
+                raise AssertionError(f"no further line after {self.seen}")
+            more = os.read(self.fd, 65536)
+            if not more:
+                raise AssertionError(f"the output ended after {self.seen}")
+            self.rest += more
+        line, self.rest = self.rest.split(b"\n", 1)
+        self.seen.append(line.decode())
+        return self.seen[-1]
+
+    def until(self, text):
+        while text not in (line := self.next()):
+            pass
+        return line
+
+
+class Server:
+    """A running `weir echo`; `addresses` are those of its listening lines."""
+
+    def __init__(self, engine, *options, listen=("127.0.0.1:0",), **popen):
+        command = [WEIR, "echo", "--engine", engine]
+        for address in listen:
+            command += ["--listen", address]
+        self.process = subprocess.Popen([*command, *options], stdout=subprocess.PIPE,
+                                        stderr=subprocess.PIPE, **popen)
+        self.log = Lines(self.process.stderr.fileno())
+        output = Lines(self.process.stdout.fileno())
+        self.lines = []
+        try:
+            self.lines = [output.next() for _ in listen]
+        except AssertionError:
+            self.kill()
+            raise
+        self.addresses = [line.split()[2] for line in self.lines]
+
+    def signal(self, number):
+        self.process.send_signal(number)
+
+    def wait(self):
+        return self.process.wait(LIMIT)
+
+    def kill(self):
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        self.process.stdout.close()
+        self.process.stderr.close()
+
+
+def connect(address, source=None):
+    """A connected client of a listening line's address."""
+    if address.startswith("unix:"):
+        client = socket.socket(socket.AF_UNIX)
+        client.settimeout(LIMIT)
+        client.connect(address[5:])
+        return client
+    host, _, port = address.rpartition(":")
+    source = (source, 0) if source else None
+    return socket.create_connection((host.strip("[]"), int(port)), LIMIT, source)
+
+
+def receive(client, size):
+    data = bytearray()
+    while len(data) < size:
+        more = client.recv(size - len(data))
+        if not more:
+            break
+        data += more
+    return bytes(data)
+
+
+def receive_end(client):
+    """All bytes up to the peer's end."""
+    data = bytearray()
+    while more := client.recv(65536):
+        data += more
+    return bytes(data)
+
+
+def stuff(client):
+    """Sends without reading until neither side takes a byte more."""
+    client.setblocking(False)
+    total = 0
+    while select.select([], [client], [], QUIET)[1]:
+        try:
+            total += client.send(b"x" * 65536)
+        except BlockingIOError:
+            pass
+    client.settimeout(LIMIT)
+    return total
+
+
+def run(*arguments, **options):
+    return subprocess.run([WEIR, *arguments], capture_output=True, text=True, timeout=LIMIT,
+                          check=False, **options)
+
+
+def listening_socket(pid):
+    """A duplicate of the process's first listening TCP socket."""
+    library = ctypes.CDLL(None, use_errno=True)
+    pidfd = os.pidfd_open(pid)
+    try:
+        for name in sorted(os.listdir(f"/proc/{pid}/fd"), key=int):
+            if not os.readlink(f"/proc/{pid}/fd/{name}").startswith("socket:"):
+                continue
+            fd = library.syscall(438, pidfd, int(name), 0)  # pidfd_getfd
+            if fd < 0:
+                raise unittest.SkipTest(f"pidfd_getfd: {os.strerror(ctypes.get_errno())}")
+            found = socket.socket(fileno=fd)
+            if found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                return found
+            found.close()
+    finally:
+        os.close(pidfd)
+    raise AssertionError("no listening socket")
+
+
+def forbid_uring():
+    """For preexec_fn: from here on io_uring_setup fails as under a container's seccomp profile."""
+    load, jump_if_equal, ret = 0x20, 0x15, 0x06
+    allow, fail = 0x7FFF0000, 0x00050000 | 1  # SECCOMP_RET_ALLOW; SECCOMP_RET_ERRNO with EPERM
+    program = b"".join(struct.pack("HBBI", *row) for row in [
+        (load, 0, 0, 0), (jump_if_equal, 0, 1, 425), (ret, 0, 0, fail), (ret, 0, 0, allow)])
+    code = ctypes.create_string_buffer(program)
+    filter_ = ctypes.create_string_buffer(struct.pack("HxxxxxxP", 4, ctypes.addressof(code)))
+    library = ctypes.CDLL(None, use_errno=True)
+    zero = ctypes.c_ulong(0)
+    if library.prctl(38, ctypes.c_ulong(1), zero, zero, zero):  # PR_SET_NO_NEW_PRIVS
+        raise OSError("no_new_privs")
+    if library.prctl(22, ctypes.c_ulong(2), filter_, zero, zero):  # PR_SET_SECCOMP, filter
+        raise OSError("seccomp")
+
+
+def main():
+    """Runs the calling file's tests and prints their number."""
+    program = unittest.main(exit=False)
+    result = program.result
+    # A test whose subtests failed is one test.
+    broken = [test for test, _ in result.failures + result.errors]
+    failed = len({id(getattr(test, "test_case", test)) for test in broken})
+    skipped = len(result.skipped)
+    passed = max(result.testsRun - failed - skipped, 0)
+    print(f"{passed} passed, {failed} failed, {skipped} skipped")
+    return 1 if failed else 0
