@@ -37,7 +37,8 @@ struct uring {
     void *operations_state;
     struct uring_plan plan;
     bool enabled;
-    int failure;              // submission broke
+    int failure;                  // submission broke
+    struct io_uring_sqe sqe_void; // takes what is prepared after that
     unsigned inline_expected; // entries of this batch that the kernel completes while it submits
     int wake_fd;
     uint64_t wake_value;
