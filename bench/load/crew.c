@@ -139,9 +139,8 @@ static int crew_start_threads(struct crew *crew, const struct payload *payload)
         worker->release = &crew->release;
         worker->notice = crew->notice;
         worker->live = crew->live.shown;
-        int error = worker_start(worker);
-        if (error)
-            return crew_say(crew, "cannot start thread %u: %s", i + 1, strerror(-error));
+        if (worker_start(worker))
+            return crew_say(crew, "%s", worker->error);
         crew->running++;
     }
     while (crew_count(crew, WORKER_STARTING))

@@ -284,8 +284,6 @@ static int worker_init(struct worker *worker)
     if (error)
         return error;
     prctl(PR_SET_TIMERSLACK, 1UL); // nanoseconds; 50 us would otherwise be added to each sleep
-    if ((error = worker_loop_create(worker)))
-        return error;
     snprintf(worker->engine, sizeof worker->engine, "%s", weir_loop_engine(worker->loop));
     snprintf(worker->plan, sizeof worker->plan, "%s", weir_loop_plan(worker->loop));
     error = worker_histograms(worker);
@@ -301,7 +299,6 @@ static void *worker_main(void *argument)
     struct worker *worker = argument;
     int error = worker_init(worker);
     if (!error) {
-        worker->error[0] = '\0';
         worker_set_state(worker, WORKER_READY);
         error = worker_turns(worker);
         if (error)
@@ -319,7 +316,19 @@ static void *worker_main(void *argument)
 int worker_start(struct worker *worker)
 {
     worker->order.from_ns = worker->order.to_ns = worker->order.give_up_ns = WEIR_NEVER;
-    return -pthread_create(&worker->thread, NULL, worker_main, worker);
+    // One loop after the other: threads that probe and map rings at the same time gain nothing, and
+    // ThreadSanitizer takes an address that the kernel hands from one to the next for a race.
+    int error = worker_loop_create(worker);
+    if (error)
+        return error;
+    worker->error[0] = '\0';
+    error = -pthread_create(&worker->thread, NULL, worker_main, worker);
+    if (!error)
+        return 0;
+    worker_say(worker, "cannot start thread %u: %s", worker->index + 1, strerror(-error));
+    weir_loop_destroy(worker->loop);
+    worker->loop = NULL;
+    return error;
 }
 
 void worker_fini(struct worker *worker)

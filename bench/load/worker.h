@@ -183,7 +183,8 @@ struct worker {
 
 // worker.c
 
-// Starts the thread of a worker whose first ten members are set. -errno.
+// Makes the loop and starts the thread of a worker whose members up to `notice` are set. -errno,
+// and the reason in worker->error.
 int worker_start(struct worker *worker);
 // After the state is READY and before `release` is posted; any thread.
 void worker_order(struct worker *worker, const struct worker_order *order);
