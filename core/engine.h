@@ -93,7 +93,7 @@ struct engine {
 
     // Sends from the head of the queue (send_gather). Called once per turn and stream, with none in
     // flight. A result or SEND completes with the count that the kernel took, > 0, or -errno.
-    // ENGINE_PENDING: in flight. -EAGAIN is never an answer.
+    // ENGINE_PENDING: in flight. SEND may also complete with -EAGAIN: the socket was full.
     int64_t (*send)(struct weir_loop *loop, struct weir_stream *stream);
 
     // Connects stream->fd to stream->peer_address, or to the unix address given. CONNECT completes.

@@ -147,10 +147,19 @@ static void job_queue(struct job_pool *pool, struct weir_operation *operation)
     pthread_mutex_unlock(&pool->lock);
 }
 
+void jobs_run(struct weir_loop *loop, struct weir_operation *operation)
+{
+    job_deliver(loop, operation, operation->run(operation));
+}
+
 void jobs_start(struct weir_loop *loop, struct weir_operation *operation)
 {
     int error = 0;
 
+    if (loop->system->job) {
+        loop->system->job(loop->system_state, operation);
+        return;
+    }
     if (!loop->jobs)
         loop->jobs = job_pool_create(loop);
     error = loop->jobs ? job_admit(loop->jobs) : -ENOMEM;

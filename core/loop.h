@@ -99,7 +99,7 @@ struct weir_stream {
     bool starved : 1;          // stands in the queue for a buffer
     bool send_armed : 1;       // a send is in flight
     bool send_listed : 1;      // stands in loop->senders
-    bool send_slow : 1;        // the last send did not end in the turn that submitted it
+    bool send_slow : 1;        // the peer takes less than is sent: the kernel waits for it
     bool above_high : 1;       // credit is withheld until the queue falls to the low mark
     bool want_drained : 1;
     bool want_end : 1; // half-close after the queue
@@ -331,6 +331,8 @@ void listener_stream_released(struct weir_stream *stream);
 
 // job.c
 void jobs_start(struct weir_loop *loop, struct weir_operation *operation);
+// Runs it now, on this thread; `done` follows through a post.
+void jobs_run(struct weir_loop *loop, struct weir_operation *operation);
 void jobs_fini(struct weir_loop *loop); // waits for what runs
 
 // engines/uring: the version of liburing that is linked, for --version.

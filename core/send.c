@@ -424,9 +424,13 @@ void send_finished(struct weir_stream *stream, int64_t result)
 {
     stream->send_armed = false;
     stream->inflight--;
-    stream->send_slow = stream->send_turn + 1 != stream->loop->turn_index;
-    if (result >= 0 && result < stream->send_size)
+    bool full = result == -EAGAIN || (result >= 0 && result < stream->send_size);
+    if (full)
         stats_add(stream->loop, short_sends, 1);
+    if (result == -EAGAIN)
+        result = 0;
+    // A send that had to wait may have waited for long: the next one waits too.
+    stream->send_slow = full || stream->send_turn + 1 != stream->loop->turn_index;
     send_completed(stream, result);
     stream_settle(stream);
 }

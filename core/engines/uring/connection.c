@@ -61,16 +61,22 @@ int uring_close(struct weir_loop *loop, struct weir_stream *stream)
 {
     // Cancel and close in one batch: the end goes out at once, what was cancelled completes later.
     // Close alone would send nothing while a receive is armed.
-    if (stream->inflight)
+    bool pending = stream->inflight > 0;
+    if (pending)
         uring_cancel_all(stream);
     if (stream->abort)
         uring_reset(stream);
-    struct io_uring_sqe *sqe = uring_sqe(loop, OPERATION_CLOSE, 0, stream->slot);
+    enum operation operation = pending ? OPERATION_CLOSE : OPERATION_CANCEL;
+    struct io_uring_sqe *sqe = uring_sqe(loop, operation, 0, stream->slot);
     sqe->opcode = IORING_OP_CLOSE;
     if (stream->direct)
         sqe->file_index = (uint32_t)stream->fd + 1;
     else
         sqe->fd = stream->fd;
-    uring_of(loop)->inline_expected++;
-    return ENGINE_PENDING;
+    if (pending)
+        return ENGINE_PENDING;
+    // Nothing names the stream any more. The kernel closes while it takes the batch, and before it
+    // takes what follows: for the core, the stream is over now.
+    sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
+    return 0;
 }

@@ -18,7 +18,6 @@ enum feature_index {
     FEATURE_DIRECT,
     FEATURE_RECEIVE_MULTISHOT,
     FEATURE_AWAIT_SENDS,
-    FEATURE_MIN_WAIT,
     FEATURES,
 };
 
@@ -37,8 +36,6 @@ static const struct feature features_rows[FEATURES] = {
                                     true, probe_receive_multishot },
     [FEATURE_AWAIT_SENDS] = { "await-sends", "6.1", "one enter submits sends and waits beyond them",
                               true, NULL },
-    [FEATURE_MIN_WAIT] = { "min-wait", "6.12", "the kernel bounds the wait for those sends", true,
-                           probe_min_wait },
 };
 
 size_t features_table(const struct feature **ret_rows)
@@ -125,7 +122,7 @@ static void features_plan(const bool has[FEATURES], struct uring_plan *ret_plan)
         ret_plan->receive_cancel = uring_receive_multishot_cancel;
     }
     if (has[FEATURE_AWAIT_SENDS])
-        ret_plan->wait = has[FEATURE_MIN_WAIT] ? uring_wait_min : uring_wait_settled;
+        ret_plan->wait = uring_wait_beyond;
 }
 
 static void features_describe(struct weir_loop *loop, const bool has[FEATURES])
@@ -144,7 +141,7 @@ int features_resolve(struct weir_loop *loop, struct uring_plan *ret_plan)
     if (error)
         return error;
     for (int i = 0; i < FEATURES; i++) {
-        if (!has[i] || !features_rows[i].probe)
+        if (!has[i] || !features_rows[i].probe || uring_of(loop)->operations->complete)
             continue;
         error = features_rows[i].probe(detail, sizeof detail);
         if (!error)

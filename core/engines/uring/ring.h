@@ -8,6 +8,8 @@
 #include <liburing.h>
 
 struct ring_operations {
+    // It has every feature that there is, so none of the kernel's needs probing.
+    bool complete;
     // io_uring_setup(2) and the mapping of the queues. 0 or -errno.
     int (*setup)(void *state, struct io_uring *ring, unsigned entries,
                  struct io_uring_params *params);

@@ -1,5 +1,10 @@
-// One send in flight per stream, with everything that stands in its queue. MSG_WAITALL makes the
-// kernel go on after a partial send, so that a short result means an error is waiting.
+// One send in flight per stream, with everything that stands in its queue.
+//
+// A send tries once first (MSG_DONTWAIT): it completes while it is submitted, whatever the peer
+// does, so the enter that submits it can wait for exactly one event more. Where the socket was
+// full, the next send lets the kernel wait (MSG_WAITALL), and nobody counts on it; a short result
+// of that one means that an error stands behind it. A stream whose peer keeps up goes back to
+// trying.
 #include "uring.h"
 
 #include <sys/socket.h>
@@ -13,6 +18,14 @@ static struct iovec *uring_iovecs(struct weir_loop *loop)
     return &uring->iovecs[uring->iovecs_used];
 }
 
+// Whether nothing waits for the end of this send: then the loop may sleep over it. Its memory is
+// given back when the next event comes.
+static bool uring_send_can_rest(const struct weir_stream *stream, size_t size)
+{
+    return !stream->send_slow && stream->state == STREAM_OPEN && !stream->want_end &&
+           !stream->above_high && size == stream->queued;
+}
+
 int64_t uring_send(struct weir_loop *loop, struct weir_stream *stream)
 {
     struct uring *uring = uring_of(loop);
@@ -20,7 +33,7 @@ int64_t uring_send(struct weir_loop *loop, struct weir_stream *stream)
     size_t size;
     uint32_t count = send_gather(stream, iovecs, SEND_PIECES_MAX, SEND_BYTES_MAX, &size);
     struct io_uring_sqe *sqe = uring_stream_sqe(stream, OPERATION_SEND);
-    sqe->msg_flags = MSG_WAITALL | MSG_NOSIGNAL;
+    sqe->msg_flags = MSG_NOSIGNAL | (stream->send_slow ? MSG_WAITALL : MSG_DONTWAIT);
     if (count == 1) {
         sqe->opcode = IORING_OP_SEND;
         sqe->addr = (uint64_t)(uintptr_t)iovecs->iov_base;
@@ -34,6 +47,6 @@ int64_t uring_send(struct weir_loop *loop, struct weir_stream *stream)
         sqe->len = 1;
     }
     stream->send_size = (uint32_t)size;
-    uring->inline_expected += !stream->send_slow;
+    uring->inline_expected += uring_send_can_rest(stream, size);
     return ENGINE_PENDING;
 }

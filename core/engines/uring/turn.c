@@ -2,8 +2,7 @@
 //
 // How long that enter waits is the engine's main lever. Sends complete while they are submitted, so
 // waiting for one completion would return at once with nothing but the sends' own, and every reply
-// would cost two enters. So it waits for one more than those. A send may unexpectedly have to wait
-// for its peer; then the wait ends after URING_SETTLE_NS, and that stream is no longer counted on.
+// would cost two enters. So it waits for one more than those. The count is exact: see send.c.
 #include "uring.h"
 
 #include <errno.h>
@@ -131,9 +130,9 @@ static uint64_t uring_clock(const struct weir_loop *loop)
 }
 
 static int uring_enter_timed(struct weir_loop *loop, unsigned submit, unsigned wait,
-                             uint64_t deadline_ns, unsigned min_wait_us)
+                             uint64_t deadline_ns)
 {
-    struct io_uring_getevents_arg argument = { .min_wait_usec = min_wait_us };
+    struct io_uring_getevents_arg argument = { 0 };
     struct __kernel_timespec timeout;
     if (deadline_ns != WEIR_NEVER) {
         uint64_t now_ns = uring_clock(loop);
@@ -149,7 +148,7 @@ static int uring_enter_timed(struct weir_loop *loop, unsigned submit, unsigned w
 // For one event, whatever it is.
 int uring_wait_one(struct weir_loop *loop, unsigned submit, uint64_t deadline_ns)
 {
-    return uring_enter_timed(loop, submit, 1, deadline_ns, 0);
+    return uring_enter_timed(loop, submit, 1, deadline_ns);
 }
 
 // How many completions the batch brings by itself. The number that is waited for also bounds how
@@ -161,25 +160,10 @@ static unsigned uring_inline_expected(const struct weir_loop *loop)
     return expected < bound ? expected : bound;
 }
 
-// For one event more than the batch completes by itself; the kernel counts the settling time
-// (Linux 6.12).
-int uring_wait_min(struct weir_loop *loop, unsigned submit, uint64_t deadline_ns)
+// For one event more than the batch completes by itself.
+int uring_wait_beyond(struct weir_loop *loop, unsigned submit, uint64_t deadline_ns)
 {
-    unsigned expected = uring_inline_expected(loop);
-    return uring_enter_timed(loop, submit, 1 + expected, deadline_ns,
-                             expected ? URING_SETTLE_NS / 1000 : 0);
-}
-
-// The same on older kernels: the whole wait ends after the settling time, and the next turn goes
-// on.
-int uring_wait_settled(struct weir_loop *loop, unsigned submit, uint64_t deadline_ns)
-{
-    unsigned expected = uring_inline_expected(loop);
-    if (expected) {
-        uint64_t settle_ns = uring_clock(loop) + URING_SETTLE_NS;
-        deadline_ns = settle_ns < deadline_ns ? settle_ns : deadline_ns;
-    }
-    return uring_enter_timed(loop, submit, 1 + expected, deadline_ns, 0);
+    return uring_enter_timed(loop, submit, 1 + uring_inline_expected(loop), deadline_ns);
 }
 
 static bool uring_work_visible(const struct uring *uring)
@@ -206,7 +190,7 @@ static int uring_busy_poll(struct weir_loop *loop, unsigned submit, uint64_t dea
         if (io_uring_cq_ready(&uring->ring) != ready)
             return 0;
     }
-    return ready ? 0 : uring_enter_timed(loop, 0, 1, deadline_ns, 0);
+    return ready ? 0 : uring_enter_timed(loop, 0, 1, deadline_ns);
 }
 
 // --- Completions ---------------------------------------------------------------------------------

@@ -17,8 +17,6 @@ enum {
     URING_UNIX_CONNECTS_MAX = 16,
     URING_BUFFER_GROUP = 0,
     URING_FILES_EXTRA = 64, // direct descriptors that are still closing
-    // A send that unexpectedly waits for its peer delays the events behind it by at most this.
-    URING_SETTLE_NS = 200 * 1000,
 };
 
 // What was resolved from the table of features, once, at start. Nothing else reads a feature.
@@ -71,8 +69,7 @@ void uring_sqe_descriptor(struct io_uring_sqe *sqe, const struct weir_stream *st
 void uring_submit_early(struct weir_loop *loop);
 int uring_flush(struct weir_loop *loop, uint64_t deadline_ns);
 void uring_arm_wake(struct weir_loop *loop);
-int uring_wait_settled(struct weir_loop *loop, unsigned submit, uint64_t deadline_ns);
-int uring_wait_min(struct weir_loop *loop, unsigned submit, uint64_t deadline_ns);
+int uring_wait_beyond(struct weir_loop *loop, unsigned submit, uint64_t deadline_ns);
 int uring_wait_one(struct weir_loop *loop, unsigned submit, uint64_t deadline_ns);
 
 // features.c
