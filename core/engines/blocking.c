@@ -1,9 +1,10 @@
 // The blocking engine: the classic baseline, one connection per thread, each with a small loop.
 //
-// A loop whose one connection waits to receive, and which has nothing else to do for a second,
-// waits inside recv(2); a loop with one connection waits inside send(2). Both give up after a
-// second (SO_RCVTIMEO, SO_SNDTIMEO), the stated resolution of timers and of waking. A loop with
-// more sources or an earlier deadline waits in ppoll(2), where its eventfd wakes it at once.
+// A loop whose one connection is busy waits inside recv(2), and inside send(2): an echo costs these
+// two calls. Both give up after a tenth of a second (SO_RCVTIMEO, SO_SNDTIMEO). Then the connection
+// is quiet, or its peer slow, and the loop waits in ppoll(2), where its eventfd wakes it at once
+// and no timer ticks; so does a loop with more sources or an earlier deadline. A tenth of a second
+// is thus the resolution of timers and of waking, and only while bytes flow.
 #include <errno.h>
 #include <poll.h>
 #include <stdlib.h>
@@ -15,11 +16,12 @@
 
 #include "immediate.h"
 
-#define BLOCKING_RESOLUTION_NS 1000000000ULL
+#define BLOCKING_PATIENCE_NS 100000000ULL
 
 enum {
-    // A bit of stream->engine_bits: the socket has its time-outs.
+    // Bits of stream->engine_bits: the socket has its time-outs; the armed receive met one.
     BLOCKING_TIMED = 1 << IMMEDIATE_ENGINE_SHIFT,
+    BLOCKING_QUIET = 2 << IMMEDIATE_ENGINE_SHIFT,
 };
 
 struct blocking {
@@ -67,12 +69,12 @@ static struct weir_stream *blocking_only_receiver(const struct weir_loop *loop)
 
 static void blocking_set_timeouts(struct weir_loop *loop, struct weir_stream *stream)
 {
-    struct timeval second = { .tv_sec = 1 };
+    struct timeval patience = { .tv_usec = BLOCKING_PATIENCE_NS / 1000 };
     if (stream->engine_bits & BLOCKING_TIMED)
         return;
     stream->engine_bits |= BLOCKING_TIMED;
-    setsockopt(stream->fd, SOL_SOCKET, SO_RCVTIMEO, &second, sizeof second);
-    setsockopt(stream->fd, SOL_SOCKET, SO_SNDTIMEO, &second, sizeof second);
+    setsockopt(stream->fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+    setsockopt(stream->fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
     stats_add(loop, enters, 2);
 }
 
@@ -87,6 +89,7 @@ static void blocking_accept(struct weir_loop *loop, struct weir_listener *listen
 static void blocking_receive(struct weir_loop *loop, struct weir_stream *stream)
 {
     (void)loop;
+    stream->engine_bits &= ~(uint32_t)BLOCKING_QUIET;
     stream->engine_bits |= IMMEDIATE_RECEIVING;
 }
 
@@ -227,11 +230,11 @@ static int blocking_poll(struct weir_loop *loop, uint64_t deadline_ns)
 }
 
 // Whether nothing is due before recv(2) gives up by itself.
-static bool blocking_has_second(const struct weir_loop *loop, uint64_t deadline_ns)
+static bool blocking_has_time(const struct weir_loop *loop, uint64_t deadline_ns)
 {
     if (deadline_ns == 0 || deadline_ns == WEIR_NEVER)
         return deadline_ns != 0;
-    return deadline_ns >= loop->system->clock(loop->system_state) + BLOCKING_RESOLUTION_NS;
+    return deadline_ns >= loop->system->clock(loop->system_state) + BLOCKING_PATIENCE_NS;
 }
 
 static int blocking_flush(struct weir_loop *loop, uint64_t deadline_ns)
@@ -242,11 +245,13 @@ static int blocking_flush(struct weir_loop *loop, uint64_t deadline_ns)
     immediate_begin(loop);
     if (state->count || atomic_load(&loop->posts))
         deadline_ns = 0; // a job that ran inline, for example: its `done` waits for this turn
-    if (blocking_has_second(loop, deadline_ns))
+    if (blocking_has_time(loop, deadline_ns))
         stream = blocking_only_receiver(loop);
-    if (stream) {
+    if (stream && !(stream->engine_bits & BLOCKING_QUIET)) {
         blocking_set_timeouts(loop, stream);
         immediate_receive(loop, stream, 0);
+        if (stream->engine_bits & IMMEDIATE_RECEIVING)
+            stream->engine_bits |= BLOCKING_QUIET; // nothing came
     } else {
         error = blocking_poll(loop, deadline_ns);
     }
@@ -269,7 +274,8 @@ static int blocking_init(struct weir_loop *loop, void *argument)
         return -ENOMEM;
     }
     blocking->slots = (uint32_t *)(void *)(blocking->polls + count);
-    snprintf(loop->plan, sizeof loop->plan, "one thread a connection, one second's resolution");
+    snprintf(loop->plan, sizeof loop->plan,
+             "one thread a connection, recv and send wait 100 ms, then ppoll");
     return 0;
 }
 
