@@ -24,7 +24,7 @@ enum { CREW_CONNECTING_MAX = 256 };
 
 struct crew {
     struct worker *workers;
-    uint32_t count, running; // running: threads to be joined
+    uint32_t count, running; // running: threads that were started
     sem_t release;
     int notice;  // eventfd: the workers'
     int signals; // signalfd
@@ -124,7 +124,7 @@ static int crew_check_reachable(struct crew *crew)
 
 // --- The parts of a run --------------------------------------------------------------------------
 
-static int crew_start_threads(struct crew *crew, const struct payload *payload)
+static int crew_create_loops(struct crew *crew, const struct payload *payload)
 {
     const struct options *options = crew->result.options;
     for (uint32_t i = 0; i < crew->count; i++) {
@@ -139,8 +139,20 @@ static int crew_start_threads(struct crew *crew, const struct payload *payload)
         worker->release = &crew->release;
         worker->notice = crew->notice;
         worker->live = crew->live.shown;
-        if (worker_start(worker))
-            return crew_say(crew, "%s", worker->error);
+        int error = worker_create_loop(worker);
+        if (error) {
+            crew_say(crew, "%s", worker->error);
+            return error;
+        }
+    }
+    return 0;
+}
+
+static int crew_start_threads(struct crew *crew)
+{
+    for (uint32_t i = 0; i < crew->count; i++) {
+        if (worker_start(&crew->workers[i]))
+            return crew_say(crew, "%s", crew->workers[i].error);
         crew->running++;
     }
     while (crew_count(crew, WORKER_STARTING))
@@ -243,9 +255,9 @@ static int crew_measure(struct crew *crew)
     struct timespec unix_time;
     bool over;
     clock_gettime(CLOCK_REALTIME, &unix_time);
-    result->started_unix_ns =
-        (uint64_t)unix_time.tv_sec * CREW_SECOND_NS + (uint64_t)unix_time.tv_nsec;
     crew->order.start_ns = weir_clock_now() + CREW_LEAD_NS;
+    result->started_unix_ns =
+        (uint64_t)unix_time.tv_sec * CREW_SECOND_NS + (uint64_t)unix_time.tv_nsec + CREW_LEAD_NS;
     crew->order.from_ns = crew->order.start_ns + options->warmup_ns;
     crew->order.to_ns = crew->order.from_ns + options->duration_ns;
     crew->order.give_up_ns = crew->order.to_ns + WORKER_DRAIN_NS;
@@ -320,15 +332,6 @@ static void crew_sum(struct crew *crew)
         crew_add(total, &crew->workers[i]);
 }
 
-static void crew_join(struct crew *crew)
-{
-    for (uint32_t i = 0; i < crew->running; i++)
-        sem_post(&crew->release);
-    for (uint32_t i = 0; i < crew->running; i++)
-        pthread_join(crew->workers[i].thread, NULL);
-    crew->running = 0;
-}
-
 // Ends the workers after an error: each finishes its turn and its phase at once.
 static void crew_cancel(struct crew *crew)
 {
@@ -340,7 +343,6 @@ static void crew_cancel(struct crew *crew)
         if (atomic_load_explicit(&worker->state, memory_order_acquire) == WORKER_READY)
             worker_order(worker, &crew->order);
     }
-    crew_join(crew);
 }
 
 int crew_run(const struct options *options, const struct payload *payload, const sigset_t *signals,
@@ -367,7 +369,9 @@ int crew_run(const struct options *options, const struct payload *payload, const
     if (!error && live_init(&crew->live))
         error = crew_say(crew, "out of memory");
     if (!error)
-        error = crew_start_threads(crew, payload);
+        error = crew_create_loops(crew, payload);
+    if (!error)
+        error = crew_start_threads(crew);
     if (!error)
         error = crew_connect(crew);
     if (!error)
@@ -377,7 +381,6 @@ int crew_run(const struct options *options, const struct payload *payload, const
         crew_destroy(crew);
         return error;
     }
-    crew_join(crew);
     crew_sum(crew);
     *ret_crew = crew;
     return 0;
@@ -392,6 +395,8 @@ void crew_destroy(struct crew *crew)
 {
     if (!crew)
         return;
+    for (uint32_t i = 0; i < crew->running; i++)
+        sem_post(&crew->release);
     for (uint32_t i = 0; i < crew->count; i++)
         worker_fini(&crew->workers[i]);
     live_fini(&crew->live);

@@ -24,14 +24,14 @@ struct crew;
 
 // Starts the workers and runs them to the end. `signals` are blocked in the caller: the first one
 // ends the run early, the second one its drain. An error was written as one line into ret_error:
-// nothing could be started or connected.
+// nothing could be started or connected; -EINVAL means that the loops refuse the options.
 int crew_run(const struct options *options, const struct payload *payload, const sigset_t *signals,
              struct crew **ret_crew, char ret_error[OPTIONS_ERROR_SIZE]);
 
 // The results live as long as the crew.
 const struct crew_result *crew_result(const struct crew *crew);
 
-// NULL is allowed.
+// Closes the connections and ends the threads. NULL is allowed.
 void crew_destroy(struct crew *crew);
 
 #endif

@@ -74,9 +74,15 @@ static int main_run(const struct options *options, FILE *json)
         return MAIN_FAILED;
     if (payload_init(&payload, options->seed, options->size, options->depth))
         return main_fail("out of memory");
-    int status = crew_run(options, &payload, &signals, &crew, error)
-                     ? main_fail(error)
-                     : main_report(crew_result(crew), json);
+    int failure = crew_run(options, &payload, &signals, &crew, error), status;
+    if (failure) {
+        main_fail(error);
+        status = failure == -EINVAL ? MAIN_WRONG_USAGE : MAIN_FAILED;
+    } else {
+        status = main_report(crew_result(crew), json);
+    }
+    // The report is out: from here on a signal may end the program as it likes.
+    sigprocmask(SIG_UNBLOCK, &signals, NULL);
     crew_destroy(crew);
     payload_fini(&payload);
     return status;

@@ -313,26 +313,31 @@ static void *worker_main(void *argument)
     return NULL;
 }
 
+int worker_create_loop(struct worker *worker)
+{
+    int error = worker_loop_create(worker);
+    if (!error)
+        worker->error[0] = '\0';
+    return error;
+}
+
 int worker_start(struct worker *worker)
 {
     worker->order.from_ns = worker->order.to_ns = worker->order.give_up_ns = WEIR_NEVER;
-    // One loop after the other: threads that probe and map rings at the same time gain nothing, and
-    // ThreadSanitizer takes an address that the kernel hands from one to the next for a race.
-    int error = worker_loop_create(worker);
+    int error = -pthread_create(&worker->thread, NULL, worker_main, worker);
     if (error)
-        return error;
-    worker->error[0] = '\0';
-    error = -pthread_create(&worker->thread, NULL, worker_main, worker);
-    if (!error)
-        return 0;
-    worker_say(worker, "cannot start thread %u: %s", worker->index + 1, strerror(-error));
-    weir_loop_destroy(worker->loop);
-    worker->loop = NULL;
+        worker_say(worker, "cannot start thread %u: %s", worker->index + 1, strerror(-error));
+    else
+        worker->started_thread = true;
     return error;
 }
 
 void worker_fini(struct worker *worker)
 {
+    if (worker->started_thread)
+        pthread_join(worker->thread, NULL);
+    else
+        weir_loop_destroy(worker->loop);
     free(worker->result.service);
     free(worker->result.response);
     free(worker->result.lag);

@@ -4,7 +4,7 @@
 // opens them, starts requests on them and checks replies. crew.c, on the main thread, makes the
 // workers start and stop together and adds up what they found.
 //
-// The three times of a request (docs/benchmarking.md):
+// The three times of a request:
 //   intended: from the schedule. A closed loop has none; there it is the time of sending.
 //   sent:     the clock, read once after the callbacks of a turn; the requests that start then are
 //             queued and submitted as one batch by the next turn, within nanoseconds to a few
@@ -142,6 +142,7 @@ struct worker {
     uint32_t connections_count, idle_count;
     uint32_t connecting_max;
     pthread_t thread;
+    bool started_thread;
     sem_t *release; // posted when nobody will use the loop any more
     int notice;     // an eventfd: something changed that the main thread waits for
 
@@ -183,13 +184,18 @@ struct worker {
 
 // worker.c
 
-// Makes the loop and starts the thread of a worker whose members up to `notice` are set. -errno,
+// Makes the loop of a worker whose members up to `notice` are set; on the main thread, for all
+// workers before the first one starts. Threads that probe and map rings beside each other gain
+// nothing, and ThreadSanitizer takes what the kernel hands from one to the next for a race. -errno,
 // and the reason in worker->error.
+int worker_create_loop(struct worker *worker);
+// Starts the thread. -errno, and the reason in worker->error.
 int worker_start(struct worker *worker);
 // After the state is READY and before `release` is posted; any thread.
 void worker_order(struct worker *worker, const struct worker_order *order);
 void worker_snapshot(struct worker *worker);
-void worker_fini(struct worker *worker); // after the thread was joined
+// Waits for the thread, whose `release` was posted, and frees.
+void worker_fini(struct worker *worker);
 const char *worker_failure_name(enum failure failure);
 void worker_notify(const struct worker *worker);
 
