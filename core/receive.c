@@ -31,6 +31,9 @@ void receive_arm(struct weir_stream *stream)
     uint64_t high = send_high(loop), credit = loop->pool.size / 4;
     if (stream->queued + credit < high)
         credit = high - stream->queued;
+    // What a linger discards is bounded too, give or take a buffer.
+    if (stream->state == STREAM_LINGERING && credit > stream->discard_left)
+        credit = stream->discard_left ? stream->discard_left : 1;
     stream->receive_credit =
         credit < RECEIVE_CREDIT_MAX ? (uint32_t)credit : (uint32_t)RECEIVE_CREDIT_MAX;
     stream->receive_armed = true;
@@ -117,8 +120,10 @@ static void receive_slice(struct weir_stream *stream, struct weir_slice slice)
     case STREAM_LINGERING:
         receive_discard(stream, slice.size);
         break;
+    case STREAM_FLUSHING: // a linger's bound counts from the call on
+        stream->discard_left -= slice.size < stream->discard_left ? slice.size : stream->discard_left;
+        break;
     case STREAM_CONNECTING:
-    case STREAM_FLUSHING:
     case STREAM_CLOSING:
         break; // nobody wants it any more
     }

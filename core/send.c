@@ -377,7 +377,8 @@ static void send_completed(struct weir_stream *stream, int64_t result)
     if (stream->state == STREAM_CLOSING)
         return;
     if (result < 0) {
-        stream_fail(stream, (int)result, false);
+        // Reset: an orderly end would make what was sent look like all of it.
+        stream_fail(stream, (int)result, true);
         return;
     }
     stats_add(loop, sent_bytes, (uint64_t)result);

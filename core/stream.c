@@ -291,7 +291,7 @@ void stream_shut(struct weir_stream *stream, int result)
 
 static void stream_start_linger(struct weir_stream *stream)
 {
-    if (stream->end_received) {
+    if (stream->end_received || !stream->discard_left) {
         stream_start_close(stream);
         return;
     }
