@@ -121,7 +121,8 @@ static void receive_slice(struct weir_stream *stream, struct weir_slice slice)
         receive_discard(stream, slice.size);
         break;
     case STREAM_FLUSHING: // a linger's bound counts from the call on
-        stream->discard_left -= slice.size < stream->discard_left ? slice.size : stream->discard_left;
+        stream->discard_left -=
+            slice.size < stream->discard_left ? slice.size : stream->discard_left;
         break;
     case STREAM_CONNECTING:
     case STREAM_CLOSING:

@@ -19,7 +19,8 @@ struct system {
     int (*local_address)(void *state, int fd, struct weir_address *ret_address);
     // Removes a unix socket's path.
     void (*unlink)(void *state, const char *path);
-    // Has jobs_run() called for the job, later and on the loop's thread. NULL: helper threads run it.
+    // Has jobs_run() called for the job, later and on the loop's thread. NULL: helper threads run
+    // it.
     void (*job)(void *state, struct weir_operation *operation);
 };
 

@@ -260,13 +260,13 @@ static void posts_of_a_thread_keep_their_order(struct world *world)
     free(batches);
 }
 
-// A post reaches a loop whose stream waits for its peer: the stream's verb takes effect.
 static void post_send_hello(struct weir_stream *stream, void *argument)
 {
     (void)argument;
     weir_stream_send(stream, "hello", 5);
 }
 
+// A post reaches a loop whose stream waits for its peer: the stream's verb takes effect.
 static void posts_reach_a_loop_that_serves_a_quiet_stream(struct world *world)
 {
     struct weir_address address = world_listen(world, world_echo(world));

@@ -83,6 +83,8 @@ int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*
 
 // --- The loop's side of the tests ----------------------------------------------------------------
 
+static const struct system fake_system = { .job = NULL }; // helpers run the jobs
+
 static struct fake_loop *fake_create(void)
 {
     struct fake_loop *fake = calloc(1, sizeof(*fake));
@@ -91,6 +93,7 @@ static struct fake_loop *fake_create(void)
     pthread_mutex_init(&fake->lock, NULL);
     pthread_cond_init(&fake->changed, NULL);
     fake->loop.config.job_threads = HELPERS;
+    fake->loop.system = &fake_system;
     return fake;
 }
 

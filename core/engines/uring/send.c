@@ -2,9 +2,10 @@
 //
 // A send tries once first (MSG_DONTWAIT): it completes while it is submitted, whatever the peer
 // does, so the enter that submits it can wait for exactly one event more. Where the socket was
-// full, the next send lets the kernel wait (MSG_WAITALL), and nobody counts on it; a short result
-// of that one means that an error stands behind it. A stream whose peer keeps up goes back to
-// trying.
+// full, the next send lets the kernel wait for room, and nobody counts on it. It takes what there
+// is room for then and completes: with MSG_WAITALL it would show no progress until its last byte,
+// and a slow but steady reader would look like a silent one to every time-out. A stream whose peer
+// keeps up goes back to trying.
 #include "uring.h"
 
 #include <sys/socket.h>
@@ -33,7 +34,7 @@ int64_t uring_send(struct weir_loop *loop, struct weir_stream *stream)
     size_t size;
     uint32_t count = send_gather(stream, iovecs, SEND_PIECES_MAX, SEND_BYTES_MAX, &size);
     struct io_uring_sqe *sqe = uring_stream_sqe(stream, OPERATION_SEND);
-    sqe->msg_flags = MSG_NOSIGNAL | (stream->send_slow ? MSG_WAITALL : MSG_DONTWAIT);
+    sqe->msg_flags = MSG_NOSIGNAL | (stream->send_slow ? 0 : MSG_DONTWAIT);
     if (count == 1) {
         sqe->opcode = IORING_OP_SEND;
         sqe->addr = (uint64_t)(uintptr_t)iovecs->iov_base;
