@@ -347,8 +347,12 @@ void weir_stream_receive_file(struct weir_stream *stream, struct weir_file *file
     operation->file = NULL;
     operation->kind = FILE_JOB; // it has no slot of its own
     file_begin(loop, operation);
-    if (!sink) {
+    bool closing = stream->state > STREAM_OPEN;
+    if (!sink || closing) {
+        free(sink);
         operation->result = -ENOMEM;
+        if (closing)
+            operation->result = stream->reason ? stream->reason : -ECANCELED;
         operation->post.function = file_refused;
         weir_loop_post(loop, &operation->post);
         return;

@@ -232,6 +232,7 @@ void weir_loop_destroy(struct weir_loop *loop)
 {
     if (!loop)
         return;
+    loop->ending = true;
     while (loop->listeners)
         weir_listener_close(loop->listeners);
     for (uint32_t i = 0; i < loop->slots_used; i++) {
@@ -264,7 +265,10 @@ void weir_loop_post(struct weir_loop *loop, struct weir_post *post)
 // Runs them in the order in which they were posted.
 static uint32_t loop_run_posts(struct weir_loop *loop)
 {
-    if (!atomic_load_explicit(&loop->posts, memory_order_relaxed))
+    // A wake may find nothing, because its post ran before it came: it is taken note of all the
+    // same, or the next post would wake nobody.
+    if (!atomic_load_explicit(&loop->posts, memory_order_relaxed) &&
+        !atomic_load_explicit(&loop->wake_pending, memory_order_relaxed))
         return 0;
     // Cleared before the list is taken: a post that comes in between wakes once too often, never
     // too seldom.
@@ -388,6 +392,9 @@ int weir_loop_turn(struct weir_loop *loop, uint64_t deadline_ns)
     if (posts || loop->streams_open < streams_open)
         deadline_ns = 0;
     if (loop->attention || loop->senders)
+        deadline_ns = 0;
+    // Those at the head of the line may have nothing to receive: the others need not wait for them.
+    if (loop->starved && loop->pool.leased < loop->pool.count)
         deadline_ns = 0;
     int count = loop->engine->flush(loop, deadline_ns);
     loop->turn_index++;

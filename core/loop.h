@@ -199,6 +199,7 @@ struct weir_loop {
     uint64_t now_ns;
     uint32_t turn_index;
     bool running_callbacks;
+    bool ending; // weir_loop_destroy() was called
     bool failed; // the engine broke; turns return `failure`
     int failure;
 
@@ -306,6 +307,8 @@ struct weir_lease *send_lease_share(struct weir_stream *stream, const struct wei
 // Counted memory with a copy of the bytes (at most a receive buffer's), or NULL.
 struct weir_lease *send_lease_copy(struct weir_loop *loop, const char *data, size_t size);
 const char *send_lease_data(const struct weir_lease *lease); // of a copy
+// Bytes that a copy of `used` bytes leaves free behind them.
+uint32_t send_lease_room(const struct weir_lease *lease, size_t used);
 void send_lease_release(struct weir_stream *stream, struct weir_lease *lease);
 
 // file.c

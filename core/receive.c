@@ -6,6 +6,7 @@
 // all are while buffers are scarce. So no peer can keep more than its share of the pool, whatever
 // it sends or does not read.
 #include <errno.h>
+#include <string.h>
 
 #include "loop.h"
 
@@ -80,9 +81,26 @@ static void receive_hand_over(struct weir_stream *stream, struct weir_slice slic
         stream->protocol->received(stream, slice);
 }
 
+// Small slices share the block of the one before: a peer that sends single bytes costs its bytes.
+static bool receive_keep_with_last(struct weir_stream *stream, struct weir_slice slice)
+{
+    struct piece_queue *queue = &stream->received;
+    if (!queue->first || slice.size >= stream->loop->pool.size / 4)
+        return false;
+    struct piece *last = container_of(queue->last, struct piece, next);
+    if (last->lease->index != LEASE_BLOCK || last->room < slice.size)
+        return false;
+    memcpy((char *)last->data + last->size, slice.data, slice.size);
+    last->size += slice.size;
+    last->room -= (uint32_t)slice.size;
+    return true;
+}
+
 static void receive_keep(struct weir_stream *stream, struct weir_slice slice)
 {
     struct weir_loop *loop = stream->loop;
+    if (receive_keep_with_last(stream, slice))
+        return;
     struct piece *piece = slab_take(&loop->pieces);
     struct weir_slice kept;
     if (!piece)
@@ -92,6 +110,8 @@ static void receive_keep(struct weir_stream *stream, struct weir_slice slice)
     *piece = (struct piece){
         .kind = PIECE_LEASE, .data = kept.data, .size = kept.size, .lease = kept.lease
     };
+    if (kept.lease->index == LEASE_BLOCK)
+        piece->room = send_lease_room(kept.lease, kept.size);
     send_append(&stream->received, piece);
     return;
 give_piece:
@@ -132,12 +152,14 @@ static void receive_slice(struct weir_stream *stream, struct weir_slice slice)
 
 static void receive_tell_end(struct weir_stream *stream)
 {
-    if (stream->end_told || stream->state != STREAM_OPEN)
+    if (stream->state != STREAM_OPEN)
         return;
     if (stream->sink) {
         sink_ended(stream, 0);
         return; // the end is told when the file has everything
     }
+    if (stream->end_told)
+        return;
     stream->end_told = true;
     if (stream->protocol->ended)
         stream->protocol->ended(stream);
@@ -178,7 +200,8 @@ static void receive_bytes(struct weir_stream *stream, const struct completion *c
     stream->receive_credit -= size < stream->receive_credit ? size : stream->receive_credit;
     stats_add(loop, received_bytes, size);
     stats_add(loop, received_slices, 1);
-    stream_active(stream);
+    if (stream->state != STREAM_FLUSHING) // there, only what the peer takes is progress
+        stream_active(stream);
     receive_slice(stream, (struct weir_slice){ .data = pool_data(&loop->pool, completion->buffer),
                                                .size = size,
                                                .lease = lease });
@@ -221,7 +244,7 @@ void receive_completed(struct weir_stream *stream, const struct completion *comp
 
 void weir_stream_pause(struct weir_stream *stream)
 {
-    if (stream->receive_paused)
+    if (stream->receive_paused || stream->state > STREAM_OPEN)
         return;
     stream->receive_paused = true;
     stats_add(stream->loop, pauses, 1);
@@ -237,7 +260,7 @@ void weir_stream_pause(struct weir_stream *stream)
 
 void weir_stream_resume(struct weir_stream *stream)
 {
-    if (!stream->receive_paused)
+    if (!stream->receive_paused || stream->state > STREAM_OPEN)
         return;
     stream->receive_paused = false;
     loop_attention(stream);

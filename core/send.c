@@ -61,6 +61,11 @@ const char *send_lease_data(const struct weir_lease *lease)
     return (const char *)lease + sizeof(struct piece);
 }
 
+uint32_t send_lease_room(const struct weir_lease *lease, size_t used)
+{
+    return send_payloads[lease->class_index] - (uint32_t)used;
+}
+
 void send_lease_release(struct weir_stream *stream, struct weir_lease *lease)
 {
     struct weir_loop *loop = stream->loop;
@@ -390,7 +395,7 @@ static void send_completed(struct weir_stream *stream, int64_t result)
         stream->want_drained = true;
         loop_attention(stream);
     }
-    if (!stream->pieces.first && (stream->want_end || stream->state == STREAM_FLUSHING))
+    if (!stream->queued && (stream->want_end || stream->state == STREAM_FLUSHING))
         loop_attention(stream);
 }
 

@@ -129,6 +129,8 @@ void stream_opened(struct weir_stream *stream)
         stream->protocol->opened(stream);
     receive_arm(stream);
     send_list(stream);
+    if (stream->want_end)
+        loop_attention(stream); // asked for while it was connecting
 }
 
 static int stream_connect_socket(struct weir_loop *loop, const struct weir_address *address,
@@ -154,7 +156,7 @@ int weir_stream_connect(struct weir_loop *loop, const struct weir_address *addre
                         const struct weir_connect_config *config, struct weir_stream **ret_stream)
 {
     struct weir_stream *stream;
-    if (!limit_take(loop->limit))
+    if (loop->ending || !limit_take(loop->limit))
         return -ENOSPC;
     int error = stream_connect_socket(loop, address, config, &stream);
     if (error) {
@@ -309,9 +311,11 @@ static void stream_attend_flushing(struct weir_stream *stream)
 {
     if (stream->abort) {
         stream_start_close(stream);
-    } else if (stream->pieces.first || stream->send_armed || stream->close_connecting) {
+    } else if (stream->queued || stream->send_armed || stream->close_connecting) {
         if (stream->loop->config.close_timeout_ns)
             stream_timer_start(stream, stream->loop->config.close_timeout_ns);
+        else
+            weir_timer_stop(stream->loop, &stream->timer); // it was for idleness
     } else if (stream->linger) {
         stream_start_linger(stream);
     } else {
@@ -330,8 +334,8 @@ void stream_attend(struct weir_stream *stream)
         receive_deliver(stream);
         receive_arm(stream);
     }
-    if (stream->state == STREAM_OPEN && stream->want_end && !stream->end_sent &&
-        !stream->pieces.first && !stream->send_armed) {
+    if (stream->state == STREAM_OPEN && stream->want_end && !stream->end_sent && !stream->queued &&
+        !stream->send_armed) {
         if (stream->end_told)
             stream_start_close(stream); // closing sends our end too
         else

@@ -132,7 +132,8 @@ struct weir_loop_config {
 // 64 MiB queued, no idle time-out, 30 s close time-out, no busy poll, 2 job threads. Any thread.
 WEIR_PUBLIC void weir_loop_config_init(struct weir_loop_config *config);
 
-// Makes a loop; the caller destroys it. The first turn binds it to its thread. Errors: -EINVAL (the
+// Makes a loop; the caller destroys it. The first turn binds it to its thread (or, before that,
+// about a thousand operations that were queued). Errors: -EINVAL (the
 // log says which field), -ENOMEM, -EMFILE, and for uring what weir_uring_available() says.
 // Any thread.
 WEIR_PUBLIC int weir_loop_create(const struct weir_loop_config *config,
@@ -239,7 +240,7 @@ struct weir_connect_config {
 
 // Starts to connect; `opened` or `closed` follows in a later turn. The stream is valid at once:
 // what is sent before `opened` is queued. Errors: those of socket(2) and bind(2), -ENOSPC when the
-// loop is full; then no callback follows.
+// loop is full or ends; then no callback follows.
 WEIR_PUBLIC int weir_stream_connect(struct weir_loop *loop, const struct weir_address *address,
                                     const struct weir_connect_config *config,
                                     struct weir_stream **ret_stream);

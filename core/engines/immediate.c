@@ -89,7 +89,14 @@ void immediate_early(struct weir_loop *loop, enum operation operation, uint32_t 
                      uint32_t slot, int64_t result)
 {
     struct immediate *state = immediate_of(loop);
-    assert(state->early_count < loop->slots_max * IMMEDIATE_EARLY_MAX);
+    if (state->early_count == loop->slots_max * IMMEDIATE_EARLY_MAX) {
+        // It never ran empty. What was told makes room: not all of it can be waiting.
+        assert(state->early_first);
+        state->early_count -= state->early_first;
+        memmove(state->early, state->early + state->early_first,
+                state->early_count * sizeof *state->early);
+        state->early_first = 0;
+    }
     state->early[state->early_count++] = (struct completion){
         .token = loop_token(loop, operation, auxiliary, slot),
         .result = (int32_t)result,
@@ -100,6 +107,7 @@ void immediate_begin(struct weir_loop *loop)
 {
     struct immediate *state = immediate_of(loop);
     state->count = 0;
+    state->bytes = 0;
     state->holds_buffers = false;
     if (state->early_count == state->early_first)
         return;
@@ -116,7 +124,8 @@ void immediate_begin(struct weir_loop *loop)
 bool immediate_has_room(const struct weir_loop *loop)
 {
     const struct immediate *state = loop->engine_state;
-    if (state->count > LOOP_COMPLETIONS_MAX - IMMEDIATE_SOURCE_MAX)
+    if (state->count > LOOP_COMPLETIONS_MAX - IMMEDIATE_SOURCE_MAX ||
+        state->bytes >= IMMEDIATE_BYTES_MAX)
         return false;
     // An empty pool: if this flush itself holds the buffers, they may be back after it, and a ready
     // socket stays ready. Otherwise streams hold them all, and the core must hear of it.
@@ -148,6 +157,7 @@ static void immediate_receive_bytes(struct weir_loop *loop, struct weir_stream *
     if (size >= buffer_size)
         stream->engine_bits |= IMMEDIATE_BULKY;
     immediate_of(loop)->holds_buffers = true;
+    immediate_of(loop)->bytes += size;
     uint32_t used = 0;
     for (; size > buffer_size; size -= buffer_size)
         immediate_complete(loop, token, (int64_t)buffer_size, COMPLETION_BUFFER | COMPLETION_MORE,

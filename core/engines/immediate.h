@@ -13,6 +13,8 @@ enum {
     IMMEDIATE_EARLY_MAX = LISTENER_ACCEPTS,  // completions of one slot that wait at once
     IMMEDIATE_SOURCE_MAX = LISTENER_ACCEPTS, // completions that one ready source adds at most
     IMMEDIATE_BULK = 4,                      // buffers of one receive
+    // Received bytes of a flush: they are sent on from the second-level cache, not from the third.
+    IMMEDIATE_BYTES_MAX = 128 * 1024,
 };
 
 // Bits of stream->engine_bits. The first two equal EPOLLIN, EPOLLOUT, POLLIN and POLLOUT.
@@ -40,6 +42,7 @@ struct immediate {
     struct completion *early; // [early_first, early_count) are known before the next flush
     uint32_t early_first, early_count;
     uint32_t count;     // completions of this flush so far
+    size_t bytes;       // that they carry
     bool holds_buffers; // some of them carry a buffer, which may be free again after this turn
     int wake_fd;        // an eventfd; written by any thread
     enum immediate_signal pipe_signal; // what SIGPIPE does to this thread; see immediate_sendfile

@@ -28,7 +28,10 @@ LIBURING_FOLDERS = ("core/engines/uring/", "core/engines/sim/")
 
 # How a test function looks: cmocka's, and one of the contract, which gets a world. The functions of
 # the world itself begin with world_.
-TEST_PATTERN = r"^(?:static )?void (?!(?:world|threads|lockstep|contract)_)(\w+)\((?:void \*\*\w*|struct world \*\w+)\)"
+TEST_PATTERN = (
+    r"^(?:static )?void (?!(?:world|threads|lockstep|contract)_)(\w+)"
+    r"\((?:void \*\*\w*|struct world \*\w+)\)"
+)
 
 # Formatting differs between versions, so one version decides.
 CLANG_FORMAT_VERSION = 14

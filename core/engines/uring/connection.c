@@ -14,6 +14,7 @@ void uring_connect(struct weir_loop *loop, struct weir_stream *stream,
     const void *target = &stream->peer_address;
     if (address->any.sa_family == AF_UNIX) {
         // A path does not fit into the stream's record; the kernel copies it from the batch's.
+        uring_room(loop);
         if (uring->connects_used == URING_UNIX_CONNECTS_MAX)
             uring_submit_early(loop);
         target = &uring->connects[uring->connects_used];

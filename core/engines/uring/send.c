@@ -13,6 +13,7 @@
 static struct iovec *uring_iovecs(struct weir_loop *loop)
 {
     struct uring *uring = uring_of(loop);
+    uring_room(loop);
     if (uring->iovecs_used + SEND_PIECES_MAX > URING_IOVECS_MAX ||
         uring->messages_used == URING_MESSAGES_MAX)
         uring_submit_early(loop);

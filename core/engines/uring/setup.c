@@ -99,6 +99,9 @@ free_uring:
 static void setup_fini(struct weir_loop *loop)
 {
     struct uring *uring = uring_of(loop);
+    // The last closes may still stand in the queue, and the core waits for none of them.
+    if (uring->enabled)
+        uring_submit_early(loop);
     uring->operations->teardown(uring->operations_state, &uring->ring);
     uring->operations->wake_close(uring->operations_state, uring->wake_fd);
     setup_free(uring);

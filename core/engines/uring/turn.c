@@ -36,6 +36,18 @@ static int uring_enter(struct weir_loop *loop, unsigned submit, unsigned wait, u
     return result;
 }
 
+// The ring belongs to the thread that enables it. Usually that is the first turn's; a batch that is
+// full before it must go down earlier.
+static int uring_enable(struct weir_loop *loop)
+{
+    struct uring *uring = uring_of(loop);
+    if (uring->enabled)
+        return 0;
+    int error = uring->operations->enable(uring->operations_state, &uring->ring);
+    uring->enabled = !error;
+    return error;
+}
+
 // Moves what has completed out of the ring, so that the kernel takes submissions again.
 static bool uring_stash_completions(struct weir_loop *loop)
 {
@@ -58,6 +70,8 @@ void uring_submit_early(struct weir_loop *loop)
     struct uring *uring = uring_of(loop);
     stats_add(loop, submit_early, 1);
     unsigned submit;
+    if (!uring->failure)
+        uring->failure = uring_enable(loop);
     while (!uring->failure && (submit = uring_publish(uring))) {
         int result = uring_enter(loop, submit, 0, 0, NULL, 0);
         if (result >= 0 || result == -EINTR)
@@ -66,6 +80,12 @@ void uring_submit_early(struct weir_loop *loop)
             continue;
         uring->failure = result;
     }
+}
+
+void uring_room(struct weir_loop *loop)
+{
+    if (!io_uring_sq_space_left(&uring_of(loop)->ring))
+        uring_submit_early(loop);
 }
 
 struct io_uring_sqe *uring_sqe(struct weir_loop *loop, enum operation operation, uint32_t auxiliary,
@@ -103,6 +123,7 @@ void uring_arm_wake(struct weir_loop *loop)
 {
     struct uring *uring = uring_of(loop);
     struct io_uring_sqe *sqe = uring_sqe(loop, OPERATION_NONE, 0, 0);
+    uring->wake_armed = true;
     sqe->opcode = IORING_OP_READ;
     sqe->fd = uring->wake_fd;
     sqe->addr = (uint64_t)(uintptr_t)&uring->wake_value;
@@ -285,13 +306,11 @@ static int uring_submit_and_wait(struct weir_loop *loop, uint64_t deadline_ns)
 int uring_flush(struct weir_loop *loop, uint64_t deadline_ns)
 {
     struct uring *uring = uring_of(loop);
-    if (!uring->enabled) {
-        int error = uring->operations->enable(uring->operations_state, &uring->ring);
-        if (error)
-            return error;
-        uring->enabled = true;
+    int error = uring_enable(loop);
+    if (error)
+        return error;
+    if (!uring->wake_armed)
         uring_arm_wake(loop);
-    }
     uring_provide_buffers(loop);
     int result = uring_submit_and_wait(loop, deadline_ns);
     uring->inline_expected = 0;

@@ -34,7 +34,7 @@ struct uring {
     const struct ring_operations *operations;
     void *operations_state;
     struct uring_plan plan;
-    bool enabled;
+    bool enabled, wake_armed;
     int failure;                  // submission broke
     struct io_uring_sqe sqe_void; // takes what is prepared after that
     unsigned inline_expected; // entries of this batch that the kernel completes while it submits
@@ -63,6 +63,8 @@ static inline struct uring *uring_of(const struct weir_loop *loop)
 // turn.c
 struct io_uring_sqe *uring_sqe(struct weir_loop *loop, enum operation operation, uint32_t auxiliary,
                                uint32_t slot);
+// Makes sure that the next entry does not submit the batch: for what is put into its scratch first.
+void uring_room(struct weir_loop *loop);
 // An entry on a stream's descriptor.
 struct io_uring_sqe *uring_stream_sqe(struct weir_stream *stream, enum operation operation);
 void uring_sqe_descriptor(struct io_uring_sqe *sqe, const struct weir_stream *stream);

@@ -1,0 +1,288 @@
+// Streams at unusual moments, over real sockets and with every engine: verbs before the connection
+// stands, while it closes and after its end.
+#include "stream_fixture.h"
+
+#include <errno.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+// An end that was asked for before the connection stood is sent when it stands.
+static void end_before_the_connection_stands_is_sent(void **state)
+{
+    struct fixture fixture;
+    struct weir_address address;
+    struct weir_stream *stream;
+    struct weir_connect_config config = { .protocol = &stream_quiet, .context = &fixture };
+    char byte;
+    stream_init(&fixture, *state);
+    stream_start(&fixture);
+    int listener = stream_peer_listen(&address);
+    assert_int_equal(weir_stream_connect(fixture.loop, &address, &config, &stream), 0);
+    weir_stream_end(stream);
+    stream_reaches(&fixture, &fixture.opened, 1);
+    int fd = accept(listener, NULL, NULL);
+    assert_true(fd >= 0);
+    stream_turns(&fixture, 50 * MILLISECOND);
+    assert_int_equal(recv(fd, &byte, 1, MSG_DONTWAIT), 0);
+    close(fd);
+    stream_reaches(&fixture, &fixture.closed, 1);
+    assert_int_equal(fixture.reason, 0);
+    close(listener);
+    stream_fini(&fixture);
+}
+
+// A span that was reserved and never filled holds up neither the end nor the close.
+static void reserved_span_does_not_delay_the_end(void **state)
+{
+    for (int committed = 0; committed < 2; committed++) {
+        struct fixture fixture;
+        char byte;
+        stream_init(&fixture, *state);
+        fixture.config.close_timeout_ns = 300 * 1000 * MILLISECOND;
+        stream_start(&fixture);
+        stream_listen(&fixture, &stream_quiet);
+        int fd = stream_pair(&fixture);
+        assert_non_null(weir_stream_reserve(fixture.streams[0], 100));
+        if (committed)
+            weir_stream_commit(fixture.streams[0], 0);
+        weir_stream_end(fixture.streams[0]);
+        stream_turns(&fixture, 50 * MILLISECOND);
+        assert_int_equal(recv(fd, &byte, 1, MSG_DONTWAIT), 0);
+        int other = stream_pair(&fixture);
+        assert_non_null(weir_stream_reserve(fixture.streams[1], 100));
+        if (committed)
+            weir_stream_commit(fixture.streams[1], 0);
+        weir_stream_close(fixture.streams[1]);
+        stream_reaches(&fixture, &fixture.closed, 1);
+        assert_int_equal(fixture.reason, 0);
+        close(fd);
+        close(other);
+        stream_fini(&fixture);
+    }
+}
+
+static int stream_wait_for_gate(struct weir_operation *operation)
+{
+    struct fixture *fixture = container_of(operation, struct fixture, operation);
+    while (!atomic_load(&fixture->gate))
+        usleep(1000);
+    return 0;
+}
+
+static void stream_note_sunk(struct weir_operation *operation, int64_t result)
+{
+    struct fixture *fixture = container_of(operation, struct fixture, operation);
+    fixture->result = result;
+    fixture->done++;
+}
+
+static void stream_sink(struct weir_operation *operation, int64_t result)
+{
+    struct fixture *fixture = container_of(operation, struct fixture, operation);
+    struct weir_stream *stream = operation->stream;
+    assert_int_equal(result, 0);
+    operation->done = stream_note_sunk;
+    weir_stream_receive_file(stream, fixture->file, 0, operation);
+}
+
+// A stream that failed while its file was being opened still ends, and the operation with it.
+static void receive_file_on_a_closing_stream_is_refused(void **state)
+{
+    struct fixture fixture;
+    const struct variant *variant = *state;
+    if (variant->engine == WEIR_ENGINE_BLOCKING) {
+        print_message("the blocking engine runs jobs at once: the stream cannot fail meanwhile\n");
+        skip();
+    }
+    stream_init(&fixture, variant);
+    stream_start(&fixture);
+    stream_listen(&fixture, &stream_quiet);
+    stream_open_temporary(&fixture);
+    int fd = stream_pair(&fixture);
+    fixture.operation.done = stream_sink;
+    fixture.operation.stream = fixture.streams[0];
+    weir_job_start(fixture.loop, &fixture.operation, stream_wait_for_gate);
+    weir_stream_abort(fixture.streams[0]);
+    stream_turns(&fixture, 20 * MILLISECOND);
+    assert_int_equal(fixture.closed, 0);
+    atomic_store(&fixture.gate, true);
+    stream_reaches(&fixture, &fixture.closed, 1);
+    assert_int_equal(fixture.done, 1);
+    assert_int_equal(fixture.result, -ECANCELED);
+    close(fd);
+    weir_file_release(fixture.file);
+    stream_fini(&fixture);
+}
+
+// A file that takes what comes after the peer's end was told is done at once, with nothing.
+static void receive_file_after_the_end_is_done_at_once(void **state)
+{
+    struct fixture fixture;
+    stream_init(&fixture, *state);
+    stream_start(&fixture);
+    stream_listen(&fixture, &stream_quiet);
+    stream_open_temporary(&fixture);
+    int fd = stream_pair(&fixture);
+    shutdown(fd, SHUT_WR);
+    stream_reaches(&fixture, &fixture.ended, 1);
+    fixture.operation.done = stream_note_sunk;
+    weir_stream_receive_file(fixture.streams[0], fixture.file, 0, &fixture.operation);
+    stream_reaches(&fixture, &fixture.done, 1);
+    assert_int_equal(fixture.result, 0);
+    assert_int_equal(fixture.ended, 1);
+    close(fd);
+    weir_file_release(fixture.file);
+    stream_fini(&fixture);
+}
+
+static void stream_use_in_closed(struct weir_stream *stream, int reason)
+{
+    struct weir_slice slice = { .data = "x", .size = 1 };
+    weir_stream_resume(stream);
+    weir_stream_pause(stream);
+    weir_stream_resume(stream);
+    weir_stream_send(stream, "x", 1);
+    weir_stream_send_slice(stream, slice);
+    assert_non_null(weir_stream_reserve(stream, 16000));
+    weir_stream_commit(stream, 1);
+    weir_stream_set_idle_timeout(stream, 1);
+    weir_stream_linger(stream, 1, 1);
+    weir_stream_end(stream);
+    weir_stream_close(stream);
+    weir_stream_abort(stream);
+    stream_note_closed(stream, reason);
+}
+
+// In `closed` every verb is allowed and does nothing.
+static void verbs_in_closed_do_nothing(void **state)
+{
+    static const struct weir_protocol protocol = { .name = "verbs in closed",
+                                                   .opened = stream_note_opened,
+                                                   .closed = stream_use_in_closed };
+    struct fixture fixture;
+    stream_init(&fixture, *state);
+    stream_start(&fixture);
+    stream_listen(&fixture, &protocol);
+    int fd = stream_pair(&fixture);
+    weir_stream_pause(fixture.streams[0]);
+    weir_stream_abort(fixture.streams[0]);
+    stream_reaches(&fixture, &fixture.closed, 1);
+    stream_turns(&fixture, 5 * MILLISECOND);
+    assert_int_equal(fixture.closed, 1);
+    close(fd);
+    stream_fini(&fixture);
+}
+
+// A peer that reads nothing does not put off the close time-out by sending.
+static void sending_is_no_progress_of_a_close(void **state)
+{
+    struct fixture fixture;
+    stream_init(&fixture, *state);
+    fixture.config.close_timeout_ns = 200 * MILLISECOND;
+    stream_start(&fixture);
+    stream_listen(&fixture, &stream_flooding);
+    int fd = stream_pair(&fixture);
+    assert_int_equal(send(fd, "x", 1, 0), 1);
+    stream_turns(&fixture, 20 * MILLISECOND);
+    weir_stream_close(fixture.streams[0]);
+    uint64_t begin_ns = weir_clock_now();
+    while (!fixture.closed && weir_clock_now() < begin_ns + 5000 * MILLISECOND) {
+        (void)!send(fd, "x", 1, MSG_NOSIGNAL);
+        stream_turns(&fixture, 20 * MILLISECOND);
+    }
+    assert_int_equal(fixture.closed, 1);
+    assert_int_equal(fixture.reason, -ETIMEDOUT);
+    close(fd);
+    stream_fini(&fixture);
+}
+
+// Without a close time-out, the idle time-out from before the close does not cut the queue off.
+static void close_without_a_timeout_is_not_cut_off_by_the_idle_timer(void **state)
+{
+    struct fixture fixture;
+    stream_init(&fixture, *state);
+    fixture.config.close_timeout_ns = 0;
+    fixture.config.idle_timeout_ns = 50 * MILLISECOND;
+    stream_start(&fixture);
+    stream_listen(&fixture, &stream_flooding);
+    int fd = stream_pair(&fixture);
+    assert_int_equal(send(fd, "x", 1, 0), 1);
+    stream_turns(&fixture, 20 * MILLISECOND);
+    weir_stream_close(fixture.streams[0]);
+    stream_turns(&fixture, 300 * MILLISECOND);
+    assert_int_equal(fixture.closed, 0);
+    close(fd);
+    stream_reaches(&fixture, &fixture.closed, 1);
+    stream_fini(&fixture);
+}
+
+static void stream_connect_again(struct weir_stream *stream, int reason)
+{
+    struct fixture *fixture = stream_fixture(stream);
+    struct weir_connect_config config = { .protocol = stream->protocol, .context = fixture };
+    struct weir_stream *other;
+    stream_note_closed(stream, reason);
+    fixture->result = weir_stream_connect(fixture->loop, &fixture->address, &config, &other);
+}
+
+// A protocol that connects again when it is closed does not keep a loop from its end.
+static void reconnecting_protocol_does_not_outlive_its_loop(void **state)
+{
+    static const struct weir_protocol protocol = { .name = "reconnecting",
+                                                   .opened = stream_note_opened,
+                                                   .closed = stream_connect_again };
+    struct fixture fixture;
+    struct weir_connect_config config = { .protocol = &protocol, .context = &fixture };
+    struct weir_stream *stream;
+    stream_init(&fixture, *state);
+    stream_start(&fixture);
+    int listener = stream_peer_listen(&fixture.address);
+    assert_int_equal(weir_stream_connect(fixture.loop, &fixture.address, &config, &stream), 0);
+    stream_reaches(&fixture, &fixture.opened, 1);
+    alarm(60); // it would not return
+    stream_fini(&fixture);
+    alarm(0);
+    assert_int_equal(fixture.result, -ENOSPC);
+    assert_int_equal(fixture.closed, 1);
+    close(listener);
+}
+
+// A pause during a linger does not stop the discarding for good.
+static void linger_goes_on_after_a_pause(void **state)
+{
+    struct fixture fixture;
+    char bytes[64] = "";
+    stream_init(&fixture, *state);
+    stream_start(&fixture);
+    stream_listen(&fixture, &stream_quiet);
+    int fd = stream_pair(&fixture);
+    weir_stream_linger(fixture.streams[0], 1 << 20, PATIENCE);
+    stream_turns(&fixture, 20 * MILLISECOND);
+    weir_stream_pause(fixture.streams[0]);
+    assert_int_equal(send(fd, bytes, sizeof bytes, 0), (int)sizeof bytes);
+    stream_turns(&fixture, 20 * MILLISECOND);
+    weir_stream_resume(fixture.streams[0]);
+    shutdown(fd, SHUT_WR);
+    uint64_t begin_ns = weir_clock_now();
+    stream_reaches(&fixture, &fixture.closed, 1);
+    assert_true(weir_clock_now() - begin_ns < PATIENCE / 2);
+    close(fd);
+    stream_fini(&fixture);
+}
+
+int main(int argc, char **argv)
+{
+    static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(end_before_the_connection_stands_is_sent),
+        cmocka_unit_test(reserved_span_does_not_delay_the_end),
+        cmocka_unit_test(receive_file_on_a_closing_stream_is_refused),
+        cmocka_unit_test(receive_file_after_the_end_is_done_at_once),
+        cmocka_unit_test(verbs_in_closed_do_nothing),
+        cmocka_unit_test(sending_is_no_progress_of_a_close),
+        cmocka_unit_test(close_without_a_timeout_is_not_cut_off_by_the_idle_timer),
+        cmocka_unit_test(reconnecting_protocol_does_not_outlive_its_loop),
+        cmocka_unit_test(linger_goes_on_after_a_pause),
+    };
+    return stream_run_all("stream", tests, sizeof tests / sizeof tests[0],
+                          argc > 1 ? argv[1] : NULL);
+}
