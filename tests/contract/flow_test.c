@@ -50,6 +50,26 @@ static void queued_is_what_the_kernel_has_not_taken(struct world *world)
     assert_int_equal(peer->received, 1 << 20);
 }
 
+static void flow_opened_send_half(struct subject *subject)
+{
+    for (uint64_t offset = 0; offset < 1 << 19; offset += 65536)
+        weir_stream_send(subject->stream, pattern_at(2, offset), 65536);
+}
+
+// What a full socket did not take follows as soon as the peer reads, although nothing else happens
+// that could wake the loop.
+static void the_rest_of_a_short_send_follows(struct world *world)
+{
+    struct service *service =
+        world_service(world, &(struct service){ .opened = flow_opened_send_half });
+    struct weir_address address = flow_listen(world, service);
+    struct subject *subject;
+    struct peer *peer = peer_pair(world, &address, &flow_options, &subject);
+    world_run_until_still(world);
+    peer_expect(peer, 2);
+    world_reaches(world, &peer->received, 1 << 19);
+}
+
 static void flow_echo_received(struct subject *subject, struct weir_slice slice)
 {
     weir_stream_send_slice(subject->stream, slice);
@@ -348,6 +368,7 @@ static void memory_of_a_stalled_stream_returns(struct world *world)
 const struct contract_test flow_tests[] = {
     { .name = "queued_is_what_the_kernel_has_not_taken",
       .run = queued_is_what_the_kernel_has_not_taken },
+    { .name = "the_rest_of_a_short_send_follows", .run = the_rest_of_a_short_send_follows },
     { .name = "above_the_high_mark_receiving_stops", .run = above_the_high_mark_receiving_stops },
     { .name = "small_messages_of_a_silent_reader_cost_their_bytes",
       .run = small_messages_of_a_silent_reader_cost_their_bytes },

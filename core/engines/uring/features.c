@@ -17,7 +17,7 @@ enum feature_index {
     FEATURE_NO_SQARRAY,
     FEATURE_DIRECT,
     FEATURE_RECEIVE_MULTISHOT,
-    FEATURE_AWAIT_SENDS,
+    FEATURE_QUIET_SENDS,
     FEATURES,
 };
 
@@ -34,8 +34,8 @@ static const struct feature features_rows[FEATURES] = {
     [FEATURE_RECEIVE_MULTISHOT] = { "receive-multishot", "6.17",
                                     "one receive operation per credit instead of one per buffer",
                                     true, probe_receive_multishot },
-    [FEATURE_AWAIT_SENDS] = { "await-sends", "6.1", "one enter submits sends and waits beyond them",
-                              true, NULL },
+    [FEATURE_QUIET_SENDS] = { "quiet-sends", "5.17",
+                              "sends that succeed at once post no completion", true, NULL },
 };
 
 size_t features_table(const struct feature **ret_rows)
@@ -113,16 +113,14 @@ static void features_plan(const bool has[FEATURES], struct uring_plan *ret_plan)
     *ret_plan = (struct uring_plan){
         .setup_flags = flags,
         .direct = has[FEATURE_DIRECT],
+        .quiet = has[FEATURE_QUIET_SENDS],
         .receive = uring_receive_oneshot,
         .receive_cancel = uring_receive_oneshot_cancel,
-        .wait = uring_wait_one,
     };
     if (has[FEATURE_RECEIVE_MULTISHOT]) {
         ret_plan->receive = uring_receive_multishot;
         ret_plan->receive_cancel = uring_receive_multishot_cancel;
     }
-    if (has[FEATURE_AWAIT_SENDS])
-        ret_plan->wait = uring_wait_beyond;
 }
 
 static void features_describe(struct weir_loop *loop, const bool has[FEATURES])

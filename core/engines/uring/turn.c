@@ -1,8 +1,4 @@
 // One turn of the ring: buffers go back, the batch goes down, one enter waits, completions come up.
-//
-// How long that enter waits is the engine's main lever. Sends complete while they are submitted, so
-// waiting for one completion would return at once with nothing but the sends' own, and every reply
-// would cost two enters. So it waits for one more than those. The count is exact: see send.c.
 #include "uring.h"
 
 #include <errno.h>
@@ -150,8 +146,8 @@ static uint64_t uring_clock(const struct weir_loop *loop)
     return loop->system->clock(loop->system_state);
 }
 
-static int uring_enter_timed(struct weir_loop *loop, unsigned submit, unsigned wait,
-                             uint64_t deadline_ns)
+// Submits, and waits for one event.
+static int uring_enter_timed(struct weir_loop *loop, unsigned submit, uint64_t deadline_ns)
 {
     struct io_uring_getevents_arg argument = { 0 };
     struct __kernel_timespec timeout;
@@ -162,35 +158,21 @@ static int uring_enter_timed(struct weir_loop *loop, unsigned submit, unsigned w
         timeout.tv_nsec = (long long)(left_ns % 1000000000);
         argument.ts = (uint64_t)(uintptr_t)&timeout;
     }
-    return uring_enter(loop, submit, wait, IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG, &argument,
+    return uring_enter(loop, submit, 1, IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG, &argument,
                        sizeof argument);
 }
 
-// For one event, whatever it is.
-int uring_wait_one(struct weir_loop *loop, unsigned submit, uint64_t deadline_ns)
+// Completions that were posted and not reaped.
+static bool uring_work_queued(const struct uring *uring)
 {
-    return uring_enter_timed(loop, submit, 1, deadline_ns);
-}
-
-// How many completions the batch brings by itself. The number that is waited for also bounds how
-// many the kernel runs in one go, and each may take a receive buffer: half of the pool keeps it
-// from running dry, which would end multishot receives.
-static unsigned uring_inline_expected(const struct weir_loop *loop)
-{
-    unsigned expected = uring_of(loop)->inline_expected, bound = loop->pool.count / 2;
-    return expected < bound ? expected : bound;
-}
-
-// For one event more than the batch completes by itself.
-int uring_wait_beyond(struct weir_loop *loop, unsigned submit, uint64_t deadline_ns)
-{
-    return uring_enter_timed(loop, submit, 1 + uring_inline_expected(loop), deadline_ns);
+    return io_uring_cq_ready(&uring->ring) ||
+           IO_URING_READ_ONCE(*uring->ring.sq.kflags) & IORING_SQ_CQ_OVERFLOW;
 }
 
 static bool uring_work_visible(const struct uring *uring)
 {
-    return io_uring_cq_ready(&uring->ring) ||
-           IO_URING_READ_ONCE(*uring->ring.sq.kflags) & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW);
+    return uring_work_queued(uring) ||
+           IO_URING_READ_ONCE(*uring->ring.sq.kflags) & IORING_SQ_TASKRUN;
 }
 
 // Submits, then looks for work without a system call. Completions appear only inside enter, but the
@@ -200,18 +182,18 @@ static int uring_busy_poll(struct weir_loop *loop, unsigned submit, uint64_t dea
     struct uring *uring = uring_of(loop);
     if (submit) {
         int result = uring_enter(loop, submit, 0, IORING_ENTER_GETEVENTS, NULL, 0);
-        if (result < 0 || io_uring_cq_ready(&uring->ring) > uring->inline_expected)
+        // A kernel short of memory takes a part: nobody may sleep over what it left.
+        if (result < (int)submit || io_uring_cq_ready(&uring->ring))
             return result;
     }
     uint64_t now_ns = uring_clock(loop), end_ns = now_ns + loop->config.busy_poll_ns;
-    unsigned ready = io_uring_cq_ready(&uring->ring);
     for (; now_ns < end_ns && now_ns < deadline_ns; now_ns = uring_clock(loop)) {
         if (IO_URING_READ_ONCE(*uring->ring.sq.kflags) & IORING_SQ_TASKRUN)
             return uring_enter(loop, 0, 0, IORING_ENTER_GETEVENTS, NULL, 0);
-        if (io_uring_cq_ready(&uring->ring) != ready)
+        if (io_uring_cq_ready(&uring->ring))
             return 0;
     }
-    return ready ? 0 : uring_enter_timed(loop, 0, 1, deadline_ns);
+    return uring_enter_timed(loop, 0, deadline_ns);
 }
 
 // --- Completions ---------------------------------------------------------------------------------
@@ -224,6 +206,14 @@ static void uring_own_completion(struct weir_loop *loop, const struct io_uring_c
     // A cancel that found nothing to cancel: the operation's own completion tells the rest.
 }
 
+// A quiet send failed, or a send was none.
+static void uring_send_spoke(struct weir_loop *loop, uint64_t token)
+{
+    struct weir_stream *stream = loop_token_object(loop, token);
+    if (stream)
+        stream->engine_bits &= ~(uint32_t)URING_SEND_QUIET;
+}
+
 // Fills the next completion from the kernel's; false if it was the engine's own business.
 static bool uring_translate(struct weir_loop *loop, const struct io_uring_cqe *cqe,
                             struct completion *ret_completion)
@@ -233,6 +223,8 @@ static bool uring_translate(struct weir_loop *loop, const struct io_uring_cqe *c
         uring_own_completion(loop, cqe);
         return false;
     }
+    if (operation == OPERATION_SEND)
+        uring_send_spoke(loop, cqe->user_data);
     unsigned flags = 0;
     if (cqe->flags & IORING_CQE_F_MORE)
         flags |= COMPLETION_MORE;
@@ -284,6 +276,31 @@ static unsigned uring_reap(struct weir_loop *loop)
     return count;
 }
 
+// Tells the ends of quiet sends, from `count` completions on. What the kernel has to say of a send
+// lies in the queue when the enter that took its entry returns: with an empty queue, those of which
+// nothing was heard have succeeded.
+static unsigned uring_reap_quiet(struct weir_loop *loop, unsigned count)
+{
+    struct uring *uring = uring_of(loop);
+    unsigned taken = io_uring_smp_load_acquire(uring->ring.sq.khead);
+    if (uring->stash_count || uring_work_queued(uring))
+        return count;
+    while (uring->quiet_count && count < LOOP_COMPLETIONS_MAX) {
+        const struct uring_quiet *quiet = &uring->quiet[uring->quiet_first];
+        if ((int)(taken - quiet->tail) < 0)
+            break; // the kernel has not seen it
+        struct weir_stream *stream = loop_token_object(loop, quiet->token);
+        if (stream && stream->engine_bits & URING_SEND_QUIET) {
+            stream->engine_bits &= ~(uint32_t)URING_SEND_QUIET;
+            loop->completions[count++] =
+                (struct completion){ .token = quiet->token, .result = (int32_t)stream->send_size };
+        }
+        uring->quiet_first = (uring->quiet_first + 1) % URING_QUIET_MAX;
+        uring->quiet_count--;
+    }
+    return count;
+}
+
 // --- The turn ------------------------------------------------------------------------------------
 
 // Enters once, unless there is nothing to do in the kernel.
@@ -300,7 +317,7 @@ static int uring_submit_and_wait(struct weir_loop *loop, uint64_t deadline_ns)
     }
     if (loop->config.busy_poll_ns)
         return uring_busy_poll(loop, submit, deadline_ns);
-    return uring->plan.wait(loop, submit, deadline_ns);
+    return uring_enter_timed(loop, submit, deadline_ns);
 }
 
 int uring_flush(struct weir_loop *loop, uint64_t deadline_ns)
@@ -309,16 +326,19 @@ int uring_flush(struct weir_loop *loop, uint64_t deadline_ns)
     int error = uring_enable(loop);
     if (error)
         return error;
+    // Some quiet sends could not be told last time, and by now their streams may wait for that.
+    if (uring->quiet_left)
+        deadline_ns = 0;
     if (!uring->wake_armed)
         uring_arm_wake(loop);
     uring_provide_buffers(loop);
     int result = uring_submit_and_wait(loop, deadline_ns);
-    uring->inline_expected = 0;
     if (IO_URING_READ_ONCE(*uring->ring.sq.kflags) & IORING_SQ_CQ_OVERFLOW)
         stats_add(loop, overflows, 1);
     // -ETIME and -EINTR are the wait's ends; -EBUSY and -EAGAIN mean: reap, then submit again.
     if (result < 0 && result != -ETIME && result != -EINTR && result != -EBUSY && result != -EAGAIN)
         uring->failure = result;
-    unsigned count = uring_reap(loop);
+    unsigned count = uring_reap_quiet(loop, uring_reap(loop));
+    uring->quiet_left = uring->quiet_count > 0;
     return uring->failure ? uring->failure : (int)count;
 }

@@ -14,6 +14,7 @@ enum {
     URING_CQ_ENTRIES = 8192,
     URING_IOVECS_MAX = 2048, // of one batch
     URING_MESSAGES_MAX = 512,
+    URING_QUIET_MAX = 1024, // quiet sends whose end is not known yet
     URING_UNIX_CONNECTS_MAX = 16,
     URING_BUFFER_GROUP = 0,
     URING_FILES_EXTRA = 64, // direct descriptors that are still closing
@@ -23,10 +24,19 @@ enum {
 struct uring_plan {
     unsigned setup_flags;
     bool direct; // accepted sockets live in the ring's table
+    bool quiet;  // sends that succeed while they are submitted post no completion
     void (*receive)(struct weir_loop *loop, struct weir_stream *stream);
     int (*receive_cancel)(struct weir_loop *loop, struct weir_stream *stream);
-    // Enters the kernel with `submit` entries and waits; returns what enter returns.
-    int (*wait)(struct weir_loop *loop, unsigned submit, uint64_t deadline_ns);
+};
+
+// Bits of stream->engine_bits.
+enum { URING_SEND_QUIET = 1 }; // the send in flight is quiet, and no failure was seen
+
+// A send that posts a completion only if it fails: it succeeded when the kernel took its entry and
+// nothing came.
+struct uring_quiet {
+    uint64_t token;
+    unsigned tail; // of the submission queue behind its entry
 };
 
 struct uring {
@@ -37,7 +47,9 @@ struct uring {
     bool enabled, wake_armed;
     int failure;                  // submission broke
     struct io_uring_sqe sqe_void; // takes what is prepared after that
-    unsigned inline_expected; // entries of this batch that the kernel completes while it submits
+    struct uring_quiet quiet[URING_QUIET_MAX];
+    unsigned quiet_first, quiet_count; // a ring, in the order of submission
+    bool quiet_left;                   // by the last flush
     int wake_fd;
     uint64_t wake_value;
 
@@ -71,8 +83,6 @@ void uring_sqe_descriptor(struct io_uring_sqe *sqe, const struct weir_stream *st
 void uring_submit_early(struct weir_loop *loop);
 int uring_flush(struct weir_loop *loop, uint64_t deadline_ns);
 void uring_arm_wake(struct weir_loop *loop);
-int uring_wait_beyond(struct weir_loop *loop, unsigned submit, uint64_t deadline_ns);
-int uring_wait_one(struct weir_loop *loop, unsigned submit, uint64_t deadline_ns);
 
 // features.c
 int features_resolve(struct weir_loop *loop, struct uring_plan *ret_plan);
