@@ -369,6 +369,8 @@ int weir_listener_open(struct weir_loop *loop, const struct weir_address *addres
     struct weir_address bound;
     if (!config->protocol)
         return -EINVAL;
+    if (loop->ending)
+        return -ENOSPC;
     if (loop->engine == &engine_blocking && !config->accepts_max) {
         loop_log(loop, WEIR_LOG_ERROR, "the blocking engine listens through a server");
         return -EINVAL;

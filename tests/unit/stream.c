@@ -216,21 +216,28 @@ static void close_without_a_timeout_is_not_cut_off_by_the_idle_timer(void **stat
     stream_fini(&fixture);
 }
 
-static void stream_connect_again(struct weir_stream *stream, int reason)
+static void stream_go_on(struct weir_stream *stream, int reason)
 {
     struct fixture *fixture = stream_fixture(stream);
-    struct weir_connect_config config = { .protocol = stream->protocol, .context = fixture };
+    struct weir_connect_config connect = { .protocol = stream->protocol, .context = fixture };
+    struct weir_listener_config listen = { .protocol = &stream_quiet,
+                                           .context = fixture,
+                                           .accepts_max = 1 };
+    struct weir_listener *listener;
     struct weir_stream *other;
     stream_note_closed(stream, reason);
-    fixture->result = weir_stream_connect(fixture->loop, &fixture->address, &config, &other);
+    fixture->result = weir_stream_connect(fixture->loop, &fixture->address, &connect, &other);
+    fixture->address.in.sin_port = 0;
+    assert_int_equal(weir_listener_open(fixture->loop, &fixture->address, &listen, &listener),
+                     -ENOSPC);
 }
 
-// A protocol that connects again when it is closed does not keep a loop from its end.
+// A protocol that connects or listens again when it is closed does not keep a loop from its end.
 static void reconnecting_protocol_does_not_outlive_its_loop(void **state)
 {
     static const struct weir_protocol protocol = { .name = "reconnecting",
                                                    .opened = stream_note_opened,
-                                                   .closed = stream_connect_again };
+                                                   .closed = stream_go_on };
     struct fixture fixture;
     struct weir_connect_config config = { .protocol = &protocol, .context = &fixture };
     struct weir_stream *stream;
