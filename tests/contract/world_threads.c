@@ -145,6 +145,7 @@ struct threads_call {
     void (*function)(struct weir_loop *loop, void *argument);
     void *argument;
     bool done;
+    bool lost; // the caller has gone on, and with it what the argument points to
     struct threads_call *next;
 };
 
@@ -153,7 +154,8 @@ static void threads_run_call(struct weir_loop *loop, struct weir_post *post)
     struct threads_call *call = (struct threads_call *)post;
     struct world *world = call->world;
     world->lock(world);
-    call->function(loop, call->argument);
+    if (!call->lost)
+        call->function(loop, call->argument);
     call->done = true;
     world->unlock(world);
 }
@@ -187,6 +189,7 @@ static bool threads_call(struct world *world, struct subject *subject,
     if (done) {
         free(call);
     } else { // it may still stand in its loop's list
+        call->lost = true;
         call->next = threads_of(world)->lost;
         threads_of(world)->lost = call;
     }
