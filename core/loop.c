@@ -96,8 +96,7 @@ void weir_loop_config_init(struct weir_loop_config *config)
     };
 }
 
-// Names the first field that is out of its range, or returns NULL.
-static const char *loop_config_fault(const struct weir_loop_config *config)
+const char *loop_config_fault(const struct weir_loop_config *config)
 {
     uint32_t count = config->buffer_count;
     if (config->engine > WEIR_ENGINE_BLOCKING)

@@ -256,6 +256,8 @@ struct loop_base {
 };
 int loop_create_on(const struct weir_loop_config *config, const struct loop_base *base,
                    struct weir_loop **ret_loop);
+// Names the first field that is out of its range, or returns NULL.
+const char *loop_config_fault(const struct weir_loop_config *config);
 
 // stream.c
 // Makes the record of a stream; `fd` stays the caller's on failure. Not yet receiving.

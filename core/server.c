@@ -280,7 +280,8 @@ static const char *server_config_fault(const struct weir_server_config *config)
         if (config->cpus[i] >= CPU_SETSIZE)
             return "cpus: 0 to 1023";
     }
-    return NULL;
+    // Not left to the loops: the blocking engine's connections make theirs when they come.
+    return loop_config_fault(&config->loop);
 }
 
 static int server_init(struct weir_server *server)
