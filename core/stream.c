@@ -376,10 +376,10 @@ void stream_settle(struct weir_stream *stream)
         return;
     send_drop(stream);
     receive_drop(stream);
+    stream_count_closed(stream); // first: who hears of the end finds it counted
     if (stream->protocol->closed)
         stream->protocol->closed(stream, stream->reason);
     assert(!stream->leases); // held slices are released in `closed` at the latest
-    stream_count_closed(stream);
     weir_timer_stop(loop, &stream->timer);
     loop_slot_give(loop, stream->slot);
     loop->streams_open--;
