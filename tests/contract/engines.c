@@ -22,7 +22,7 @@ const struct variant variants[] = {
     { .name = "blocking",
       .engine = WEIR_ENGINE_BLOCKING,
       .world = &world_threads,
-      .resolution_ns = SECOND },
+      .resolution_ns = 100 * MILLISECOND },
     // A loop that turns by hand never sleeps for long, and so hides a wake that is missing.
     { .name = "uring:threads", .engine = WEIR_ENGINE_URING, .world = &world_threads },
     { .name = "epoll:threads", .engine = WEIR_ENGINE_EPOLL, .world = &world_threads },
