@@ -25,8 +25,13 @@ class Child:
         self.usage = None
         self.paths = [os.path.join(folder, f"{what}.{name}") for name in ("out", "err")]
 
+        parent = os.getpid()
+
         def prepare():
             checked("prctl", PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+            # A parent that was killed before this line sends no signal any more.
+            if os.getppid() != parent:
+                os.kill(os.getpid(), signal.SIGKILL)
             if cpus:
                 os.sched_setaffinity(0, cpus)
             if namespace:
