@@ -1,6 +1,6 @@
 """Reports each test of one file as a TAP line, so that every test is counted by itself.
 
-usage: tap.py FILE.py           runs its unittest classes
+usage: tap.py FILE.py [I/N]     runs its unittest classes, or part I of N: every N-th test
        tap.py PROGRAM [ARG...]  runs a cmocka program that prints TAP
 
 A skip keeps its reason: what a cmocka test prints before skip(). What a failed test printed also
@@ -55,14 +55,25 @@ class TapResult(unittest.TestResult):
             print(line, file=sys.stderr)
 
 
-def run_unittest(path):
+def each_test(suite):
+    """The single tests of a suite of suites, in its order."""
+    for item in suite:
+        if isinstance(item, unittest.TestSuite):
+            yield from each_test(item)
+        else:
+            yield item
+
+
+def run_unittest(path, part="1/1"):
     sys.path.insert(0, os.path.dirname(path))
     spec = importlib.util.spec_from_file_location(os.path.basename(path)[:-3], path)
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     result = TapResult()
-    unittest.defaultTestLoader.loadTestsFromModule(module).run(result)
+    index, parts = map(int, part.split("/"))
+    tests = list(each_test(unittest.defaultTestLoader.loadTestsFromModule(module)))
+    unittest.TestSuite(tests[index - 1::parts]).run(result)
     print(f"1..{result.count}")
     return 0 if result.wasSuccessful() else 1
 
@@ -91,7 +102,7 @@ def run_program(command):
 
 def main():
     if sys.argv[1].endswith(".py"):
-        return run_unittest(os.path.abspath(sys.argv[1]))
+        return run_unittest(os.path.abspath(sys.argv[1]), *sys.argv[2:])
     return run_program(sys.argv[1:])
 
 
