@@ -333,9 +333,9 @@ cmd_test() {
         say "testing build/$variant"
         folders+=("build/$variant")
         rm -f "build/$variant"/meson-logs/testlog.*
-        # What failed is counted from the logs below.
-        "${fixed_addresses[@]}" \
-            meson test -C "build/$variant" --no-rebuild --print-errorlogs || true
+        # Two for each CPU, since tests mostly wait. What failed is counted from the logs below.
+        "${fixed_addresses[@]}" meson test -C "build/$variant" --no-rebuild --print-errorlogs \
+            --num-processes $((2 * $(nproc))) || true
     done
     "$python" tests/summary.py "${folders[@]}"
 }
