@@ -134,21 +134,34 @@ static void an_unreachable_network_is_told(struct world *world)
     assert_int_equal(subject->opened, 0);
 }
 
+struct connect_ends {
+    struct weir_address here, there;
+    int result;
+};
+
+static void connect_look_at_ends(struct weir_stream *stream, void *argument)
+{
+    struct connect_ends *ends = argument;
+    ends->result = weir_stream_local_address(stream, &ends->here);
+    weir_stream_peer_address(stream, &ends->there);
+}
+
 // A connection can start from an address of one's choice, and both ends see it.
 static void connections_start_from_the_address_they_are_told(struct world *world)
 {
-    struct weir_address address, local = world_address("127.0.0.9:0"), seen;
+    struct weir_address address, local = world_address("127.0.0.9:0");
+    struct connect_ends ends = { .result = -EBADF };
     struct peer *listener = peer_listen(world, "127.0.0.1:0", 16, &address);
     struct weir_connect_config config = { .local = &local };
     struct subject *subject = world_connect(world, &address, world_echo(world), config, NULL);
     (void)peer_accept(listener);
     world_reaches(world, &subject->opened, 1);
-    assert_int_equal(weir_stream_local_address(subject->stream, &seen), 0);
-    assert_true(weir_address_same_host(&seen, &local));
-    assert_true(seen.in.sin_port != 0);
-    weir_stream_peer_address(subject->stream, &seen);
-    assert_true(weir_address_same_host(&seen, &address));
-    assert_int_equal(seen.in.sin_port, address.in.sin_port);
+    world_with(subject, connect_look_at_ends, &ends);
+    assert_int_equal(ends.result, 0);
+    assert_true(weir_address_same_host(&ends.here, &local));
+    assert_true(ends.here.in.sin_port != 0);
+    assert_true(weir_address_same_host(&ends.there, &address));
+    assert_int_equal(ends.there.in.sin_port, address.in.sin_port);
     // An address that is not this machine's is refused at once.
     struct weir_address foreign = world_address("192.0.2.1:0");
     int result;

@@ -86,6 +86,7 @@ static void server_refused(struct world *world, const struct weir_address *addre
 // order, and ends the server.
 static void drain_lets_streams_finish(struct world *world)
 {
+    world->server.drain_timeout_ns = 8 * WORLD_PATIENCE;
     struct service *service = world_service(world, &(struct service){ .received = echo_received });
     struct weir_address address = world_listen(world, service);
     struct subject *subjects[8];
