@@ -214,8 +214,8 @@ struct weir_listener_config {
 
 // Binds and listens; streams open in later turns. Port 0 takes a free port. A stale unix socket is
 // removed; a live one is -EADDRINUSE. The config is copied. Errors: those of socket(2), bind(2) and
-// listen(2), -ENOSPC when no slot is free or the loop ends. The blocking engine listens only through a server, or
-// with accepts_max set.
+// listen(2), -ENOSPC when no slot is free or the loop ends. The blocking engine listens only
+// through a server, or with accepts_max set.
 WEIR_PUBLIC int weir_listener_open(struct weir_loop *loop, const struct weir_address *address,
                                    const struct weir_listener_config *config,
                                    struct weir_listener **ret_listener);
