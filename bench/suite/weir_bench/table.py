@@ -24,7 +24,7 @@ def three_digits(value):
     if value < 0.001:
         return f"{value:.0e}"
     for limit, digits in ((0.1, 4), (1, 3), (10, 2), (100, 1)):
-        if value < limit:
+        if value < limit * 0.9995:  # what rounds up to it has a digit more before the point
             return f"{value:.{digits}f}"
     return f"{value:.0f}"
 
@@ -43,7 +43,9 @@ def show(value, kind):
 
 
 def row_of(label, values):
-    return (label.ljust(LABEL_WIDTH) + "".join(v.rjust(COLUMN_WIDTH) for v in values)).rstrip()
+    # A wide interval shifts what follows it, and never touches it.
+    columns = "".join((" " + value).rjust(COLUMN_WIDTH) for value in values)
+    return (label.ljust(LABEL_WIDTH) + columns).rstrip()
 
 
 def text_of_row(row):
