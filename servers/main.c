@@ -1,7 +1,10 @@
 // The `weir` command: finds the subcommand.
+#include <fcntl.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <weir.h>
 
@@ -36,8 +39,23 @@ static int main_finish(int status)
     return SERVE_EXIT_RUN;
 }
 
+// Without this, a closed standard descriptor's number goes to a socket or a ring, and the log would
+// be written into it.
+static bool main_open_descriptors(void)
+{
+    int fd;
+    do {
+        fd = open("/dev/null", O_RDWR);
+    } while (fd >= 0 && fd <= STDERR_FILENO);
+    if (fd > STDERR_FILENO)
+        close(fd);
+    return fd >= 0 || fcntl(STDERR_FILENO, F_GETFD) >= 0;
+}
+
 int main(int argc, char **argv)
 {
+    if (!main_open_descriptors())
+        return SERVE_EXIT_RUN; // and nowhere to say so
     // A closed pipe and a file that reached its size limit are errors of a call, not ends of a
     // server.
     signal(SIGPIPE, SIG_IGN);

@@ -8,7 +8,7 @@ import sys
 import tempfile
 import unittest
 
-from programs import LIMIT, WEIR, Server, forbid_uring, main, run
+from programs import LIMIT, WEIR, Lines, Server, forbid_uring, main, run
 
 
 class CommandLineTest(unittest.TestCase):
@@ -157,6 +157,33 @@ class CommandLineTest(unittest.TestCase):
         for feature in json.loads(run("doctor", "--json").stdout)["features"]:
             self.assertIn(feature["name"], text)
         self.assertEqual(run("doctor", "--xml").returncode, 2)
+
+    # A program that is started without standard descriptors gets none of them for a socket or a
+    # ring: what it says goes nowhere, and it serves and ends in order.
+    def test_closed_standard_descriptors(self):
+        def close_all():
+            for fd in range(3):
+                os.close(fd)
+
+        with tempfile.TemporaryDirectory(prefix="weir-") as folder:
+            log = os.path.join(folder, "log")
+            path = os.path.join(folder, "socket")
+            os.mkfifo(log)
+            fifo = os.open(log, os.O_RDWR)  # opening one end alone would wait for the other
+            self.addCleanup(os.close, fifo)
+            lines = Lines(fifo)
+            process = subprocess.Popen([WEIR, "echo", "--listen", f"unix:{path}", "--log", log],
+                                       preexec_fn=close_all)
+            try:
+                lines.until("plan: ")
+                for fd in range(3):
+                    self.assertEqual(os.readlink(f"/proc/{process.pid}/fd/{fd}"), "/dev/null")
+                process.send_signal(signal.SIGTERM)
+                lines.until("draining")
+                self.assertEqual(process.wait(LIMIT), 0)
+            finally:
+                process.kill()
+                process.wait()
 
     # Output that cannot be written is a failure.
     def test_full_standard_output(self):
