@@ -11,11 +11,15 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
+#include <time.h>
 #include <unistd.h>
 
 // Descriptors beside those of connections: standard streams, log, rings, wake-ups, and a few
 // accepted connections per listener that are on their way.
 enum { SERVE_FILES_BASE = 64, SERVE_FILES_THREAD = 8, SERVE_FILES_LISTENER = 9 };
+
+// How often an address in use is tried, and how long apart.
+enum { SERVE_BIND_TRIES = 10, SERVE_BIND_PAUSE_NS = 20 * 1000000 };
 
 struct serve {
     const struct option_set *options;
@@ -139,6 +143,23 @@ static int serve_check(const struct serve *serve)
     return SERVE_EXIT_USAGE;
 }
 
+// The sockets of a server that was killed stay open until a worker of the kernel has taken its ring
+// down, some milliseconds after the process is gone: an address in use may soon be free.
+static int serve_listen_address(struct serve *serve, const struct weir_address *address,
+                                const struct weir_socket_options *options,
+                                const struct weir_protocol *protocol, void *context,
+                                struct weir_address *ret_bound)
+{
+    const struct timespec pause = { .tv_nsec = SERVE_BIND_PAUSE_NS };
+    int error = -EADDRINUSE;
+    for (int i = 0; i < SERVE_BIND_TRIES && error == -EADDRINUSE; i++) {
+        if (i)
+            nanosleep(&pause, NULL);
+        error = weir_server_listen(serve->server, address, options, protocol, context, ret_bound);
+    }
+    return error;
+}
+
 static int serve_listen(struct serve *serve, const struct weir_protocol *protocol, void *context,
                         struct weir_address *ret_bounds)
 {
@@ -153,8 +174,8 @@ static int serve_listen(struct serve *serve, const struct weir_protocol *protoco
     };
     for (size_t i = 0; i < settings->listens_count; i++) {
         char text[WEIR_ADDRESS_TEXT_SIZE];
-        int error = weir_server_listen(serve->server, &settings->listens[i], &options, protocol,
-                                       context, &ret_bounds[i]);
+        int error = serve_listen_address(serve, &settings->listens[i], &options, protocol, context,
+                                         &ret_bounds[i]);
         if (!error)
             continue;
         weir_address_print(&settings->listens[i], text);

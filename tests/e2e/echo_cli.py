@@ -139,6 +139,19 @@ class EngineTests:
         second = run("echo", "--listen", server.addresses[0], "--engine", self.engine)
         self.assert_fails(second, 1, server.addresses[0])
 
+    # A server that is killed can be started again at once, on TCP and on a unix path, although the
+    # kernel may end its sockets later than the process.
+    def test_restart_after_a_kill(self):
+        # An address that no other test connects from: meanwhile, nobody else takes the port.
+        listen = ("127.83.1.7:0", "unix:" + self.path("socket"))
+        for _ in range(4):
+            server = self.start(listen=listen)
+            listen = tuple(server.addresses)
+            for address in listen:
+                self.assert_served(self.client(address))
+            server.kill()
+        self.stop(self.start(listen=listen))
+
     # SIGTERM refuses new connections, ends quiet ones in order, and exits with 0.
     def test_sigterm_drains_open_connections(self):
         server = self.start()
