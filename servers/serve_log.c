@@ -93,8 +93,12 @@ static char *serve_stats_text(const struct weir_server *server, bool json)
 void serve_stats_log(struct serve_log *log, const struct weir_server *server)
 {
     char *text = serve_stats_text(server, false), *rest;
+    char plan[512];
     if (!text)
         return;
+    snprintf(plan, sizeof plan, "statistics: engine=%s plan=%s", weir_server_engine(server),
+             weir_server_plan(server));
+    serve_log_write(log, WEIR_LOG_INFO, plan);
     for (char *line = strtok_r(text, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest))
         serve_log_write(log, WEIR_LOG_INFO, line);
     free(text);

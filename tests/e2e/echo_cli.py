@@ -208,6 +208,7 @@ class EngineTests:
         client = self.client(server.addresses[0])
         self.assert_served(client)
         server.signal(signal.SIGUSR1)
+        self.assertIn(f"engine={self.engine} plan=", server.log.until("statistics: "))
         self.assertEqual(server.log.until("received_bytes").split()[-1], "5")
         server.log.until("queued_high")
         with open(path, encoding="utf-8") as file:
