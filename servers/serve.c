@@ -102,7 +102,8 @@ static void serve_config(struct serve *serve, struct weir_server_config *ret_con
     ret_config->address_streams_max = (uint32_t)settings->address_connections_max;
     ret_config->drain_timeout_ns = settings->drain_timeout_ns;
     ret_config->loop.engine = settings->engine;
-    ret_config->loop.uring_features = settings->uring;
+    if (settings->uring)
+        ret_config->loop.uring_features = settings->uring;
     ret_config->loop.streams_max = serve_fit_connections(serve);
     ret_config->loop.buffer_count = (uint32_t)settings->buffers;
     ret_config->loop.buffer_size = (uint32_t)settings->buffer_size;
@@ -133,6 +134,9 @@ static int serve_check(const struct serve *serve)
         fault = "--listen: at least one address is needed";
     else if (settings->engine == WEIR_ENGINE_BLOCKING && settings->threads != 1)
         fault = "--threads: the blocking engine has a thread per connection instead";
+    else if (settings->uring &&
+             (settings->engine == WEIR_ENGINE_EPOLL || settings->engine == WEIR_ENGINE_BLOCKING))
+        fault = "--uring: needs --engine uring or auto";
     else if (settings->buffer_size % 4096)
         fault = "--buffer-size: must be a multiple of 4096 bytes";
     else if (!serve_cpus_present(settings))

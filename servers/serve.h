@@ -16,7 +16,7 @@ struct serve_settings {
     struct weir_address listens[SERVE_LISTENS_MAX];
     size_t listens_count;
     enum weir_engine engine;
-    const char *uring;
+    const char *uring; // NULL: the library's default
     uint64_t threads;
     uint16_t cpus[SERVE_CPUS_MAX];
     size_t cpus_count;

@@ -212,7 +212,6 @@ void serve_settings_init(struct serve_settings *settings)
     weir_server_config_init(&config);
     *settings = (struct serve_settings){
         .engine = WEIR_ENGINE_AUTO,
-        .uring = config.loop.uring_features,
         .threads = config.threads,
         .connections_max = config.loop.streams_max,
         .buffers = config.loop.buffer_count,

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -9,6 +10,13 @@ import tempfile
 import unittest
 
 from programs import LIMIT, WEIR, Lines, Server, forbid_uring, main, run
+
+
+TOP = os.path.normpath(os.path.join(os.path.dirname(os.path.abspath(__file__)), "../.."))
+
+
+def options_in(text):
+    return set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", text))
 
 
 class CommandLineTest(unittest.TestCase):
@@ -26,6 +34,8 @@ class CommandLineTest(unittest.TestCase):
             ([*good, "--engine", "kqueue"], "--engine: 'kqueue'"),
             ([*good, "--engine", "uring", "--uring", "nonsense"], "nonsense"),
             ([*good, "--uring", ""], "--uring"),
+            ([*good, "--engine", "epoll", "--uring", "kernel-6.1"], "--uring: needs --engine"),
+            ([*good, "--engine", "blocking", "--uring", "default"], "--uring: needs --engine"),
             ([*good, "--threads", "0"], "--threads: '0' is not a number from 1 to 256"),
             ([*good, "--threads", "257"], "--threads"),
             ([*good, "--threads", "two"], "--threads: 'two'"),
@@ -157,6 +167,23 @@ class CommandLineTest(unittest.TestCase):
         for feature in json.loads(run("doctor", "--json").stdout)["features"]:
             self.assertIn(feature["name"], text)
         self.assertEqual(run("doctor", "--xml").returncode, 2)
+
+    # Each program's manual page and its help know the same options.
+    def test_manual_pages_name_every_option(self):
+        bench = os.path.join(TOP, "bench/suite/weir-bench")
+        load = os.environ["WEIR_LOAD"]
+        for page, helps in (
+            ("weir.1", [[WEIR, "--help"], [WEIR, "echo", "--help"], [WEIR, "doctor", "--help"]]),
+            ("weir-load.1", [[load, "--help"]]),
+            ("weir-bench.1", [[bench, *words, "--help"] for words in (
+                (), ("quick",), ("run",), ("doctor",), ("list",), ("report",))]),
+        ):
+            with self.subTest(page=page):
+                said = "".join(subprocess.run(command, capture_output=True, text=True, check=True,
+                                              timeout=LIMIT).stdout for command in helps)
+                with open(os.path.join(TOP, "docs/man", page), encoding="utf-8") as file:
+                    text = re.sub(r"\\f[BIR]", "", file.read()).replace("\\-", "-")
+                self.assertEqual(options_in(text), options_in(said))
 
     # A program that is started without standard descriptors gets none of them for a socket or a
     # ring: what it says goes nowhere, and it serves and ends in order.
