@@ -65,7 +65,7 @@ struct engine {
     const char *name;
     bool sends_files; // send() takes a file range at the head of the queue; else it is read ahead
 
-    // Sets loop->engine_state. `argument` comes from loop_create_with. Writes loop->plan. The
+    // Sets loop->engine_state. `argument` comes from loop_create_on. Writes loop->plan. The
     // buffer pool (loop->pool) is ready; its free buffers are the engine's to receive into.
     int (*init)(struct weir_loop *loop, void *argument);
     // Nothing is in flight any more.

@@ -117,13 +117,13 @@ struct weir_loop_config {
     uint32_t streams_max;       // connections of this loop, 1 to 1,000,000
     uint32_t buffer_count;      // receive buffers, a power of two from 8 to 32,768
     uint32_t buffer_size;       // bytes of each, 4 to 64 KiB, a multiple of 4 KiB
-    size_t send_high;           // a stream's queue above this stops its receive credit
+    size_t send_high;           // a stream's queue above this (at most 1 GiB) stops its credit
     size_t send_low;            // and at or below this returns it
     size_t queued_max;          // memory of all queues; each stream may use 1/64 of what is left
     uint64_t idle_timeout_ns;   // no byte either way for this long closes a stream; 0: never
     uint64_t close_timeout_ns;  // no progress for this long after close aborts; 0: never
     uint64_t busy_poll_ns;      // look for work this long before sleeping; 0: sleep at once
-    uint32_t job_threads;       // helpers for weir_job_start, made when first needed
+    uint32_t job_threads;       // helpers for weir_job_start, 1 to 64, made when first needed
     weir_log_function *log;     // may be NULL
     void *log_context;
 };
@@ -391,13 +391,16 @@ WEIR_PUBLIC int weir_server_create(const struct weir_server_config *config,
                                    struct weir_server **ret_server);
 
 // Adds a listener before start. ret_address (may be NULL) is the bound address. Errors as
-// weir_listener_open. `context` is shared by all threads: read-only, or locked by the caller.
+// weir_listener_open; -EINVAL after start. `context` is shared by all threads: read-only, or locked
+// by the caller.
 WEIR_PUBLIC int weir_server_listen(struct weir_server *server, const struct weir_address *address,
                                    const struct weir_socket_options *options,
                                    const struct weir_protocol *protocol, void *context,
                                    struct weir_address *ret_address);
 
-// Starts the threads, which inherit the caller's signal mask: block signals first.
+// Starts the threads, which inherit the caller's signal mask: block signals first. Errors: -EINVAL
+// when it was started before, and those of pthread_create(3); then the server can only be
+// destroyed.
 WEIR_PUBLIC int weir_server_start(struct weir_server *server);
 
 // Stops accepting and lets streams finish, up to drain_timeout_ns. Any thread, any number of times.
