@@ -16,7 +16,7 @@ SCHEMA = "weir-load/1"
 
 COMMON = ("{load} echo --connect {target} --connections {connections} --depth {depth} "
           "--size {size} --duration {duration} --warmup {warmup} --verify {verify} "
-          "--engine uring --seed {seed} --json -")
+          "--engine auto --seed {seed} --json -")
 
 # The numbers that a rule of --load-parse may find, and what one of them is in our units.
 RULES = {
