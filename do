@@ -340,17 +340,18 @@ cmd_test() {
     "$python" tests/summary.py "${folders[@]}"
 }
 
-# run PROGRAM ARGUMENT...: builds the release and becomes one of its programs.
+# run PROGRAM ARGUMENT...: builds the release and becomes one of its programs. Standard output is
+# the program's alone: `./do load echo --json - ...` may be read by another one.
 run() {
     local program=build/release/$1
     shift
-    cmd_build release
+    cmd_build release >&2
     [ -x "$program" ] || die "$program was not built"
     exec "$program" "$@"
 }
 
 cmd_bench() {
-    cmd_build release
+    cmd_build release >&2
     exec "$python" bench/suite/weir-bench quick --build build/release "$@"
 }
 
