@@ -47,6 +47,7 @@ enum completion_flag {
     COMPLETION_BUFFER = 2,   // `buffer` holds `result` bytes; the core returns it to the pool
     COMPLETION_DIRECT = 4,   // accept: the result is an index of the ring's table
     COMPLETION_NONEMPTY = 8, // receive: more is waiting in the socket
+    COMPLETION_LATE = 16,    // send: it ended when it was submitted, and is only told now
 };
 
 // In the auxiliary part of an ACCEPT token, beside the index.

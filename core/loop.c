@@ -344,7 +344,7 @@ static void loop_dispatch(struct weir_loop *loop, const struct completion *compl
         receive_completed(object, completion);
         break;
     case OPERATION_SEND:
-        send_finished(object, completion->result);
+        send_finished(object, completion->result, completion->flags & COMPLETION_LATE);
         break;
     case OPERATION_CONNECT:
         stream_connected(object, completion->result);

@@ -129,6 +129,7 @@ struct weir_stream {
     uint64_t discard_left, linger_timeout_ns;
     uint64_t idle_timeout_ns;
     uint64_t active_ns; // of the last byte either way
+    uint64_t send_ns;   // loop->now_ns when the send in flight was submitted
     struct weir_stream *next_sender, *next_attention, *next_starved;
     struct sink *sink;       // receives go into a file (file.c), or NULL
     struct weir_timer timer; // idle, connect, linger or close time-out, by state
@@ -295,8 +296,8 @@ uint32_t send_gather(const struct weir_stream *stream, struct iovec *iovecs, uin
                      size_t bytes_max, size_t *ret_size);
 // Submits a send of what is queued, or reads ahead for a file range.
 void send_submit(struct weir_stream *stream);
-// A send that was in flight took `result` bytes, or failed.
-void send_finished(struct weir_stream *stream, int64_t result);
+// A send that was in flight took `result` bytes, or failed. `late`: when it was submitted.
+void send_finished(struct weir_stream *stream, int64_t result, bool late);
 void send_drop(struct weir_stream *stream); // frees the queue
 void send_list(struct weir_stream *stream); // puts it among the senders if it has something to send
 struct piece *send_block(struct weir_loop *loop, size_t size); // a PIECE_COPY with room, or NULL

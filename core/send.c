@@ -376,7 +376,7 @@ static void send_consume(struct weir_stream *stream, uint64_t size)
     }
 }
 
-static void send_completed(struct weir_stream *stream, int64_t result)
+static void send_completed(struct weir_stream *stream, int64_t result, uint64_t taken_ns)
 {
     struct weir_loop *loop = stream->loop;
     if (stream->state == STREAM_CLOSING)
@@ -387,7 +387,8 @@ static void send_completed(struct weir_stream *stream, int64_t result)
         return;
     }
     stats_add(loop, sent_bytes, (uint64_t)result);
-    stream_active(stream);
+    if (taken_ns > stream->active_ns)
+        stream->active_ns = taken_ns;
     send_consume(stream, (uint64_t)result);
     send_list(stream);
     if (stream->above_high && send_is_low(stream)) {
@@ -421,12 +422,13 @@ void send_submit(struct weir_stream *stream)
         stream->send_armed = true;
         stream->inflight++;
         stream->send_turn = loop->turn_index;
+        stream->send_ns = loop->now_ns;
     } else {
-        send_completed(stream, result);
+        send_completed(stream, result, loop->now_ns);
     }
 }
 
-void send_finished(struct weir_stream *stream, int64_t result)
+void send_finished(struct weir_stream *stream, int64_t result, bool late)
 {
     stream->send_armed = false;
     stream->inflight--;
@@ -437,6 +439,7 @@ void send_finished(struct weir_stream *stream, int64_t result)
         result = 0;
     // A send that had to wait may have waited for long: the next one waits too.
     stream->send_slow = full || stream->send_turn + 1 != stream->loop->turn_index;
-    send_completed(stream, result);
+    // Idle time counts from when the kernel took the bytes, not from when the loop woke.
+    send_completed(stream, result, late ? stream->send_ns : stream->loop->now_ns);
     stream_settle(stream);
 }

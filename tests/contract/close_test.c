@@ -420,6 +420,26 @@ static void idle_streams_time_out_and_busy_ones_stay(struct world *world)
     assert_int_equal(world_stats(world).idle_timeouts, 2);
 }
 
+// The idle time-out counts from the last byte, also from one that was sent and of which the engine
+// says nothing before it wakes for something else.
+static void idle_time_counts_from_the_last_byte(struct world *world)
+{
+    uint64_t idle = 600 * MILLISECOND * WORLD_SLOWNESS;
+    world->config->idle_timeout_ns = idle;
+    struct weir_address address = world_listen(world, world_echo(world));
+    struct subject *subject;
+    struct peer *peer = peer_pair(world, &address, NULL, &subject);
+    world_run(world, idle / 4);
+    uint64_t start = world_now(world);
+    peer_ping(peer, 10);
+    uint64_t last = world_now(world);
+    peer->reading = true;
+    world_reaches(world, &subject->closed, 1);
+    assert_int_equal(subject->reason, -ETIMEDOUT);
+    assert_in_range(subject->closed_ns - start, idle,
+                    last - start + idle + idle / 2 + world->variant->resolution_ns);
+}
+
 static void close_set_idle(struct weir_stream *stream, void *argument)
 {
     weir_stream_set_idle_timeout(stream, *(const uint64_t *)argument);
@@ -466,6 +486,7 @@ const struct contract_test close_tests[] = {
     { .name = "close_waits_for_a_slow_reader", .run = close_waits_for_a_slow_reader },
     { .name = "idle_streams_time_out_and_busy_ones_stay",
       .run = idle_streams_time_out_and_busy_ones_stay },
+    { .name = "idle_time_counts_from_the_last_byte", .run = idle_time_counts_from_the_last_byte },
     { .name = "idle_timeouts_can_be_replaced", .run = idle_timeouts_can_be_replaced },
     { 0 },
 };

@@ -292,8 +292,11 @@ static unsigned uring_reap_quiet(struct weir_loop *loop, unsigned count)
         struct weir_stream *stream = loop_token_object(loop, quiet->token);
         if (stream && stream->engine_bits & URING_SEND_QUIET) {
             stream->engine_bits &= ~(uint32_t)URING_SEND_QUIET;
-            loop->completions[count++] =
-                (struct completion){ .token = quiet->token, .result = (int32_t)stream->send_size };
+            loop->completions[count++] = (struct completion){
+                .token = quiet->token,
+                .result = (int32_t)stream->send_size,
+                .flags = COMPLETION_LATE,
+            };
         }
         uring->quiet_first = (uring->quiet_first + 1) % URING_QUIET_MAX;
         uring->quiet_count--;
