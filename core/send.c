@@ -438,7 +438,7 @@ void send_finished(struct weir_stream *stream, int64_t result, bool late)
     if (result == -EAGAIN)
         result = 0;
     // A send that had to wait may have waited for long: the next one waits too.
-    stream->send_slow = full || stream->send_turn + 1 != stream->loop->turn_index;
+    stream->send_slow = full || (!late && stream->send_turn + 1 != stream->loop->turn_index);
     // Idle time counts from when the kernel took the bytes, not from when the loop woke.
     send_completed(stream, result, late ? stream->send_ns : stream->loop->now_ns);
     stream_settle(stream);
