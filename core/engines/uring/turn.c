@@ -76,6 +76,9 @@ void uring_submit_early(struct weir_loop *loop)
             continue;
         uring->failure = result;
     }
+    // A ring that broke takes nothing any more, and what is still prepared for it needs the room.
+    if (uring->failure)
+        uring->iovecs_used = uring->messages_used = uring->connects_used = 0;
 }
 
 void uring_room(struct weir_loop *loop)
@@ -329,6 +332,8 @@ int uring_flush(struct weir_loop *loop, uint64_t deadline_ns)
     int error = uring_enable(loop);
     if (error)
         return error;
+    if (uring->failure) // the entries that stand in the queue may have lost their scratch
+        return uring->failure;
     // Some quiet sends could not be told last time, and by now their streams may wait for that.
     if (uring->quiet_left)
         deadline_ns = 0;

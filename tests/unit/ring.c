@@ -1,0 +1,87 @@
+// The uring engine over a ring that fails: the kernel's, behind an enter that refuses when told.
+#include "engines/uring/ring.h"
+#include "stream_fixture.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+// Refuses so many enters with this error, after delivering what has completed.
+struct refusal {
+    uint32_t count;
+    int error;
+    uint32_t enters; // those that came after the first refusal
+};
+
+static int refusing_enter(void *state, struct io_uring *ring, unsigned submit, unsigned wait,
+                          unsigned flags, void *argument, size_t size)
+{
+    struct refusal *refusal = state;
+    refusal->enters += refusal->error != 0;
+    if (!refusal->count)
+        return ring_kernel.enter(NULL, ring, submit, wait, flags, argument, size);
+    refusal->count--;
+    ring_kernel.enter(NULL, ring, 0, 0, IORING_ENTER_GETEVENTS, NULL, 0);
+    return refusal->error;
+}
+
+static void refusing_start(struct fixture *fixture, struct refusal *refusal)
+{
+    static const struct variant uring = { "uring", WEIR_ENGINE_URING, "default" };
+    static struct ring_operations operations;
+    struct ring_base ring = { .operations = &operations, .state = refusal };
+    struct loop_base base = { .engine = &engine_uring,
+                              .engine_argument = &ring,
+                              .system = &system_kernel };
+    operations = ring_kernel;
+    operations.enter = refusing_enter;
+    memset(refusal, 0, sizeof *refusal);
+    stream_raise_file_limit();
+    stream_init(fixture, &uring);
+    assert_int_equal(loop_create_on(&fixture->config, &base, &fixture->loop), 0);
+}
+
+// Verbs may go on until the turn's end when the ring breaks in the middle of a large batch: none of
+// them writes past the batch's scratch, and what they prepared is never submitted.
+static void ring_that_breaks_in_a_large_batch_ends_the_loop(void **state)
+{
+    enum { PEERS = 700, PIECES = 4 };
+    static int peers[PEERS];
+    struct fixture fixture;
+    struct refusal refusal;
+    (void)state;
+    refusing_start(&fixture, &refusal);
+    stream_listen(&fixture, &stream_quiet);
+    for (uint32_t i = 0; i < PEERS; i++)
+        peers[i] = stream_pair(&fixture);
+    weir_listener_close(fixture.loop->listeners);
+    stream_turns(&fixture, 5 * MILLISECOND);
+    for (uint32_t i = 0; i < PEERS; i++) {
+        for (uint32_t k = 0; k < PIECES; k++)
+            weir_stream_send_static(fixture.streams[i], "piece", 5);
+    }
+    refusal.error = -EIO;
+    refusal.count = 1;
+    assert_int_equal(weir_loop_turn(fixture.loop, 0), -EIO);
+    assert_int_equal(refusal.enters, 1);
+    assert_int_equal(weir_loop_turn(fixture.loop, 0), -EIO);
+    stream_fini(&fixture);
+    for (uint32_t i = 0; i < PEERS; i++)
+        close(peers[i]);
+}
+
+int main(int argc, char **argv)
+{
+    static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(ring_that_breaks_in_a_large_batch_ends_the_loop),
+    };
+    char reason[256];
+    if (weir_uring_available(reason, sizeof reason)) {
+        printf("1..0 # SKIP %s\n", reason);
+        return 0;
+    }
+    if (argc > 1)
+        cmocka_set_test_filter(argv[1]);
+    return cmocka_run_group_tests_name("ring", tests, NULL, NULL) ? 1 : 0;
+}
