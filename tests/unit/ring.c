@@ -71,10 +71,40 @@ static void ring_that_breaks_in_a_large_batch_ends_the_loop(void **state)
         close(peers[i]);
 }
 
+// A wake that is told while the submission queue is full, and the kernel takes nothing, makes no
+// completion count twice.
+static void wake_while_the_queue_is_full_tells_nothing_twice(void **state)
+{
+    enum { CONNECTS = 1024 }; // the entries of the queue
+    struct fixture fixture;
+    struct refusal refusal;
+    struct weir_address address;
+    struct weir_stream *stream;
+    struct weir_connect_config config = { .protocol = &stream_quiet, .context = &fixture };
+    (void)state;
+    refusing_start(&fixture, &refusal);
+    stream_listen(&fixture, &stream_quiet);
+    int listener = stream_peer_listen(&address), fd = stream_pair(&fixture);
+    stream_turns(&fixture, 5 * MILLISECOND);
+    fixture.loop->engine->wake(fixture.loop);
+    assert_int_equal(send(fd, "bytes", 5, 0), 5);
+    for (uint32_t i = 0; i < CONNECTS; i++)
+        assert_int_equal(weir_stream_connect(fixture.loop, &address, &config, &stream), 0);
+    refusal.error = -EAGAIN;
+    refusal.count = 2;
+    stream_reaches(&fixture, &fixture.opened, 1 + CONNECTS);
+    assert_int_equal(refusal.count, 0);
+    assert_int_equal(fixture.received, 5);
+    close(fd);
+    close(listener);
+    stream_fini(&fixture);
+}
+
 int main(int argc, char **argv)
 {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(ring_that_breaks_in_a_large_batch_ends_the_loop),
+        cmocka_unit_test(wake_while_the_queue_is_full_tells_nothing_twice),
     };
     char reason[256];
     if (weir_uring_available(reason, sizeof reason)) {

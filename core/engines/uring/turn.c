@@ -118,7 +118,7 @@ struct io_uring_sqe *uring_stream_sqe(struct weir_stream *stream, enum operation
     return sqe;
 }
 
-void uring_arm_wake(struct weir_loop *loop)
+static void uring_arm_wake(struct weir_loop *loop)
 {
     struct uring *uring = uring_of(loop);
     struct io_uring_sqe *sqe = uring_sqe(loop, OPERATION_NONE, 0, 0);
@@ -204,8 +204,10 @@ static int uring_busy_poll(struct weir_loop *loop, unsigned submit, uint64_t dea
 static void uring_own_completion(struct weir_loop *loop, const struct io_uring_cqe *cqe)
 {
     enum operation operation = (enum operation)(cqe->user_data >> TOKEN_OPERATION_SHIFT);
-    if (operation == OPERATION_NONE && cqe->res != -ECANCELED)
-        uring_arm_wake(loop);
+    // The next flush arms it again. Here, amid the queue's completions, an entry must not be asked
+    // for: if there is no room, that submits, and may move the very completions that are read.
+    if (operation == OPERATION_NONE)
+        uring_of(loop)->wake_armed = false;
     // A cancel that found nothing to cancel: the operation's own completion tells the rest.
 }
 
@@ -337,8 +339,10 @@ int uring_flush(struct weir_loop *loop, uint64_t deadline_ns)
     // Some quiet sends could not be told last time, and by now their streams may wait for that.
     if (uring->quiet_left)
         deadline_ns = 0;
-    if (!uring->wake_armed)
+    if (!uring->wake_armed && io_uring_sq_space_left(&uring->ring))
         uring_arm_wake(loop);
+    if (!uring->wake_armed)
+        deadline_ns = 0; // the kernel left a full queue behind: nobody sleeps before it takes more
     uring_provide_buffers(loop);
     int result = uring_submit_and_wait(loop, deadline_ns);
     if (IO_URING_READ_ONCE(*uring->ring.sq.kflags) & IORING_SQ_CQ_OVERFLOW)

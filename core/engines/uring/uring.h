@@ -82,7 +82,6 @@ struct io_uring_sqe *uring_stream_sqe(struct weir_stream *stream, enum operation
 void uring_sqe_descriptor(struct io_uring_sqe *sqe, const struct weir_stream *stream);
 void uring_submit_early(struct weir_loop *loop);
 int uring_flush(struct weir_loop *loop, uint64_t deadline_ns);
-void uring_arm_wake(struct weir_loop *loop);
 
 // features.c
 int features_resolve(struct weir_loop *loop, struct uring_plan *ret_plan);
