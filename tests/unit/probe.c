@@ -295,6 +295,27 @@ static void rows_keep_within_their_room(void **state)
     free(row);
 }
 
+// What the stock kernels before 6.13 do with a table of sockets is worse than none: see
+// docs/decisions/direct.md.
+static void old_plans_use_no_table_of_sockets(void **state)
+{
+    static const char *const sets[] = { "kernel-6.1", "kernel-6.8", "kernel-6.12" };
+
+    (void)state;
+    skip_without_uring();
+    for (size_t i = 0; i < sizeof(sets) / sizeof(sets[0]); i++) {
+        struct weir_loop_config config;
+        struct weir_loop *loop;
+
+        weir_loop_config_init(&config);
+        config.engine = WEIR_ENGINE_URING;
+        config.uring_features = sets[i];
+        assert_int_equal(weir_loop_create(&config, &loop), 0);
+        expect_text(weir_loop_plan(loop), "no:direct");
+        weir_loop_destroy(loop);
+    }
+}
+
 // Probing takes nothing with it: the lowest free descriptor is the same afterwards.
 static void probes_leave_no_descriptor(void **state)
 {
@@ -320,6 +341,7 @@ int main(void)
         cmocka_unit_test(exhausted_locked_memory_is_recognised),
         cmocka_unit_test(rows_are_present_or_say_why_not),
         cmocka_unit_test(rows_keep_within_their_room),
+        cmocka_unit_test(old_plans_use_no_table_of_sockets),
         cmocka_unit_test(probes_leave_no_descriptor),
     };
 

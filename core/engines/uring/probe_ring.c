@@ -2,6 +2,7 @@
 #include "probe_ring.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -16,6 +17,7 @@ enum {
     PROBE_BUFFER_SIZE = 4096,
     PROBE_WAITING = 20000, // bytes that wait in the socket when the capped receive starts
     PROBE_TIMEOUT_MS = 1000,
+    PROBE_END_MS = 20, // until the end of a closed connection reaches its peer
 };
 
 // --- Set-up flags --------------------------------------------------------------------------------
@@ -132,10 +134,58 @@ static int probe_accept_direct(struct io_uring *ring, int listener)
     return error;
 }
 
+// Puts two sockets into the table, leaves a poll waiting on the first, closes the second, and
+// asks its peer whether the end came. Before Linux 6.13 the kernel let go of a table's descriptors
+// in the order of all requests that used it: a connection that was closed stayed open to its peer
+// until every older receive, of whatever connection, was over.
+static int probe_close_direct(struct io_uring *ring, const int idle[2], int closed[2])
+{
+    const int table[2] = { idle[0], closed[0] };
+    struct pollfd end = { .fd = closed[1], .events = POLLIN };
+    struct io_uring_cqe cqe;
+    struct io_uring_sqe *sqe;
+    int error = io_uring_register_files_update(ring, 1, table, 2);
+
+    if (error < 0)
+        return error;
+    close(closed[0]);
+    closed[0] = -1;
+    sqe = io_uring_get_sqe(ring);
+    io_uring_prep_poll_add(sqe, 1, POLLIN);
+    sqe->flags |= IOSQE_FIXED_FILE;
+    io_uring_prep_close_direct(io_uring_get_sqe(ring), 2);
+    error = io_uring_submit(ring);
+    if (error >= 0)
+        error = probe_wait(ring, &cqe);
+    if (error)
+        return error;
+    if (cqe.res < 0)
+        return cqe.res;
+    return poll(&end, 1, PROBE_END_MS) == 1 ? 0 : -ENOTSUP;
+}
+
+static int probe_close_direct_of_pairs(struct io_uring *ring)
+{
+    int idle[2], closed[2];
+    int error = -EMFILE;
+
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, idle))
+        return error;
+    if (!socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, closed)) {
+        error = probe_close_direct(ring, idle, closed);
+        if (closed[0] >= 0)
+            close(closed[0]);
+        close(closed[1]);
+    }
+    close(idle[0]);
+    close(idle[1]);
+    return error;
+}
+
 static int probe_direct_on_ring(struct io_uring *ring)
 {
     int listener = -1, client = -1;
-    int error = io_uring_register_files_sparse(ring, 1);
+    int error = io_uring_register_files_sparse(ring, 3);
 
     if (error)
         return error;
@@ -144,6 +194,8 @@ static int probe_direct_on_ring(struct io_uring *ring)
     error = listener < 0 || client < 0 ? -EMFILE : probe_connect(listener, client);
     if (!error)
         error = probe_accept_direct(ring, listener);
+    if (!error)
+        error = probe_close_direct_of_pairs(ring);
     if (client >= 0)
         close(client);
     if (listener >= 0)
@@ -160,7 +212,11 @@ int probe_direct(char *ret_detail, size_t size)
         error = probe_direct_on_ring(&ring);
         io_uring_queue_exit(&ring);
     }
-    if (error)
+    if (error == -ENOTSUP)
+        snprintf(ret_detail, size,
+                 "this kernel ends a connection of the ring's table late; ordinary descriptors are "
+                 "used");
+    else if (error)
         snprintf(ret_detail, size,
                  "accepting into the ring's table: %s; ordinary descriptors are used",
                  strerror(-error));
