@@ -12,6 +12,7 @@ struct refusal {
     uint32_t count;
     int error;
     uint32_t enters; // those that came after the first refusal
+    bool eager;      // delivers all that there is in each enter, as kernels before 6.12 do
 };
 
 static int refusing_enter(void *state, struct io_uring *ring, unsigned submit, unsigned wait,
@@ -19,16 +20,20 @@ static int refusing_enter(void *state, struct io_uring *ring, unsigned submit, u
 {
     struct refusal *refusal = state;
     refusal->enters += refusal->error != 0;
-    if (!refusal->count)
-        return ring_kernel.enter(NULL, ring, submit, wait, flags, argument, size);
+    if (!refusal->count) {
+        int result = ring_kernel.enter(NULL, ring, submit, wait, flags, argument, size);
+        while (refusal->eager && IO_URING_READ_ONCE(*ring->sq.kflags) & IORING_SQ_TASKRUN)
+            ring_kernel.enter(NULL, ring, 0, 0, IORING_ENTER_GETEVENTS, NULL, 0);
+        return result;
+    }
     refusal->count--;
     ring_kernel.enter(NULL, ring, 0, 0, IORING_ENTER_GETEVENTS, NULL, 0);
     return refusal->error;
 }
 
-static void refusing_start(struct fixture *fixture, struct refusal *refusal)
+static void refusing_start(struct fixture *fixture, struct refusal *refusal, const char *features)
 {
-    static const struct variant uring = { "uring", WEIR_ENGINE_URING, "default" };
+    const struct variant uring = { "uring", WEIR_ENGINE_URING, features };
     static struct ring_operations operations;
     struct ring_base ring = { .operations = &operations, .state = refusal };
     struct loop_base base = { .engine = &engine_uring,
@@ -39,6 +44,8 @@ static void refusing_start(struct fixture *fixture, struct refusal *refusal)
     memset(refusal, 0, sizeof *refusal);
     stream_raise_file_limit();
     stream_init(fixture, &uring);
+    fixture->config.buffer_count = 4096;
+    fixture->config.buffer_size = 4096;
     assert_int_equal(loop_create_on(&fixture->config, &base, &fixture->loop), 0);
 }
 
@@ -51,7 +58,7 @@ static void ring_that_breaks_in_a_large_batch_ends_the_loop(void **state)
     struct fixture fixture;
     struct refusal refusal;
     (void)state;
-    refusing_start(&fixture, &refusal);
+    refusing_start(&fixture, &refusal, "default");
     stream_listen(&fixture, &stream_quiet);
     for (uint32_t i = 0; i < PEERS; i++)
         peers[i] = stream_pair(&fixture);
@@ -82,7 +89,7 @@ static void wake_while_the_queue_is_full_tells_nothing_twice(void **state)
     struct weir_stream *stream;
     struct weir_connect_config config = { .protocol = &stream_quiet, .context = &fixture };
     (void)state;
-    refusing_start(&fixture, &refusal);
+    refusing_start(&fixture, &refusal, "default");
     stream_listen(&fixture, &stream_quiet);
     int listener = stream_peer_listen(&address), fd = stream_pair(&fixture);
     stream_turns(&fixture, 5 * MILLISECOND);
@@ -100,10 +107,54 @@ static void wake_while_the_queue_is_full_tells_nothing_twice(void **state)
     stream_fini(&fixture);
 }
 
+static void ring_answer(struct weir_stream *stream, struct weir_slice slice)
+{
+    stream_note_received(stream, slice);
+    if (slice.size == 1)
+        weir_stream_send_static(stream, "y", 1);
+}
+
+// A stream is answered again and again while others keep the completion queue from ever running
+// empty: the ends of its sends are told all the same.
+static void busy_queue_does_not_hold_up_the_ends_of_quiet_sends(void **state)
+{
+    enum { PEERS = 1300, BYTES = 64 * 1024, ANSWERS = 3 };
+    static const struct weir_protocol protocol = { .name = "answering",
+                                                   .opened = stream_note_opened,
+                                                   .received = ring_answer };
+    static int peers[PEERS];
+    static const char bytes[BYTES];
+    struct fixture fixture;
+    struct refusal refusal;
+    char byte;
+    (void)state;
+    refusing_start(&fixture, &refusal, "kernel-6.1");
+    stream_listen(&fixture, &protocol);
+    int fd = stream_pair(&fixture);
+    for (uint32_t i = 0; i < PEERS; i++)
+        peers[i] = stream_pair(&fixture);
+    stream_turns(&fixture, 5 * MILLISECOND);
+    for (uint32_t i = 0; i < PEERS; i++)
+        assert_int_equal(send(peers[i], bytes, BYTES, MSG_DONTWAIT), BYTES);
+    refusal.eager = true;
+    for (int answer = 0; answer < ANSWERS; answer++) {
+        assert_int_equal(send(fd, "x", 1, 0), 1);
+        while (recv(fd, &byte, 1, MSG_DONTWAIT) != 1) {
+            assert_true(fixture.received < (uint64_t)PEERS * BYTES);
+            assert_true(weir_loop_turn(fixture.loop, 0) >= 0);
+        }
+    }
+    for (uint32_t i = 0; i < PEERS; i++)
+        close(peers[i]);
+    close(fd);
+    stream_fini(&fixture);
+}
+
 int main(int argc, char **argv)
 {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(ring_that_breaks_in_a_large_batch_ends_the_loop),
+        cmocka_unit_test(busy_queue_does_not_hold_up_the_ends_of_quiet_sends),
         cmocka_unit_test(wake_while_the_queue_is_full_tells_nothing_twice),
     };
     char reason[256];

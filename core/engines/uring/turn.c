@@ -214,9 +214,17 @@ static void uring_own_completion(struct weir_loop *loop, const struct io_uring_c
 // A quiet send failed, or a send was none.
 static void uring_send_spoke(struct weir_loop *loop, uint64_t token)
 {
+    struct uring *uring = uring_of(loop);
     struct weir_stream *stream = loop_token_object(loop, token);
-    if (stream)
-        stream->engine_bits &= ~(uint32_t)URING_SEND_QUIET;
+    if (!stream || !(stream->engine_bits & URING_SEND_QUIET))
+        return;
+    stream->engine_bits &= ~(uint32_t)URING_SEND_QUIET;
+    // The stream's next quiet send has the same token: this one must not tell the end of that.
+    for (unsigned i = 0; i < uring->quiet_count; i++) {
+        struct uring_quiet *quiet = &uring->quiet[(uring->quiet_first + i) % URING_QUIET_MAX];
+        if (quiet->token == token)
+            quiet->token = UINT64_MAX;
+    }
 }
 
 // Fills the next completion from the kernel's; false if it was the engine's own business.
@@ -252,10 +260,9 @@ static bool uring_translate(struct weir_loop *loop, const struct io_uring_cqe *c
     return true;
 }
 
-static unsigned uring_reap_stash(struct weir_loop *loop)
+static unsigned uring_reap_stash(struct weir_loop *loop, unsigned count)
 {
     struct uring *uring = uring_of(loop);
-    unsigned count = 0;
     while (uring->stash_count && count < LOOP_COMPLETIONS_MAX) {
         struct io_uring_cqe cqe = uring->stash[uring->stash_first];
         uring->stash_first = (uring->stash_first + 1) % uring->ring.cq.ring_entries;
@@ -265,10 +272,11 @@ static unsigned uring_reap_stash(struct weir_loop *loop)
     return count;
 }
 
-static unsigned uring_reap(struct weir_loop *loop)
+static unsigned uring_reap(struct weir_loop *loop, unsigned count)
 {
     struct uring *uring = uring_of(loop);
-    unsigned count = uring_reap_stash(loop), seen = 0, head;
+    unsigned seen = 0, head;
+    count = uring_reap_stash(loop, count);
     struct io_uring_cqe *cqe;
     io_uring_for_each_cqe(&uring->ring, head, cqe)
     {
@@ -281,30 +289,54 @@ static unsigned uring_reap(struct weir_loop *loop)
     return count;
 }
 
-// Tells the ends of quiet sends, from `count` completions on. What the kernel has to say of a send
-// lies in the queue when the enter that took its entry returns: with an empty queue, those of which
-// nothing was heard have succeeded.
-static unsigned uring_reap_quiet(struct weir_loop *loop, unsigned count)
+// Tells the ends of the quiet sends before the entry `taken`, all of which have been heard of.
+static unsigned uring_tell_quiet(struct weir_loop *loop, unsigned taken, unsigned count,
+                                 unsigned max)
 {
     struct uring *uring = uring_of(loop);
-    unsigned taken = io_uring_smp_load_acquire(uring->ring.sq.khead);
-    if (uring->stash_count || uring_work_queued(uring))
-        return count;
-    while (uring->quiet_count && count < LOOP_COMPLETIONS_MAX) {
+    while (uring->quiet_count && count < max) {
         const struct uring_quiet *quiet = &uring->quiet[uring->quiet_first];
         if ((int)(taken - quiet->tail) < 0)
-            break; // the kernel has not seen it
+            break;
         struct weir_stream *stream = loop_token_object(loop, quiet->token);
         if (stream && stream->engine_bits & URING_SEND_QUIET) {
             stream->engine_bits &= ~(uint32_t)URING_SEND_QUIET;
-            loop->completions[count++] = (struct completion){
-                .token = quiet->token,
-                .result = (int32_t)stream->send_size,
-                .flags = COMPLETION_LATE,
-            };
+            loop->completions[count++] = (struct completion){ .token = quiet->token,
+                                                              .result = (int32_t)stream->send_size,
+                                                              .flags = COMPLETION_LATE };
         }
         uring->quiet_first = (uring->quiet_first + 1) % URING_QUIET_MAX;
         uring->quiet_count--;
+    }
+    return count;
+}
+
+// What the kernel has to say of a send lies in the queue when the enter that took its entry
+// returns: with an empty queue, those of which nothing was heard have succeeded.
+static unsigned uring_reap_quiet(struct weir_loop *loop, unsigned count)
+{
+    struct uring *uring = uring_of(loop);
+    if (uring->stash_count || uring_work_queued(uring))
+        return count;
+    unsigned taken = io_uring_smp_load_acquire(uring->ring.sq.khead);
+    return uring_tell_quiet(loop, taken, count, LOOP_COMPLETIONS_MAX);
+}
+
+// Under load the queue may never be empty. So the place where it ended after some enter is marked,
+// and when all before it was reaped, that is as good; half of a turn is enough for what it tells.
+static unsigned uring_reap_marked(struct weir_loop *loop)
+{
+    struct uring *uring = uring_of(loop);
+    unsigned count = 0, max = LOOP_COMPLETIONS_MAX / 2;
+    if (uring->mark_set && !uring->stash_count &&
+        (int)(*uring->ring.cq.khead - uring->mark_heard) >= 0) {
+        count = uring_tell_quiet(loop, uring->mark_taken, 0, max);
+        uring->mark_set = count == max; // there may be more of them
+    }
+    if (!uring->mark_set && !(IO_URING_READ_ONCE(*uring->ring.sq.kflags) & IORING_SQ_CQ_OVERFLOW)) {
+        uring->mark_set = true;
+        uring->mark_taken = io_uring_smp_load_acquire(uring->ring.sq.khead);
+        uring->mark_heard = io_uring_smp_load_acquire(uring->ring.cq.ktail);
     }
     return count;
 }
@@ -350,7 +382,7 @@ int uring_flush(struct weir_loop *loop, uint64_t deadline_ns)
     // -ETIME and -EINTR are the wait's ends; -EBUSY and -EAGAIN mean: reap, then submit again.
     if (result < 0 && result != -ETIME && result != -EINTR && result != -EBUSY && result != -EAGAIN)
         uring->failure = result;
-    unsigned count = uring_reap_quiet(loop, uring_reap(loop));
+    unsigned count = uring_reap_quiet(loop, uring_reap(loop, uring_reap_marked(loop)));
     uring->quiet_left = uring->quiet_count > 0;
     return uring->failure ? uring->failure : (int)count;
 }

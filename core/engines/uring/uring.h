@@ -50,6 +50,10 @@ struct uring {
     struct uring_quiet quiet[URING_QUIET_MAX];
     unsigned quiet_first, quiet_count; // a ring, in the order of submission
     bool quiet_left;                   // by the last flush
+    // The kernel has taken the entries before mark_taken, and what it said of them stands before
+    // mark_heard in the completion queue.
+    bool mark_set;
+    unsigned mark_taken, mark_heard;
     int wake_fd;
     uint64_t wake_value;
 
