@@ -192,7 +192,8 @@ static void server_thread_drain(struct weir_loop *loop, struct weir_post *post)
     if (thread->stopping)
         return;
     thread->draining = true;
-    thread->abort_at_ns = weir_clock_now() + thread->server->config.drain_timeout_ns;
+    uint64_t now_ns = weir_clock_now(), timeout_ns = thread->server->config.drain_timeout_ns;
+    thread->abort_at_ns = timeout_ns < WEIR_NEVER - now_ns ? now_ns + timeout_ns : WEIR_NEVER;
     server_close_listeners(thread->server, loop);
     server_drain_streams(thread->server, loop);
     weir_timer_start(loop, &thread->drain_timer, 1);

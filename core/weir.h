@@ -379,7 +379,7 @@ struct weir_server_config {
     const uint16_t *cpus;         // thread i runs on cpus[i % cpus_count]
     size_t cpus_count;            // 0: no pinning
     uint32_t address_streams_max; // connections per peer host; 0: no limit. More are reset
-    uint64_t drain_timeout_ns;    // after drain, what is still open is aborted; default 10 s
+    uint64_t drain_timeout_ns;    // then drain aborts what is open; default 10 s, or WEIR_NEVER
     uint64_t drain_quiet_ns;      // see weir_protocol.draining; default 200 ms
 };
 

@@ -83,10 +83,10 @@ static void server_refused(struct world *world, const struct weir_address *addre
 }
 
 // Drain refuses newcomers, serves what is being served until it was quiet for a while, closes in
-// order, and ends the server.
+// order, and ends the server. It may take any time if it is told so.
 static void drain_lets_streams_finish(struct world *world)
 {
-    world->server.drain_timeout_ns = 8 * WORLD_PATIENCE;
+    world->server.drain_timeout_ns = WEIR_NEVER;
     struct service *service = world_service(world, &(struct service){ .received = echo_received });
     struct weir_address address = world_listen(world, service);
     struct subject *subjects[8];
