@@ -42,8 +42,8 @@ int stream_create(struct weir_loop *loop, const struct weir_protocol *protocol, 
 
 void stream_set_peer(struct weir_stream *stream, const struct sockaddr *address, socklen_t size)
 {
-    if (size > sizeof stream->peer_address)
-        size = sizeof(sa_family_t); // a unix peer
+    if (address->sa_family == AF_UNIX)
+        size = sizeof(sa_family_t); // its path has no room, unless it is short
     memcpy(&stream->peer_address, address, size);
     stream->peer_size = (uint8_t)size;
 }

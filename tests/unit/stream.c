@@ -61,6 +61,29 @@ static void reserved_span_does_not_delay_the_end(void **state)
     }
 }
 
+// A unix peer is a family without a path, however short its path is.
+static void unix_peer_has_no_path(void **state)
+{
+    struct fixture fixture;
+    struct weir_address address = { .un.sun_family = AF_UNIX, .size = sizeof(sa_family_t) }, peer;
+    struct weir_stream *stream;
+    struct weir_connect_config config = { .protocol = &stream_quiet, .context = &fixture };
+    stream_init(&fixture, *state);
+    stream_start(&fixture);
+    int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(bind(listener, &address.any, address.size), 0); // a name of 6 bytes
+    assert_int_equal(listen(listener, 1), 0);
+    address.size = sizeof address.un;
+    assert_int_equal(getsockname(listener, &address.any, &address.size), 0);
+    assert_int_equal(weir_stream_connect(fixture.loop, &address, &config, &stream), 0);
+    stream_reaches(&fixture, &fixture.opened, 1);
+    weir_stream_peer_address(stream, &peer);
+    assert_int_equal(peer.any.sa_family, AF_UNIX);
+    assert_int_equal(peer.size, sizeof(sa_family_t));
+    close(listener);
+    stream_fini(&fixture);
+}
+
 static int stream_wait_for_gate(struct weir_operation *operation)
 {
     struct fixture *fixture = container_of(operation, struct fixture, operation);
@@ -282,6 +305,7 @@ int main(int argc, char **argv)
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(end_before_the_connection_stands_is_sent),
         cmocka_unit_test(reserved_span_does_not_delay_the_end),
+        cmocka_unit_test(unix_peer_has_no_path),
         cmocka_unit_test(receive_file_on_a_closing_stream_is_refused),
         cmocka_unit_test(receive_file_after_the_end_is_done_at_once),
         cmocka_unit_test(verbs_in_closed_do_nothing),
