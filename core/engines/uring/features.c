@@ -111,17 +111,17 @@ static void features_plan(const bool has[FEATURES], struct uring_plan *ret_plan)
     flags |= has[FEATURE_DEFER_TASKRUN] ? IORING_SETUP_DEFER_TASKRUN : IORING_SETUP_COOP_TASKRUN;
     if (has[FEATURE_NO_SQARRAY])
         flags |= IORING_SETUP_NO_SQARRAY;
+    const struct uring_receiving oneshot = { uring_receive_oneshot, uring_receive_oneshot_cancel };
     *ret_plan = (struct uring_plan){
         .setup_flags = flags,
         .direct = has[FEATURE_DIRECT],
         .quiet = has[FEATURE_QUIET_SENDS],
-        .receive = uring_receive_oneshot,
-        .receive_cancel = uring_receive_oneshot_cancel,
+        .receive = oneshot,
+        .receive_unix = oneshot,
     };
-    if (has[FEATURE_RECEIVE_MULTISHOT]) {
-        ret_plan->receive = uring_receive_multishot;
-        ret_plan->receive_cancel = uring_receive_multishot_cancel;
-    }
+    if (has[FEATURE_RECEIVE_MULTISHOT])
+        ret_plan->receive =
+            (struct uring_receiving){ uring_receive_multishot, uring_receive_multishot_cancel };
 }
 
 static void features_describe(struct weir_loop *loop, const bool has[FEATURES])

@@ -20,13 +20,19 @@ enum {
     URING_FILES_EXTRA = 64, // direct descriptors that are still closing
 };
 
+// A way to receive: one of receive_multishot.c and receive_oneshot.c.
+struct uring_receiving {
+    void (*arm)(struct weir_loop *loop, struct weir_stream *stream);
+    int (*cancel)(struct weir_loop *loop, struct weir_stream *stream);
+};
+
 // What was resolved from the table of features, once, at start. Nothing else reads a feature.
 struct uring_plan {
     unsigned setup_flags;
     bool direct; // accepted sockets live in the ring's table
     bool quiet;  // sends that succeed while they are submitted post no completion
-    void (*receive)(struct weir_loop *loop, struct weir_stream *stream);
-    int (*receive_cancel)(struct weir_loop *loop, struct weir_stream *stream);
+    struct uring_receiving receive;
+    struct uring_receiving receive_unix; // see docs/decisions/unix-end.md
 };
 
 // Bits of stream->engine_bits.
