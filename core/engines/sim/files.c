@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "kernel.h"
 
@@ -80,4 +81,15 @@ bool sim_file_content(const struct sim *sim, const char *path, const char **ret_
     *ret_data = node->data;
     *ret_size = node->size;
     return true;
+}
+
+struct sim_object *sim_machine_file(struct sim *sim, int fd)
+{
+    struct stat status;
+    if (fd < 0 || fstat(fd, &status) || !S_ISREG(status.st_mode))
+        return NULL;
+    struct sim_machine_file *file = sim_allocate(1, sizeof *file);
+    sim_object_init(sim, &file->object, SIM_MACHINE);
+    file->fd = fd;
+    return &file->object;
 }

@@ -43,7 +43,8 @@ static inline void sim_list_remove(struct sim_link *link)
 
 // --- Objects -------------------------------------------------------------------------------------
 
-enum sim_kind { SIM_SOCKET, SIM_FILE, SIM_COUNTER };
+// SIM_MACHINE is a regular file of the machine itself, which a test opened.
+enum sim_kind { SIM_SOCKET, SIM_FILE, SIM_COUNTER, SIM_MACHINE };
 
 // What a descriptor stands for. An operation in flight counts as well as a descriptor does, so a
 // socket is released only after both are gone (as struct file is).
@@ -99,6 +100,11 @@ struct sim_node { // a file's content
 struct sim_file {
     struct sim_object object;
     struct sim_node *node;
+};
+
+struct sim_machine_file {
+    struct sim_object object;
+    int fd; // the test's
 };
 
 struct sim_counter { // an eventfd
@@ -277,6 +283,8 @@ struct sim_node *sim_node_find(const struct sim *sim, const char *path);
 struct sim_node *sim_node_create(struct sim *sim, const char *path);
 void sim_node_reserve(struct sim_node *node, size_t size);
 void sim_nodes_free(struct sim *sim);
+// An object for a regular file of the machine, or NULL: the descriptor is none.
+struct sim_object *sim_machine_file(struct sim *sim, int fd);
 
 // system.c
 extern const struct system sim_system;

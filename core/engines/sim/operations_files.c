@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <linux/openat2.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "kernel.h"
 
@@ -40,10 +41,23 @@ static struct sim_node *operations_files_node(const struct sim_operation *operat
     return container_of(operation->object, struct sim_file, object)->node;
 }
 
+// A file of the machine takes the same faults.
+static int operations_files_on_machine(struct sim *sim, const struct sim_operation *operation,
+                                       bool write)
+{
+    int fd = container_of(operation->object, struct sim_machine_file, object)->fd;
+    size_t size = sim_shortened(sim, SIM_FILE_SHORT, operation->one.iov_len);
+    ssize_t count = write ? pwrite(fd, operation->one.iov_base, size, (off_t)operation->offset)
+                          : pread(fd, operation->one.iov_base, size, (off_t)operation->offset);
+    return count < 0 ? -errno : (int)count;
+}
+
 static int operations_files_read(struct sim *sim, struct sim_operation *operation)
 {
     if (operation->object->kind == SIM_COUNTER)
         return operations_files_read_counter(operation);
+    if (operation->object->kind == SIM_MACHINE)
+        return operations_files_on_machine(sim, operation, false);
     const struct sim_node *node = operations_files_node(operation);
     if (sim_strikes(sim, SIM_FILE_ERROR))
         return -EIO;
@@ -59,6 +73,8 @@ static int operations_files_write(struct sim *sim, struct sim_operation *operati
 {
     if (operation->object->kind == SIM_COUNTER)
         return -EINVAL;
+    if (operation->object->kind == SIM_MACHINE)
+        return operations_files_on_machine(sim, operation, true);
     struct sim_node *node = operations_files_node(operation);
     if (sim_strikes(sim, SIM_FILE_ERROR))
         return sim_random(sim, 2) ? -EIO : -ENOSPC;

@@ -43,11 +43,14 @@ static int submit_prepare(struct sim *sim, struct sim_operation *operation,
     if (!operation->opcode->needs_object)
         return operation->opcode->prepare(sim, operation, sqe);
     operation->object = submit_object(sim, sqe);
+    if (operation->object)
+        operation->object->references++;
+    else if (sqe->opcode == IORING_OP_READ || sqe->opcode == IORING_OP_WRITE)
+        operation->object = sim_machine_file(sim, sqe->fd);
     if (!operation->object) {
         sim->counts.bad_descriptors++;
         return -EBADF;
     }
-    operation->object->references++;
     sim_list_append(&operation->object->operations, &operation->of_object);
     return operation->opcode->prepare(sim, operation, sqe);
 }

@@ -1,5 +1,6 @@
 // The few calls that the core makes beside its ring: the clock, and sockets.
 #include <errno.h>
+#include <unistd.h>
 
 #include "kernel.h"
 
@@ -64,7 +65,13 @@ static int system_socket(void *state, const struct weir_address *peer,
 
 static void system_close(void *state, int fd)
 {
-    sim_descriptor_close(state, fd);
+    struct sim_object *file = sim_machine_file(state, fd);
+    if (!file) {
+        sim_descriptor_close(state, fd);
+        return;
+    }
+    sim_object_release(file);
+    close(fd);
 }
 
 static int system_local_address(void *state, int fd, struct weir_address *ret_address)
