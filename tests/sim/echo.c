@@ -56,6 +56,15 @@ static void echo_received(struct weir_stream *stream, struct weir_slice slice)
     weir_timer_start(weir_stream_loop(stream), &session->resume, sim_random(run->sim, 5000000));
 }
 
+static void echo_ended(struct weir_stream *stream)
+{
+    echo_record(stream);
+    if (echo_run(stream)->half_closes)
+        weir_stream_end(stream);
+    else
+        weir_stream_close(stream);
+}
+
 static void echo_closed(struct weir_stream *stream, int reason)
 {
     struct run_stream *record = echo_record(stream);
@@ -72,6 +81,7 @@ static const struct weir_protocol echo_recorded = {
     .session_size = sizeof(struct echo_session),
     .opened = echo_opened,
     .received = echo_received,
+    .ended = echo_ended,
     .closed = echo_closed,
 };
 

@@ -14,6 +14,7 @@ static const char main_usage[] =
     "  --protocol NAME   echo (default)\n"
     "  --seed N          the seed, or the first one\n"
     "  --trace           print all that happens\n"
+    "  --until-failure   stop at the first seed that fails\n"
     "  --help\n"
     "\n"
     "Exit status: 0 if all held, 1 if a seed failed, 2 for bad usage.\n";
@@ -21,7 +22,7 @@ static const char main_usage[] =
 struct main_options {
     const struct run_protocol *protocol;
     uint64_t seed, seeds, duration_ns;
-    bool trace;
+    bool trace, until_failure;
 };
 
 static bool main_number(const char *text, uint64_t least, uint64_t most, uint64_t *ret_number)
@@ -53,6 +54,9 @@ static bool main_option(struct main_options *options, int option, const char *va
     case 't':
         options->trace = true;
         return true;
+    case 'u':
+        options->until_failure = true;
+        return true;
     default:
         return false;
     }
@@ -62,13 +66,10 @@ static bool main_option(struct main_options *options, int option, const char *va
 static int main_parse(int argc, char **argv, struct main_options *ret_options)
 {
     static const struct option names[] = {
-        { "protocol", required_argument, NULL, 'p' },
-        { "seed", required_argument, NULL, 's' },
-        { "seeds", required_argument, NULL, 'n' },
-        { "seconds", required_argument, NULL, 'd' },
-        { "trace", no_argument, NULL, 't' },
-        { "help", no_argument, NULL, 'h' },
-        { 0 },
+        { "protocol", required_argument, NULL, 'p' }, { "seed", required_argument, NULL, 's' },
+        { "seeds", required_argument, NULL, 'n' },    { "seconds", required_argument, NULL, 'd' },
+        { "trace", no_argument, NULL, 't' },          { "until-failure", no_argument, NULL, 'u' },
+        { "help", no_argument, NULL, 'h' },           { 0 },
     };
     *ret_options = (struct main_options){ .protocol = run_protocol_find("echo"), .seed = 1 };
     for (int option; (option = getopt_long(argc, argv, "", names, NULL)) != -1;) {
@@ -109,6 +110,8 @@ static int main_play_many(const struct main_options *options, struct run *run)
             replay_explain(run, stdout);
             fflush(stdout);
             failed++;
+            if (options->until_failure)
+                break;
         }
         turns += run->turns;
         now_ns = weir_clock_now();

@@ -54,6 +54,7 @@ static void run_configure(struct run *run, struct weir_loop_config *ret_config)
     config->idle_timeout_ns = sim_random(sim, 8) ? 0 : 1000000 + sim_random(sim, 1000000000);
     config->busy_poll_ns = sim_random(sim, 4) ? 0 : 1 + sim_random(sim, 100000);
     run->pauses = sim_random(sim, 3) == 0;
+    run->half_closes = sim_random(sim, 3) == 0;
     run->destroyed = sim_random(sim, 8) == 0;
 }
 
@@ -228,15 +229,15 @@ static void run_check(struct run *run)
 void run_describe(const struct run *run, FILE *file)
 {
     fprintf(file,
-            "seed %llu: %s%s%s%s, %u clients, %llu turns; faults:", (unsigned long long)run->seed,
-            run->plan, run->pauses ? ", pauses" : "", run->destroyed ? ", destroyed" : "",
-            run->short_of_memory ? ", short of memory" : "", run->clients_count,
-            (unsigned long long)run->turns);
+            "seed %llu: %s%s%s%s%s, %u clients, %llu turns; faults:", (unsigned long long)run->seed,
+            run->plan, run->pauses ? ", pauses" : "", run->half_closes ? ", half-closes" : "",
+            run->destroyed ? ", destroyed" : "", run->short_of_memory ? ", short of memory" : "",
+            run->clients_count, (unsigned long long)run->turns);
     for (int i = 0; i < SIM_FAULTS; i++) {
         if (run->faults.chances[i])
             fprintf(file, " %s=%u", sim_fault_name((enum sim_fault)i), run->faults.chances[i]);
     }
-    fprintf(file, " cq=%u\n", run->faults.cq_entries);
+    fprintf(file, " sq=%u cq=%u\n", run->faults.sq_entries, run->faults.cq_entries);
 }
 
 const struct run_protocol *run_protocol_find(const char *name)

@@ -54,7 +54,8 @@ struct run {
     struct weir_address address;
     struct sim_faults faults;
     const char *plan;
-    bool pauses;          // the protocol pauses now and then
+    bool half_closes; // the protocol answers an end with its own and leaves the rest to the core
+    bool pauses;      // the protocol pauses now and then
     bool short_of_memory; // an allocation failed
     bool destroyed;       // the loop is destroyed with clients on it
     struct client clients[RUN_CLIENTS_MAX];

@@ -74,4 +74,6 @@ void sim_faults_any(uint64_t seed, struct sim_faults *ret_faults)
     ret_faults->chances[SIM_CLOCK_JUMP] /= 100;
     if (faults_next(&state, 4) == 0)
         ret_faults->cq_entries = 2U << faults_next(&state, 5);
+    if (faults_next(&state, 4) == 0)
+        ret_faults->sq_entries = 4U << faults_next(&state, 4);
 }

@@ -398,6 +398,8 @@ static int ring_setup(void *state, struct io_uring *ring, unsigned entries,
     simulated->deferred = params->flags & IORING_SETUP_DEFER_TASKRUN;
     unsigned sq_entries = ring_power_of_two(entries);
     unsigned cq_entries = params->flags & IORING_SETUP_CQSIZE ? params->cq_entries : 2 * sq_entries;
+    if (sim->faults.sq_entries)
+        sq_entries = ring_power_of_two(sim->faults.sq_entries);
     if (sim->faults.cq_entries)
         cq_entries = sim->faults.cq_entries;
     *ring = (struct io_uring){ .flags = params->flags, .ring_fd = -1, .enter_ring_fd = -1 };

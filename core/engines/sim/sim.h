@@ -39,8 +39,8 @@ enum sim_fault {
 
 struct sim_faults {
     uint16_t chances[SIM_FAULTS];
-    uint32_t cq_entries;  // of the completion queue; 0: as asked for
-    uint64_t late_max_ns; // for SIM_LATE
+    uint32_t sq_entries, cq_entries; // of the queues; 0: as asked for
+    uint64_t late_max_ns;            // for SIM_LATE
     uint64_t clock_jump_max_ns;
 };
 
