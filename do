@@ -13,6 +13,7 @@ needed=(
     'pkg-config --exists cmocka|libcmocka-dev'
     'test -x /usr/bin/python3|python3'
     'command -v ip|iproute2'
+    'command -v patch|patch'
 )
 
 # Packages whose distribution's version may be too old: either the distribution's own are installed,
@@ -355,6 +356,14 @@ cmd_bench() {
     exec "$python" bench/suite/weir-bench quick --build build/release "$@"
 }
 
+# Plays seeds of the simulator that nobody has played before.
+cmd_soak() {
+    local seconds=${1:-60}
+    cmd_build release
+    exec build/release/tests/sim/weir-sim --protocol "${2:-echo}" --seconds "$seconds" \
+        --seed "$(date +%s)000000"
+}
+
 cmd_format() {
     local clang_format
     clang_format=$(command -v clang-format-14 || command -v clang-format) ||
@@ -370,6 +379,7 @@ usage: ./do COMMAND
   build [VARIANT]   set up and build into build/VARIANT: release (default), asan, tsan, clang
   test              set up, build all variants, pass every test
   bench [ARG...]    set up, build, compare the engines on this machine (weir-bench quick)
+  soak [SECONDS]    play new seeds of the simulator (default 60); a failing one prints how to replay it
   serve ARG...      build and run a server:  ./do serve echo --listen 127.0.0.1:7777
   load ARG...       build and run the load generator (weir-load)
   doctor [ARG...]   what this kernel can do for weir, and how to mend what it cannot
@@ -383,7 +393,7 @@ main() {
     shift || true
     case $command in
         help | -h | --help) cmd_help ;;
-        setup | build | test | bench | format) "cmd_$command" "$@" ;;
+        setup | build | test | bench | soak | format) "cmd_$command" "$@" ;;
         serve) run servers/weir "$@" ;;
         load) run bench/load/weir-load "$@" ;;
         doctor) run servers/weir doctor "$@" ;;

@@ -49,6 +49,8 @@ static void echo_received(struct weir_stream *stream, struct weir_slice slice)
     sim_trace(run->sim, "received", (uint64_t)(session->record - run->streams),
               (int64_t)slice.size);
     weir_stream_send_slice(stream, slice);
+    if (run->quits && !sim_random(run->sim, 16))
+        weir_stream_close(stream);
     if (!run->pauses || sim_random(run->sim, 4))
         return;
     weir_stream_pause(stream);

@@ -55,6 +55,7 @@ static void run_configure(struct run *run, struct weir_loop_config *ret_config)
     config->busy_poll_ns = sim_random(sim, 4) ? 0 : 1 + sim_random(sim, 100000);
     run->pauses = sim_random(sim, 3) == 0;
     run->half_closes = sim_random(sim, 3) == 0;
+    run->quits = sim_random(sim, 8) == 0;
     run->destroyed = sim_random(sim, 8) == 0;
 }
 
@@ -111,8 +112,12 @@ static void run_check_client(struct run *run, const struct client *client)
                      (unsigned long long)client->received);
     if (client->received > client->sent)
         run_complain(run, "client %u got more than it sent", client->index);
+    // An orderly end says that this was all.
+    if (client->ended && client->received < client->sent && !run->quits)
+        run_complain(run, "client %u got the end after %llu of %llu bytes", client->index,
+                     (unsigned long long)client->received, (unsigned long long)client->sent);
     // Whoever ends in order gets everything, unless something took the connection.
-    if (client->end != CLIENT_ENDS || run->destroyed || run->short_of_memory ||
+    if (client->end != CLIENT_ENDS || run->destroyed || run->short_of_memory || run->quits ||
         run->stats.idle_timeouts || run->stats.close_timeouts)
         return;
     if (!client->ended)
@@ -187,9 +192,34 @@ static void run_over(struct weir_loop *loop, struct weir_post *post)
     (void)post;
 }
 
+static void run_post(void *argument);
+
+static void run_posted(struct weir_loop *loop, struct weir_post *post)
+{
+    struct run *run = container_of(post, struct run, knock);
+    (void)loop;
+    run->knocks++;
+    run->knocking = false;
+    sim_at(run->sim, sim_random(run->sim, 20000000), run_post, run);
+}
+
+// In half of the runs another thread knocks now and then: in the others nothing wakes a loop that
+// sleeps too long.
+static void run_post(void *argument)
+{
+    struct run *run = argument;
+    if (run->clients_done == run->clients_count || !run->loop)
+        return;
+    run->knocking = true;
+    weir_loop_post(run->loop, &run->knock);
+}
+
 static void run_play(struct run *run)
 {
     run->over.function = run_over;
+    run->knock.function = run_posted;
+    if (run->seed % 2)
+        sim_at(run->sim, sim_random(run->sim, 2000000), run_post, run);
     uint64_t turns_max = UINT64_MAX;
     if (run->destroyed)
         turns_max = sim_random(run->sim, 400);
@@ -214,6 +244,7 @@ static void run_close(struct run *run)
         sim_count(run->sim, &counts);
     } while (counts.entries && run_turn(run, 0));
     weir_loop_stats(run->loop, &run->stats);
+    run_expect(run, "posts that did not run", run->knocking, 0);
     run_check_memory(run);
     run_check_kernel(run, false);
 }
@@ -228,9 +259,9 @@ static void run_check(struct run *run)
 
 void run_describe(const struct run *run, FILE *file)
 {
-    fprintf(file,
-            "seed %llu: %s%s%s%s%s, %u clients, %llu turns; faults:", (unsigned long long)run->seed,
-            run->plan, run->pauses ? ", pauses" : "", run->half_closes ? ", half-closes" : "",
+    fprintf(file, "seed %llu: %s%s%s%s%s%s, %u clients, %llu turns; faults:",
+            (unsigned long long)run->seed, run->plan, run->pauses ? ", pauses" : "",
+            run->half_closes ? ", half-closes" : "", run->quits ? ", quits" : "",
             run->destroyed ? ", destroyed" : "", run->short_of_memory ? ", short of memory" : "",
             run->clients_count, (unsigned long long)run->turns);
     for (int i = 0; i < SIM_FAULTS; i++) {

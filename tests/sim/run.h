@@ -57,12 +57,16 @@ struct run {
     bool half_closes; // the protocol answers an end with its own and leaves the rest to the core
     bool pauses;      // the protocol pauses now and then
     bool short_of_memory; // an allocation failed
+    bool quits;           // the protocol closes streams by itself
     bool destroyed;       // the loop is destroyed with clients on it
     struct client clients[RUN_CLIENTS_MAX];
     uint32_t clients_count, clients_done;
     struct run_stream streams[RUN_STREAMS_MAX];
     uint32_t streams_count;
     uint64_t turns, hash;
+    struct weir_post knock; // of another thread
+    bool knocking;
+    uint64_t knocks;
     struct weir_post over; // wakes the loop when the last client is done
     struct weir_stats stats;
     struct sim_counts counts; // at the end

@@ -5,6 +5,7 @@
 static const char *const faults_names[SIM_FAULTS] = {
     [SIM_SHORT_RECEIVE] = "short-receive",
     [SIM_SHORT_SEND] = "short-send",
+    [SIM_SEND_REFUSED] = "send-refused",
     [SIM_LATE] = "late",
     [SIM_REORDER] = "reorder",
     [SIM_MULTISHOT_END] = "multishot-end",
@@ -44,17 +45,9 @@ static uint16_t faults_chance(uint64_t *state)
 void sim_faults_harmless(uint64_t seed, struct sim_faults *ret_faults)
 {
     static const enum sim_fault harmless[] = {
-        SIM_SHORT_RECEIVE,
-        SIM_SHORT_SEND,
-        SIM_LATE,
-        SIM_REORDER,
-        SIM_MULTISHOT_END,
-        SIM_NO_BUFFERS,
-        SIM_MULTISHOT_END_BARE,
-        SIM_CANCEL_LOST,
-        SIM_BUFFER_WITH_END,
-        SIM_FILE_SHORT,
-        SIM_INTERRUPT,
+        SIM_SHORT_RECEIVE, SIM_SHORT_SEND,      SIM_SEND_REFUSED, SIM_LATE,
+        SIM_REORDER,       SIM_MULTISHOT_END,   SIM_NO_BUFFERS,   SIM_MULTISHOT_END_BARE,
+        SIM_CANCEL_LOST,   SIM_BUFFER_WITH_END, SIM_FILE_SHORT,   SIM_INTERRUPT,
         SIM_PART_OF_BATCH,
     };
     uint64_t state = seed ^ 0x5eed;
@@ -74,6 +67,10 @@ void sim_faults_any(uint64_t seed, struct sim_faults *ret_faults)
     ret_faults->chances[SIM_CLOCK_JUMP] /= 100;
     if (faults_next(&state, 4) == 0)
         ret_faults->cq_entries = 2U << faults_next(&state, 5);
-    if (faults_next(&state, 4) == 0)
+    // While the kernel is busy, the loop puts one queue's completions aside: of so few, too few.
+    if (ret_faults->cq_entries && ret_faults->cq_entries < 16)
+        ret_faults->chances[SIM_BUSY] = 0;
+    // Both small at the same time is where one waits for the other.
+    if (faults_next(&state, ret_faults->cq_entries ? 2 : 4) == 0)
         ret_faults->sq_entries = 4U << faults_next(&state, 4);
 }

@@ -255,6 +255,9 @@ static int64_t operations_write(struct sim_operation *operation, size_t most)
 static int operations_send(struct sim *sim, struct sim_operation *operation)
 {
     size_t left = operation->size - operation->done;
+    // A kernel short of memory for packets takes nothing at all (sk_stream_wait_memory).
+    if (operation->no_wait && sim_strikes(sim, SIM_SEND_REFUSED))
+        return -EAGAIN;
     int64_t count = operations_write(operation, sim_shortened(sim, SIM_SHORT_SEND, left));
     if (count == -EAGAIN)
         return operation->no_wait ? -EAGAIN : SIM_AGAIN;

@@ -296,12 +296,10 @@ static int ring_enter(void *state, struct io_uring *ring, unsigned submit, unsig
     if (flags & IORING_ENTER_EXT_ARG && argument_size != sizeof(struct io_uring_getevents_arg))
         return -EINVAL;
     sim_spend(sim, RING_ENTER_NS);
-    // Kernels before 5.19 took nothing while completions had overflowed, newer ones do.
-    if (submit && sim->ring->overflow_count && sim_strikes(sim, SIM_BUSY)) {
-        ring_flush_overflow(sim->ring);
-        if (sim->ring->overflow_count)
-            return -EBUSY;
-    }
+    // A kernel without memory for requests takes none (io_submit_sqes). Only while there is
+    // something to reap: with nothing else to do, the loop gives up.
+    if (submit && ring_completions(sim->ring) && sim_strikes(sim, SIM_BUSY))
+        return -EAGAIN;
     unsigned taken = ring_submit(sim, submit);
     if (!sim->ring->deferred)
         ring_run_work(sim, RING_WORK_MAX);

@@ -19,6 +19,7 @@ struct sim_socket;
 enum sim_fault {
     SIM_SHORT_RECEIVE,      // a receive takes less than there is
     SIM_SHORT_SEND,         // a send takes less than there is room for
+    SIM_SEND_REFUSED,       // a send that may not wait takes nothing
     SIM_LATE,               // an operation is noticed later than it could be
     SIM_REORDER,            // of what can complete, any comes first
     SIM_MULTISHOT_END,      // a multishot ends with data before its credit is used up
@@ -31,7 +32,7 @@ enum sim_fault {
     SIM_FILE_SHORT,    // part of a read or write
     SIM_INTERRUPT,     // EINTR instead of a wait
     SIM_PART_OF_BATCH, // not all entries are taken
-    SIM_BUSY,          // no entry is taken while completions have overflowed
+    SIM_BUSY,          // no entry is taken until completions were reaped
     SIM_CLOCK_JUMP,    // forward
     SIM_RESET_LOSS,    // a reset overtakes bytes that were sent before it
     SIM_FAULTS,
