@@ -379,7 +379,7 @@ usage: ./do COMMAND
   build [VARIANT]   set up and build into build/VARIANT: release (default), asan, tsan, clang
   test              set up, build all variants, pass every test
   bench [ARG...]    set up, build, compare the engines on this machine (weir-bench quick)
-  soak [SECONDS]    play new seeds of the simulator (default 60); a failing one prints how to replay it
+  soak [SECONDS]    play new seeds of the simulator (default 60)
   serve ARG...      build and run a server:  ./do serve echo --listen 127.0.0.1:7777
   load ARG...       build and run the load generator (weir-load)
   doctor [ARG...]   what this kernel can do for weir, and how to mend what it cannot

@@ -9,11 +9,19 @@
 
 enum { CLIENT_PIECE = 65536, CLIENT_STALL_NS = 25000 };
 
-char client_byte(const struct client *client, uint64_t offset)
+// What a client sends at an offset, for at least CLIENT_PIECE bytes: its period is a prime that no
+// buffer's size divides, and each client starts elsewhere in it.
+static const char *client_bytes(const struct client *client, uint64_t offset)
 {
-    // No period that a buffer's size could hide, and another one for each client.
-    uint64_t x = (offset + 1) * 0x9e3779b97f4a7c15 + client->index * 7919;
-    return (char)(x >> 56 ^ x >> 31);
+    enum { PERIOD = 65521 };
+    static char table[PERIOD + CLIENT_PIECE];
+    static bool filled;
+    for (uint64_t i = 0, x = 1; !filled && i < sizeof table; i++) {
+        x = x * 6364136223846793005 + 1442695040888963407;
+        table[i] = i < PERIOD ? (char)(x >> 56) : table[i - PERIOD];
+    }
+    filled = true;
+    return table + (offset + client->index * 7919) % PERIOD;
 }
 
 static uint64_t client_random(const struct client *client, uint64_t below)
@@ -82,13 +90,11 @@ static size_t client_piece(const struct client *client, size_t most)
 
 static void client_write(struct client *client)
 {
-    static char piece[CLIENT_PIECE];
     size_t size = client_piece(client, client->write_max);
     if (size > client->size - client->sent)
         size = (size_t)(client->size - client->sent);
-    for (size_t i = 0; i < size; i++)
-        piece[i] = client_byte(client, client->sent + i);
-    int64_t count = size ? sim_peer_write(client->socket, piece, size) : 0;
+    const char *bytes = client_bytes(client, client->sent);
+    int64_t count = size ? sim_peer_write(client->socket, bytes, size) : 0;
     if (count > 0)
         client->sent += (uint64_t)count;
     else if (count < 0 && count != -EAGAIN)
@@ -120,8 +126,7 @@ static bool client_read(struct client *client)
         client_finish(client);
         return false;
     }
-    for (int64_t i = 0; i < count; i++)
-        client->altered |= piece[i] != client_byte(client, client->received + (uint64_t)i);
+    client->altered |= memcmp(piece, client_bytes(client, client->received), (size_t)count) != 0;
     client->received += (uint64_t)count;
     return true;
 }

@@ -1,8 +1,8 @@
 """Defects that are planted on purpose, and must be found by the simulator.
 
-Each patch in mutants/ is a mistake that io_uring invites. It is applied to a copy of core/, the files
-that it changes are compiled, without optimization, and linked before the build's own libraries; then
-weir-sim plays seeds until one fails.
+Each patch in mutants/ is a mistake that io_uring invites. It is applied to a copy of core/, the
+files that it changes are compiled, without optimization, and linked before the build's own
+libraries; then weir-sim plays seeds until one fails.
 """
 
 import concurrent.futures
@@ -20,7 +20,7 @@ SOURCE = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get("MESON_BUILD_ROOT", SOURCE / "build/release"))
 MUTANTS = sorted((SOURCE / "tests/sim/mutants").glob("*.patch"))
 PROGRAM = "tests/sim/weir-sim"
-SEEDS = 3000
+SEEDS = 6000
 RUN_LIMIT_S = 30
 AT_ONCE = 2
 MUTANTS_MIN = 15

@@ -83,8 +83,6 @@ void run_describe(const struct run *run, FILE *file);
 // client.c
 void client_start(struct client *client, struct run *run, uint32_t index);
 void client_stop(struct client *client); // wherever it is
-// The byte that a client sends at an offset.
-char client_byte(const struct client *client, uint64_t offset);
 
 // echo.c: the protocol, which records what it is told.
 extern const struct run_protocol run_echo;

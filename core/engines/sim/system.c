@@ -4,7 +4,7 @@
 
 #include "kernel.h"
 
-enum { SYSTEM_CLOCK_NS = 25, SYSTEM_JOB_NS = 50000, SYSTEM_BACKLOG = 4096 };
+enum { SYSTEM_CLOCK_NS = 100, SYSTEM_JOB_NS = 50000, SYSTEM_BACKLOG = 4096 };
 
 // Reading the clock takes time too: whoever watches it until a moment has come gets there.
 static uint64_t system_clock(void *state)
