@@ -58,6 +58,7 @@ struct run {
     bool pauses;      // the protocol pauses now and then
     bool short_of_memory; // an allocation failed
     bool quits;           // the protocol closes streams by itself
+    bool breaks, broken;  // the ring will break, and has
     bool destroyed;       // the loop is destroyed with clients on it
     struct client clients[RUN_CLIENTS_MAX];
     uint32_t clients_count, clients_done;

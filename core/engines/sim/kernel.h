@@ -202,6 +202,7 @@ struct sim {
     struct sim_object **descriptors;
     uint32_t descriptors_room, descriptors_max;
     int wake_fd;
+    uint64_t enters, enters_max;
     struct sim_event *events; // a heap
     size_t events_count, events_room;
     uint64_t events_sequence;

@@ -85,6 +85,9 @@ void sim_trace(struct sim *sim, const char *what, uint64_t a, int64_t b);
 // Descriptors that the process may have; -EMFILE beyond.
 void sim_limit_descriptors(struct sim *sim, uint32_t count);
 
+// After so many enters the ring is broken: each answers -EIO from then on.
+void sim_break_after(struct sim *sim, uint64_t enters);
+
 // Faults that change nothing of what a client sees: drawn from the seed, a mix of its own each.
 void sim_faults_harmless(uint64_t seed, struct sim_faults *ret_faults);
 // All faults: connections may be lost.

@@ -274,6 +274,11 @@ int sim_descriptor_close(struct sim *sim, int fd)
     return 0;
 }
 
+void sim_break_after(struct sim *sim, uint64_t enters)
+{
+    sim->enters_max = sim->enters + enters;
+}
+
 void sim_limit_descriptors(struct sim *sim, uint32_t count)
 {
     sim->descriptors_max = count;
@@ -294,6 +299,7 @@ struct sim *sim_create(uint64_t seed, const struct sim_faults *faults)
                                     .system_state = sim };
     sim->descriptors_max = WORLD_DESCRIPTORS_MAX;
     sim->wake_fd = -1;
+    sim->enters_max = UINT64_MAX;
     sim->port_next = 32768;
     sim->trace_hash = 0xcbf29ce484222325;
     sim_list_init(&sim->bound);
