@@ -28,7 +28,7 @@ static const char *const run_plans[] = {
     "default,-no-sqarray",
     "default,-direct",
     "default,-receive-multishot",
-    "default,-await-sends",
+    "default,-quiet-sends",
     "kernel-6.1",
     "kernel-6.8",
     "kernel-6.12",

@@ -133,7 +133,6 @@ struct sim_operation {
     enum sim_operation_state state;
     bool skip_success, canceled, multishot, poll_first, direct;
     bool no_wait; // REQ_F_NOWAIT: one attempt, at submission
-    bool linked;  // the next entry depends on it
     bool failed;  // although its result may be a count
     uint32_t completion_flags;
     int fd;
@@ -173,7 +172,6 @@ struct sim_opcode {
 struct sim_ring {
     struct io_uring *ring;
     bool enabled, deferred;
-    bool link_failed;   // of the chain that is being submitted
     unsigned words[12]; // the shared heads, tails and flags
     struct sim_object **files;
     uint32_t files_count, files_hint;

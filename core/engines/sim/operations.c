@@ -432,30 +432,6 @@ static const struct sim_opcode operations_close_row = {
     .at_once = true,
 };
 
-static int operations_prepare_nothing(struct sim *sim, struct sim_operation *operation,
-                                      const struct io_uring_sqe *sqe)
-{
-    (void)sim;
-    (void)operation;
-    (void)sqe;
-    return 0;
-}
-
-static int operations_nothing(struct sim *sim, struct sim_operation *operation)
-{
-    (void)sim;
-    (void)operation;
-    return 0;
-}
-
-static const struct sim_opcode operations_nothing_row = {
-    .name = "nothing",
-    .prepare = operations_prepare_nothing,
-    .run = operations_nothing,
-    .ready = operations_never_ready,
-    .at_once = true,
-};
-
 static const struct sim_opcode operations_cancel_row = {
     .name = "cancel",
     .prepare = operations_prepare_cancel,
@@ -467,7 +443,6 @@ static const struct sim_opcode operations_cancel_row = {
 const struct sim_opcode *sim_opcode_find(unsigned opcode)
 {
     static const struct sim_opcode *const rows[IORING_OP_LAST] = {
-        [IORING_OP_NOP] = &operations_nothing_row,
         [IORING_OP_ACCEPT] = &operations_accept_row,
         [IORING_OP_RECV] = &operations_receive_row,
         [IORING_OP_SEND] = &operations_send_row,

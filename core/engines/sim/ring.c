@@ -108,10 +108,8 @@ bool sim_operation_post(struct sim_operation *operation, int result, uint32_t fl
 
 void sim_operation_complete(struct sim_operation *operation, int result)
 {
-    if (operation->linked)
-        operation->sim->ring->link_failed = result < 0 || operation->failed;
     // req_set_fail() takes the skip away: failures are told.
-    if (!operation->skip_success || result < 0)
+    if (!operation->skip_success || result < 0 || operation->failed)
         ring_post(operation, result, operation->completion_flags);
     sim_operation_free(operation);
 }
@@ -217,7 +215,6 @@ static unsigned ring_submit(struct sim *sim, unsigned submit)
         sim_spend(sim, RING_ENTRY_NS);
         sim_submit(sim, &sqe);
     }
-    ring->link_failed = false; // a chain ends with its batch (io_submit_state_end)
     return taken;
 }
 

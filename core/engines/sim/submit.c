@@ -1,6 +1,5 @@
 // An entry's way: taken from the queue, tried at once, and tried again whenever it may succeed.
 #include <errno.h>
-#include <sys/socket.h>
 
 #include "kernel.h"
 
@@ -33,12 +32,8 @@ static struct sim_operation *submit_create(struct sim *sim, const struct io_urin
 static int submit_prepare(struct sim *sim, struct sim_operation *operation,
                           const struct io_uring_sqe *sqe)
 {
-    const unsigned known =
-        IOSQE_FIXED_FILE | IOSQE_BUFFER_SELECT | IOSQE_CQE_SKIP_SUCCESS | IOSQE_IO_LINK;
+    const unsigned known = IOSQE_FIXED_FILE | IOSQE_BUFFER_SELECT | IOSQE_CQE_SKIP_SUCCESS;
     if (!operation->opcode || sqe->flags & ~known)
-        return -EINVAL;
-    // Only what ends at submission can head a chain here: see sim_submit().
-    if (sqe->flags & IOSQE_IO_LINK && !(sqe->msg_flags & MSG_DONTWAIT))
         return -EINVAL;
     if (!operation->opcode->needs_object)
         return operation->opcode->prepare(sim, operation, sqe);
@@ -68,16 +63,11 @@ static void submit_to_worker(struct sim *sim, struct sim_operation *operation, u
     sim_at(sim, SUBMIT_WORKER_NS + sim_random(sim, most_ns), submit_worker_due, operation);
 }
 
-// What heads a chain of two is over before the next entry is taken. If it failed, what is linked to
-// it is cancelled, and that is told although its success would not be (io_disarm_next).
 void sim_submit(struct sim *sim, const struct io_uring_sqe *sqe)
 {
     struct sim_operation *operation = submit_create(sim, sqe);
-    bool canceled = sim->ring->link_failed;
     sim_trace(sim, "submit", sqe->user_data, sqe->opcode);
-    operation->linked = sqe->flags & IOSQE_IO_LINK;
-    sim->ring->link_failed = false;
-    int error = canceled ? -ECANCELED : submit_prepare(sim, operation, sqe);
+    int error = submit_prepare(sim, operation, sqe);
     if (error)
         sim_operation_complete(operation, error);
     else if (operation->opcode->worker)
