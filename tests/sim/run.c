@@ -74,12 +74,23 @@ static void run_draw_shortage(struct run *run)
         sim_limit_descriptors(sim, 3 + (uint32_t)sim_random(sim, RUN_CLIENTS_MAX));
 }
 
+// The socket will never accept again.
+static void run_finished(struct weir_listener *listener, int reason)
+{
+    struct run *run = weir_listener_context(listener);
+    run->listener = NULL;
+    if (!run->answered)
+        run_complain(run, "the listener ended: %s", strerror(-reason));
+}
+
 static bool run_open(struct run *run)
 {
     struct weir_loop_config config;
     struct weir_address wanted;
     run_configure(run, &config);
-    struct weir_listener_config listener = { .protocol = run->protocol->protocol, .context = run };
+    struct weir_listener_config listener = { .protocol = run->protocol->protocol,
+                                             .context = run,
+                                             .finished = run_finished };
     if (sim_random(run->sim, 2))
         listener.socket.send_buffer = (int)sim_random(run->sim, 40000);
     listener.socket.ordinary_descriptor = sim_random(run->sim, 4) == 0;
@@ -117,12 +128,13 @@ static void run_check_client(struct run *run, const struct client *client)
     if (client->received > client->sent)
         run_complain(run, "client %u got more than it sent", client->index);
     // An orderly end says that this was all.
-    if (client->ended && client->received < client->sent && !run->quits && !run->broken)
+    if (client->ended && client->received < client->sent && !run->quits && !run->answered &&
+        !run->broken)
         run_complain(run, "client %u got the end after %llu of %llu bytes", client->index,
                      (unsigned long long)client->received, (unsigned long long)client->sent);
     // Whoever ends in order gets everything, unless something took the connection.
     if (client->end != CLIENT_ENDS || run->destroyed || run->short_of_memory || run->quits ||
-        run->broken || run->stats.idle_timeouts || run->stats.close_timeouts)
+        run->answered || run->broken || run->stats.idle_timeouts || run->stats.close_timeouts)
         return;
     if (!client->ended)
         run_complain(run, "client %u did not get the end: %s", client->index,
@@ -291,15 +303,18 @@ const struct run_protocol *run_protocol_find(const char *name)
     return NULL;
 }
 
-bool run_seed(struct run *run, const struct run_protocol *protocol, uint64_t seed, FILE *trace)
+static bool run_all(struct run *run, const struct sim_answer *answer, FILE *trace)
 {
-    *run = (struct run){ .protocol = protocol, .seed = seed };
+    uint64_t seed = run->seed;
     // A quarter of the runs has no faults but the clients'.
     if (seed % 4)
         sim_faults_any(seed, &run->faults);
     run->faults.chances[SIM_FILE_ERROR] = 0;
     run->sim = sim_create(seed, &run->faults);
     sim_trace_to(run->sim, trace);
+    run->answered = answer != NULL;
+    if (answer)
+        sim_answer(run->sim, answer);
     if (run_open(run)) {
         // A client alone has nobody whose events wake the loop for it.
         run->clients_count = 1;
@@ -321,4 +336,17 @@ bool run_seed(struct run *run, const struct run_protocol *protocol, uint64_t see
     sim_count(run->sim, &run->counts);
     sim_destroy(run->sim);
     return !run->complaint[0];
+}
+
+bool run_seed(struct run *run, const struct run_protocol *protocol, uint64_t seed, FILE *trace)
+{
+    *run = (struct run){ .protocol = protocol, .seed = seed };
+    return run_all(run, NULL, trace);
+}
+
+bool run_seed_answering(struct run *run, const struct run_protocol *protocol, uint64_t seed,
+                        const struct sim_answer *answer)
+{
+    *run = (struct run){ .protocol = protocol, .seed = seed };
+    return run_all(run, answer, NULL);
 }

@@ -58,6 +58,7 @@ struct run {
     bool pauses;      // the protocol pauses now and then
     bool short_of_memory; // an allocation failed
     bool quits;           // the protocol closes streams by itself
+    bool answered;        // the kernel gives an odd answer
     bool breaks, broken;  // the ring will break, and has
     bool destroyed;       // the loop is destroyed with clients on it
     struct client clients[RUN_CLIENTS_MAX];
@@ -76,6 +77,9 @@ struct run {
 
 // The whole run. `trace` may be NULL. Returns whether all held.
 bool run_seed(struct run *run, const struct run_protocol *protocol, uint64_t seed, FILE *trace);
+// The same with one odd answer of the kernel, which may cost connections.
+bool run_seed_answering(struct run *run, const struct run_protocol *protocol, uint64_t seed,
+                        const struct sim_answer *answer);
 const struct run_protocol *run_protocol_find(const char *name); // NULL: there is none
 void run_complain(struct run *run, const char *format, ...) __attribute__((format(printf, 2, 3)));
 // A line on how the run was set up.

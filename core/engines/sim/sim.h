@@ -56,6 +56,7 @@ struct sim_counts {
     uint32_t bad_descriptors;    // operations on descriptors that were not open
     uint32_t overflows;          // completions that found no room
     uint32_t sockets;            // that exist, also those of peers
+    uint32_t answered;           // how often sim_answer() had its way
     bool stuck;                  // a wait that nothing could have ended
     uint64_t faults[SIM_FAULTS]; // how often each struck
 };
@@ -85,6 +86,14 @@ void sim_trace(struct sim *sim, const char *what, uint64_t a, int64_t b);
 // Descriptors that the process may have; -EMFILE beyond.
 void sim_limit_descriptors(struct sim *sim, uint32_t count);
 
+// An answer that the kernel gives once, to the attempt number `number` of an operation.
+struct sim_answer {
+    uint8_t opcode; // IORING_OP_...
+    bool acts;      // what was asked for is done all the same
+    int result;
+    uint32_t number; // counted from 1 on
+};
+void sim_answer(struct sim *sim, const struct sim_answer *answer);
 // After so many enters the ring is broken: each answers -EIO from then on.
 void sim_break_after(struct sim *sim, uint64_t enters);
 

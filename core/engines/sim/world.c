@@ -274,6 +274,11 @@ int sim_descriptor_close(struct sim *sim, int fd)
     return 0;
 }
 
+void sim_answer(struct sim *sim, const struct sim_answer *answer)
+{
+    sim->answer = *answer;
+}
+
 void sim_break_after(struct sim *sim, uint64_t enters)
 {
     sim->enters_max = sim->enters + enters;
