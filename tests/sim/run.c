@@ -303,7 +303,13 @@ const struct run_protocol *run_protocol_find(const char *name)
     return NULL;
 }
 
-static bool run_all(struct run *run, const struct sim_answer *answer, FILE *trace)
+struct run_input {
+    const struct sim_answer *answer;
+    const uint8_t *decisions;
+    size_t decisions_size;
+};
+
+static bool run_all(struct run *run, struct run_input input, FILE *trace)
 {
     uint64_t seed = run->seed;
     // A quarter of the runs has no faults but the clients'.
@@ -312,9 +318,10 @@ static bool run_all(struct run *run, const struct sim_answer *answer, FILE *trac
     run->faults.chances[SIM_FILE_ERROR] = 0;
     run->sim = sim_create(seed, &run->faults);
     sim_trace_to(run->sim, trace);
-    run->answered = answer != NULL;
-    if (answer)
-        sim_answer(run->sim, answer);
+    run->answered = input.answer != NULL;
+    if (input.answer)
+        sim_answer(run->sim, input.answer);
+    sim_decide(run->sim, input.decisions, input.decisions_size);
     if (run_open(run)) {
         // A client alone has nobody whose events wake the loop for it.
         run->clients_count = 1;
@@ -341,12 +348,20 @@ static bool run_all(struct run *run, const struct sim_answer *answer, FILE *trac
 bool run_seed(struct run *run, const struct run_protocol *protocol, uint64_t seed, FILE *trace)
 {
     *run = (struct run){ .protocol = protocol, .seed = seed };
-    return run_all(run, NULL, trace);
+    return run_all(run, (struct run_input){ 0 }, trace);
 }
 
 bool run_seed_answering(struct run *run, const struct run_protocol *protocol, uint64_t seed,
                         const struct sim_answer *answer)
 {
     *run = (struct run){ .protocol = protocol, .seed = seed };
-    return run_all(run, answer, NULL);
+    return run_all(run, (struct run_input){ .answer = answer }, NULL);
+}
+
+bool run_decided(struct run *run, const struct run_protocol *protocol, const uint8_t *data,
+                 size_t size)
+{
+    *run = (struct run){ .protocol = protocol, .seed = size ? data[0] : 0 };
+    struct run_input input = { .decisions = data, .decisions_size = size };
+    return run_all(run, input, NULL);
 }

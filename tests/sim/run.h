@@ -77,6 +77,9 @@ struct run {
 
 // The whole run. `trace` may be NULL. Returns whether all held.
 bool run_seed(struct run *run, const struct run_protocol *protocol, uint64_t seed, FILE *trace);
+// The same with decisions from these bytes: the first one is the seed, which chooses the faults.
+bool run_decided(struct run *run, const struct run_protocol *protocol, const uint8_t *data,
+                 size_t size);
 // The same with one odd answer of the kernel, which may cost connections.
 bool run_seed_answering(struct run *run, const struct run_protocol *protocol, uint64_t seed,
                         const struct sim_answer *answer);

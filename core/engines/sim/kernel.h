@@ -201,6 +201,8 @@ struct sim {
     uint32_t descriptors_room, descriptors_max;
     int wake_fd;
     uint64_t enters, enters_max;
+    const unsigned char *decisions; // of sim_decide()
+    size_t decisions_left;
     struct sim_answer answer;
     struct sim_event *events; // a heap
     size_t events_count, events_room;

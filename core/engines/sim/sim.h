@@ -74,6 +74,8 @@ uint64_t sim_now(const struct sim *sim);
 // Runs function(argument) after the delay, from within one of the loop's calls. It must not call
 // the loop.
 void sim_at(struct sim *sim, uint64_t delay_ns, void (*function)(void *argument), void *argument);
+// The next draws are taken from these bytes, which must stay; those after them from the seed again.
+void sim_decide(struct sim *sim, const void *data, size_t size);
 // Below `below`, from the seed.
 uint64_t sim_random(struct sim *sim, uint64_t below);
 void sim_count(const struct sim *sim, struct sim_counts *ret_counts);

@@ -43,8 +43,27 @@ static uint64_t world_next(uint64_t *state)
     return z ^ (z >> 31);
 }
 
+void sim_decide(struct sim *sim, const void *data, size_t size)
+{
+    sim->decisions = data;
+    sim->decisions_left = size;
+}
+
+// As few bytes as the range needs, so that each byte of a fuzzer's input decides something.
+static uint64_t world_decision(struct sim *sim, uint64_t below)
+{
+    uint64_t value = 0;
+    for (uint64_t range = below - 1; range && sim->decisions_left; range >>= 8) {
+        value = value << 8 | *sim->decisions++;
+        sim->decisions_left--;
+    }
+    return value % below;
+}
+
 uint64_t sim_random(struct sim *sim, uint64_t below)
 {
+    if (sim->decisions_left)
+        return world_decision(sim, below);
     return world_next(&sim->random) % below;
 }
 
