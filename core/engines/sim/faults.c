@@ -51,7 +51,7 @@ void sim_faults_harmless(uint64_t seed, struct sim_faults *ret_faults)
         SIM_PART_OF_BATCH,
     };
     uint64_t state = seed ^ 0x5eed;
-    *ret_faults = (struct sim_faults){ .late_max_ns = 1000 << faults_next(&state, 10) };
+    *ret_faults = (struct sim_faults){ .late_max_ns = 1000ULL << faults_next(&state, 10) };
     for (size_t i = 0; i < sizeof harmless / sizeof *harmless; i++)
         ret_faults->chances[harmless[i]] = faults_chance(&state);
 }
@@ -59,7 +59,7 @@ void sim_faults_harmless(uint64_t seed, struct sim_faults *ret_faults)
 void sim_faults_any(uint64_t seed, struct sim_faults *ret_faults)
 {
     uint64_t state = seed ^ 0xa11;
-    *ret_faults = (struct sim_faults){ .late_max_ns = 1000 << faults_next(&state, 14),
+    *ret_faults = (struct sim_faults){ .late_max_ns = 1000ULL << faults_next(&state, 14),
                                        .clock_jump_max_ns = 3000000000 };
     for (int i = 0; i < SIM_FAULTS; i++)
         ret_faults->chances[i] = faults_chance(&state);
