@@ -1,13 +1,15 @@
 // What the kernel may refuse: each function here fails when its number comes, with an error that it
 // may have. The linker's --wrap puts them before the real ones; shortage.c counts.
 #include <errno.h>
-#include <liburing.h>
 #include <pthread.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 
 #include <tests/sim/shortage.h>
+
+struct io_uring;
+struct io_uring_params;
 
 // The linker gives these names: __real_ is the function that __wrap_ stands for.
 int __real_socket(int domain, int type, int protocol);

@@ -10,7 +10,7 @@
 
 #include <errno.h>
 
-#include <liburing.h>
+#include <linux/io_uring.h>
 
 #include "replay.h"
 
