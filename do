@@ -13,6 +13,7 @@ needed=(
     'pkg-config --exists cmocka|libcmocka-dev'
     'test -x /usr/bin/python3|python3'
     'command -v ip|iproute2'
+    'command -v patch|patch'
 )
 
 # Packages whose distribution's version may be too old: either the distribution's own are installed,
@@ -355,6 +356,43 @@ cmd_bench() {
     exec "$python" bench/suite/weir-bench quick --build build/release "$@"
 }
 
+# Plays seeds of the simulator that nobody has played before.
+cmd_soak() {
+    local seconds=${1:-60}
+    cmd_build release
+    exec build/release/tests/sim/weir-sim --protocol "${2:-echo}" --seconds "$seconds" \
+        --seed "$(date +%s)000000"
+}
+
+# fuzz TARGET|all [SECONDS]: libFuzzer with clang's sanitizers. What fails is kept among the
+# regressions, which the tests replay; what is new stays in build/fuzz.
+cmd_fuzz() {
+    local targets=("${1:-all}") seconds=${2:-20} target
+    command -v clang >/dev/null || die "missing: clang (as root: apt-get install clang)"
+    cmd_setup
+    build_into fuzz clang false -Dbuildtype=debugoptimized -Db_lundef=false \
+        -Db_sanitize=address,undefined -Dfuzz=true
+    if [ "${targets[0]}" = all ]; then targets=(address echo features options); fi
+    for target in "${targets[@]}"; do
+        fuzz_one "$target" "$seconds"
+    done
+}
+
+fuzz_one() {
+    local target=$1 seconds=$2 program=build/fuzz/tests/fuzz/fuzz_$1
+    [ -x "$program" ] || die "no such fuzz target: $target"
+    say "fuzzing $target for $seconds s"
+    mkdir -p "build/fuzz/corpus/$target"
+    "$program" -max_total_time="$seconds" -max_len=4096 -timeout=20 -print_final_stats=1 \
+        -artifact_prefix="tests/fuzz/regressions/$target/" \
+        "build/fuzz/corpus/$target" "tests/fuzz/corpus/$target" \
+        >"build/fuzz/$target.log" 2>&1 || {
+        grep -v '^#' "build/fuzz/$target.log" | tail -n 40 >&2
+        die "$target failed: its input is in tests/fuzz/regressions/$target"
+    }
+    grep -E '^(stat::number_of_executed_units|stat::new_units_added)' "build/fuzz/$target.log" >&2
+}
+
 cmd_format() {
     local clang_format
     clang_format=$(command -v clang-format-14 || command -v clang-format) ||
@@ -370,6 +408,9 @@ usage: ./do COMMAND
   build [VARIANT]   set up and build into build/VARIANT: release (default), asan, tsan, clang
   test              set up, build all variants, pass every test
   bench [ARG...]    set up, build, compare the engines on this machine (weir-bench quick)
+  soak [SECONDS]    play new seeds of the simulator (default 60)
+  fuzz [TARGET [SECONDS]]
+                    fuzz a target, or all (default), for so long each (default 20); needs clang
   serve ARG...      build and run a server:  ./do serve echo --listen 127.0.0.1:7777
   load ARG...       build and run the load generator (weir-load)
   doctor [ARG...]   what this kernel can do for weir, and how to mend what it cannot
@@ -383,7 +424,7 @@ main() {
     shift || true
     case $command in
         help | -h | --help) cmd_help ;;
-        setup | build | test | bench | format) "cmd_$command" "$@" ;;
+        setup | build | test | bench | soak | fuzz | format) "cmd_$command" "$@" ;;
         serve) run servers/weir "$@" ;;
         load) run bench/load/weir-load "$@" ;;
         doctor) run servers/weir doctor "$@" ;;

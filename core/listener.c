@@ -248,6 +248,16 @@ static void listener_free(struct weir_listener *listener)
     free(listener);
 }
 
+void listener_abandon(struct weir_listener *listener)
+{
+    const struct weir_loop *loop = listener->loop;
+    for (uint32_t index = 0; index < LISTENER_ACCEPTS; index++) {
+        if ((listener->parked & ~listener->direct) >> index & 1)
+            loop->system->close(loop->system_state, listener->parked_fds[index]);
+    }
+    listener_free(listener);
+}
+
 // The listener ends by itself: the owner is told, then it is closed.
 static void listener_finish(struct weir_listener *listener, int reason)
 {

@@ -227,6 +227,17 @@ free_loop:
     return error;
 }
 
+// A broken engine completed nothing any more, and is gone now: what it had in flight ends here.
+static void loop_abandon(struct weir_loop *loop)
+{
+    for (uint32_t i = 0; i < loop->slots_used; i++) {
+        if (loop->slots[i].object && loop->slots[i].kind == SLOT_STREAM)
+            stream_abandon(loop->slots[i].object);
+        else if (loop->slots[i].object && loop->slots[i].kind == SLOT_LISTENER)
+            listener_abandon(loop->slots[i].object);
+    }
+}
+
 void weir_loop_destroy(struct weir_loop *loop)
 {
     if (!loop)
@@ -244,6 +255,8 @@ void weir_loop_destroy(struct weir_loop *loop)
     }
     jobs_fini(loop);
     loop->engine->fini(loop);
+    if (loop->failed)
+        loop_abandon(loop);
     loop_memory_fini(loop);
     pool_fini(&loop->pool);
     munmap(loop->slots, loop->slots_max * sizeof(struct slot));

@@ -281,6 +281,8 @@ void stream_shut(struct weir_stream *stream, int result);
 void stream_descriptor_closed(struct weir_stream *stream);
 void stream_active(struct weir_stream *stream);
 void stream_drain(struct weir_stream *stream, uint64_t quiet_ns);
+// Ends it without the engine, which is gone.
+void stream_abandon(struct weir_stream *stream);
 
 // receive.c
 void receive_arm(struct weir_stream *stream); // if nothing speaks against it
@@ -332,6 +334,8 @@ void listener_retry_all(struct weir_loop *loop); // a stream closed: room again
 int listener_open_on(struct weir_loop *loop, int fd, const struct weir_address *address,
                      const struct weir_listener_config *config,
                      struct weir_listener **ret_listener);
+// Frees it without the engine, which is gone; it was closed before.
+void listener_abandon(struct weir_listener *listener);
 // Gives the place in the loop's limit back.
 void listener_stream_released(struct weir_stream *stream);
 

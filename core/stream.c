@@ -391,6 +391,23 @@ void stream_settle(struct weir_stream *stream)
     listener_retry_all(loop);
 }
 
+void stream_abandon(struct weir_stream *stream)
+{
+    const struct weir_loop *loop = stream->loop;
+    // Whether a close that was queued has run, nobody knows: closing twice would hit a stranger.
+    if (stream->state != STREAM_CLOSING && !stream->direct)
+        loop->system->close(loop->system_state, stream->fd);
+    if (!stream->reason)
+        stream->reason = loop->failure;
+    stream->state = STREAM_CLOSING;
+    if (stream->sink)
+        sink_ended(stream, stream->reason);
+    stream->inflight = 0;
+    stream->operations = 0;
+    stream->attention = stream->send_listed = stream->starved = false;
+    stream_settle(stream);
+}
+
 void stream_drain(struct weir_stream *stream, uint64_t quiet_ns)
 {
     if (stream->state != STREAM_OPEN || stream->draining_told)

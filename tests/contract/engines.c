@@ -26,6 +26,11 @@ const struct variant variants[] = {
     // A loop that turns by hand never sleeps for long, and so hides a wake that is missing.
     { .name = "uring:threads", .engine = WEIR_ENGINE_URING, .world = &world_threads },
     { .name = "epoll:threads", .engine = WEIR_ENGINE_EPOLL, .world = &world_threads },
+    { .name = "sim:default", .engine = WEIR_ENGINE_URING, .world = &world_sim },
+    { .name = "sim:kernel-6.1",
+      .engine = WEIR_ENGINE_URING,
+      .features = "kernel-6.1",
+      .world = &world_sim },
     { 0 },
 };
 

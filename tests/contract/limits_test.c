@@ -284,7 +284,23 @@ static void a_full_loop_refuses_to_connect(struct world *world)
     world_reaches(world, &third->opened, 1);
 }
 
+// More operations than a batch takes can be queued before the first turn: here the accepts of so
+// many listeners.
+static void many_listeners_open_before_the_first_turn(struct world *world)
+{
+    struct service *service = world_echo(world);
+    struct weir_address address;
+    for (int i = 0; i < 150; i++)
+        address = world_listen(world, service);
+    struct subject *subject;
+    struct peer *peer = peer_pair(world, &address, NULL, &subject);
+    assert_true(peer_ping(peer, 1000) < WORLD_PATIENCE);
+}
+
 const struct contract_test limits_tests[] = {
+    { .name = "many_listeners_open_before_the_first_turn",
+      .run = many_listeners_open_before_the_first_turn,
+      .needs = { .one_loop = true } },
     { .name = "connections_above_the_limit_wait_for_room",
       .run = connections_above_the_limit_wait_for_room },
     { .name = "accepting_survives_running_out_of_descriptors",

@@ -279,6 +279,8 @@ void world_destroy(struct world *world)
         free(world->peers[i]);
     for (uint32_t i = 0; i < world->services_count; i++)
         free(world->services[i]);
+    if (world->operations->destroy)
+        world->operations->destroy(world);
     free(world->subjects);
     free(world->peers);
     free(world->services);

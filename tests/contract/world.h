@@ -3,8 +3,8 @@
 // A test is one function over `struct world`; it never sees a descriptor, a thread or a clock of
 // the machine. What stands under it is a table of operations: a loop that the test drives turn by
 // turn over the kernel's sockets (world_sockets.c), loops on threads of their own
-// (world_threads.c), or a simulated kernel with virtual time. The loop's side is told by
-// *subjects*, one for each stream: all that its callbacks were told is recorded there. The other
+// (world_threads.c), or a simulated kernel with virtual time (world_sim.c). The loop's side is told
+// by *subjects*, one for each stream: all that its callbacks were told is recorded there. The other
 // side is *peers*: non-blocking connections that send and check a pattern while the test waits for
 // a condition.
 //
@@ -79,7 +79,7 @@ struct contract_test {
 // Ended by a row without a name.
 extern const struct contract_test transfer_tests[], flow_tests[], close_tests[], reset_tests[],
     hostage_tests[], churn_tests[], limits_tests[], connect_tests[], timer_post_tests[],
-    file_tests[], server_tests[];
+    file_tests[], server_tests[], script_tests[];
 
 extern const struct variant variants[]; // ended by a row without a name
 // Finds a variant by its name; "uring:default,-NAME" works for every feature's name.
@@ -139,6 +139,8 @@ struct world_operations {
     int (*open)(struct world *world);
     // Ends all loops; every stream is told.
     void (*close)(struct world *world);
+    // Frees what outlives the loops; may be NULL.
+    void (*destroy)(struct world *world);
     uint64_t (*now)(struct world *world);
     // Lets the loops work: until something happened, or for wait_ns.
     void (*turn)(struct world *world, uint64_t wait_ns);
@@ -168,7 +170,7 @@ struct world_operations {
     int (*peer_accept)(struct peer *listener, struct peer *peer);
 };
 
-extern const struct world_operations world_sockets, world_threads;
+extern const struct world_operations world_sockets, world_threads, world_sim;
 
 struct world {
     const struct variant *variant;

@@ -165,9 +165,8 @@ static void lockstep_turn(struct world *world, uint64_t wait_ns)
         fail_msg("the loop broke: %s", strerror(-result));
 }
 
-static int lockstep_listen(struct world *world, const struct weir_address *address,
-                           const struct weir_listener_config *config,
-                           struct weir_address *ret_address)
+int lockstep_listen(struct world *world, const struct weir_address *address,
+                    const struct weir_listener_config *config, struct weir_address *ret_address)
 {
     struct weir_listener *listener;
     int result = weir_listener_open(world->loop, address, config, &listener);
@@ -176,15 +175,15 @@ static int lockstep_listen(struct world *world, const struct weir_address *addre
     return result;
 }
 
-static bool lockstep_call(struct world *world, struct subject *subject,
-                          void (*function)(struct weir_loop *loop, void *argument), void *argument)
+bool lockstep_call(struct world *world, struct subject *subject,
+                   void (*function)(struct weir_loop *loop, void *argument), void *argument)
 {
     (void)subject;
     function(world->loop, argument);
     return true;
 }
 
-static void lockstep_stats(struct world *world, struct weir_stats *ret_stats)
+void lockstep_stats(struct world *world, struct weir_stats *ret_stats)
 {
     weir_loop_stats(world->loop, ret_stats);
 }
@@ -216,7 +215,7 @@ static void lockstep_count(struct world *world)
     assert_int_equal(loop->wheel.count, 0);
 }
 
-static void lockstep_close(struct world *world)
+void lockstep_close(struct world *world)
 {
     if (world->closed)
         lockstep_count(world);

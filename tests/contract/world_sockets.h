@@ -1,4 +1,4 @@
-// What the two worlds over the kernel's sockets share: the peers, the clock, the descriptors.
+// What worlds share: the peers over the kernel's sockets, and the loop that turns by hand.
 #ifndef CONTRACT_WORLD_SOCKETS_H
 #define CONTRACT_WORLD_SOCKETS_H
 
@@ -17,5 +17,13 @@ void sockets_peer_close(struct peer *peer, bool reset);
 int sockets_peer_listen(struct peer *peer, const struct weir_address *address, int backlog,
                         struct weir_address *ret_address);
 int sockets_peer_accept(struct peer *listener, struct peer *peer);
+
+// A loop on the test's own thread, whatever it stands on.
+int lockstep_listen(struct world *world, const struct weir_address *address,
+                    const struct weir_listener_config *config, struct weir_address *ret_address);
+bool lockstep_call(struct world *world, struct subject *subject,
+                   void (*function)(struct weir_loop *loop, void *argument), void *argument);
+void lockstep_stats(struct world *world, struct weir_stats *ret_stats);
+void lockstep_close(struct world *world);
 
 #endif

@@ -1,0 +1,111 @@
+// An entry's way: taken from the queue, tried at once, and tried again whenever it may succeed.
+#include <errno.h>
+
+#include "kernel.h"
+
+enum { SUBMIT_WORKER_NS = 5000, SUBMIT_WORKER_MORE_NS = 45000 };
+
+static struct sim_object *submit_object(const struct sim *sim, const struct io_uring_sqe *sqe)
+{
+    const struct sim_ring *ring = sim->ring;
+    if (!(sqe->flags & IOSQE_FIXED_FILE))
+        return sim_descriptor(sim, sqe->fd);
+    return (uint32_t)sqe->fd < ring->files_count ? ring->files[sqe->fd] : NULL;
+}
+
+static struct sim_operation *submit_create(struct sim *sim, const struct io_uring_sqe *sqe)
+{
+    struct sim_operation *operation = sim_allocate(1, sizeof *operation);
+    operation->sim = sim;
+    operation->opcode = sim_opcode_find(sqe->opcode);
+    operation->user_data = sqe->user_data;
+    operation->skip_success = sqe->flags & IOSQE_CQE_SKIP_SUCCESS;
+    operation->iovecs = &operation->one;
+    operation->state = SIM_WAITING;
+    sim_list_init(&operation->of_object);
+    sim_list_init(&operation->queue);
+    sim_list_append(&sim->ring->operations, &operation->all);
+    return operation;
+}
+
+// What the kernel checks and copies before it tries anything.
+static int submit_prepare(struct sim *sim, struct sim_operation *operation,
+                          const struct io_uring_sqe *sqe)
+{
+    const unsigned known = IOSQE_FIXED_FILE | IOSQE_BUFFER_SELECT | IOSQE_CQE_SKIP_SUCCESS;
+    if (!operation->opcode || sqe->flags & ~known)
+        return -EINVAL;
+    if (!operation->opcode->needs_object)
+        return operation->opcode->prepare(sim, operation, sqe);
+    operation->object = submit_object(sim, sqe);
+    if (operation->object)
+        operation->object->references++;
+    else if (sqe->opcode == IORING_OP_READ || sqe->opcode == IORING_OP_WRITE)
+        operation->object = sim_machine_file(sim, sqe->fd);
+    if (!operation->object) {
+        sim->counts.bad_descriptors++;
+        return -EBADF;
+    }
+    sim_list_append(&operation->object->operations, &operation->of_object);
+    return operation->opcode->prepare(sim, operation, sqe);
+}
+
+static void submit_worker_due(void *argument)
+{
+    struct sim_operation *operation = argument;
+    operation->state = SIM_WAITING;
+    sim_operation_run(operation);
+}
+
+static void submit_to_worker(struct sim *sim, struct sim_operation *operation, uint64_t most_ns)
+{
+    operation->state = SIM_WORKER;
+    sim_at(sim, SUBMIT_WORKER_NS + sim_random(sim, most_ns), submit_worker_due, operation);
+}
+
+void sim_submit(struct sim *sim, const struct io_uring_sqe *sqe)
+{
+    struct sim_operation *operation = submit_create(sim, sqe);
+    sim_trace(sim, "submit", sqe->user_data, sqe->opcode);
+    int error = submit_prepare(sim, operation, sqe);
+    if (error)
+        sim_operation_complete(operation, error);
+    else if (operation->opcode->worker)
+        submit_to_worker(sim, operation, SUBMIT_WORKER_MORE_NS);
+    else if (!operation->opcode->at_once && !operation->no_wait && sim_strikes(sim, SIM_LATE))
+        submit_to_worker(sim, operation, sim->faults.late_max_ns);
+    else
+        sim_operation_run(operation);
+}
+
+// io_sendrecv_fail(): what a send had done before it was cancelled is its result.
+static int submit_canceled(const struct sim_operation *operation)
+{
+    return operation->done ? (int)operation->done : -ECANCELED;
+}
+
+// An attempt, or the answer that a test wants for it.
+static int submit_attempt(struct sim *sim, struct sim_operation *operation)
+{
+    struct sim_answer *answer = &sim->answer;
+    bool odd = answer->number && operation->opcode == sim_opcode_find(answer->opcode) &&
+               --answer->number == 0;
+    int result = odd && !answer->acts ? answer->result : operation->opcode->run(sim, operation);
+    if (!odd)
+        return result;
+    sim->counts.answered++;
+    return answer->result;
+}
+
+void sim_operation_run(struct sim_operation *operation)
+{
+    struct sim *sim = operation->sim;
+    // What the attempt itself brings about does not wake it.
+    operation->state = SIM_RUNNING;
+    int result = operation->canceled ? submit_canceled(operation) : submit_attempt(sim, operation);
+    operation->state = SIM_WAITING;
+    if (result == SIM_REQUEUE || (result == SIM_AGAIN && operation->opcode->ready(sim, operation)))
+        sim_operation_ready(operation);
+    else if (result != SIM_AGAIN)
+        sim_operation_complete(operation, result);
+}

@@ -1,0 +1,90 @@
+// The echo protocol of servers/echo.c, with a record of what it is told. In some runs it pauses
+// now and then, because a pause that meets bytes on their way is where credit is easily lost.
+#include "run.h"
+
+struct echo_session {
+    struct run_stream *record;
+    struct weir_stream *stream;
+    struct weir_timer resume;
+};
+
+static struct run *echo_run(const struct weir_stream *stream)
+{
+    return weir_stream_context(stream);
+}
+
+static struct run_stream *echo_record(struct weir_stream *stream)
+{
+    struct run *run = echo_run(stream);
+    struct echo_session *session = weir_stream_session(stream);
+    if (!session->record) {
+        session->stream = stream;
+        session->record = &run->streams[run->streams_count++ % RUN_STREAMS_MAX];
+    }
+    session->record->late |= session->record->closed > 0;
+    return session->record;
+}
+
+static void echo_opened(struct weir_stream *stream)
+{
+    struct run_stream *record = echo_record(stream);
+    if (++record->opened > 1)
+        run_complain(echo_run(stream), "opened came twice");
+    sim_trace(echo_run(stream)->sim, "opened", echo_run(stream)->streams_count, 0);
+}
+
+static void echo_resume(struct weir_loop *loop, struct weir_timer *timer)
+{
+    struct echo_session *session = container_of(timer, struct echo_session, resume);
+    (void)loop;
+    weir_stream_resume(session->stream);
+}
+
+static void echo_received(struct weir_stream *stream, struct weir_slice slice)
+{
+    struct run *run = echo_run(stream);
+    struct echo_session *session = weir_stream_session(stream);
+    if (!echo_record(stream)->opened)
+        run_complain(run, "received came before opened");
+    sim_trace(run->sim, "received", (uint64_t)(session->record - run->streams),
+              (int64_t)slice.size);
+    weir_stream_send_slice(stream, slice);
+    if (run->quits && !sim_random(run->sim, 16))
+        weir_stream_close(stream);
+    if (!run->pauses || sim_random(run->sim, 4))
+        return;
+    weir_stream_pause(stream);
+    session->resume.function = echo_resume;
+    weir_timer_start(weir_stream_loop(stream), &session->resume, sim_random(run->sim, 5000000));
+}
+
+static void echo_ended(struct weir_stream *stream)
+{
+    echo_record(stream);
+    if (echo_run(stream)->half_closes)
+        weir_stream_end(stream);
+    else
+        weir_stream_close(stream);
+}
+
+static void echo_closed(struct weir_stream *stream, int reason)
+{
+    struct run_stream *record = echo_record(stream);
+    struct echo_session *session = weir_stream_session(stream);
+    record->closed++;
+    record->reason = reason;
+    weir_timer_stop(weir_stream_loop(stream), &session->resume);
+    sim_trace(echo_run(stream)->sim, "told closed", (uint64_t)(record - echo_run(stream)->streams),
+              reason);
+}
+
+static const struct weir_protocol echo_recorded = {
+    .name = "echo",
+    .session_size = sizeof(struct echo_session),
+    .opened = echo_opened,
+    .received = echo_received,
+    .ended = echo_ended,
+    .closed = echo_closed,
+};
+
+const struct run_protocol run_echo = { .name = "echo", .protocol = &echo_recorded };

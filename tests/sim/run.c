@@ -1,0 +1,367 @@
+// A run: everything is drawn from the seed, the clients play, the loop turns until all is over, and
+// then nothing may be left of it.
+#include "run.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <string.h>
+
+#include "shortage.h"
+
+enum { RUN_TURNS_MAX = 400000, RUN_ALLOCATIONS = 40 };
+
+void run_complain(struct run *run, const char *format, ...)
+{
+    va_list arguments;
+    if (run->complaint[0])
+        return; // the first one is the cause
+    va_start(arguments, format);
+    vsnprintf(run->complaint, sizeof run->complaint, format, arguments);
+    va_end(arguments);
+}
+
+// --- Set-up --------------------------------------------------------------------------------------
+
+static const char *const run_plans[] = {
+    "default",
+    "default,-defer-taskrun",
+    "default,-no-sqarray",
+    "default,-direct",
+    "default,-receive-multishot",
+    "default,-quiet-sends",
+    "kernel-6.1",
+    "kernel-6.8",
+    "kernel-6.12",
+};
+
+static void run_configure(struct run *run, struct weir_loop_config *ret_config)
+{
+    struct sim *sim = run->sim;
+    struct weir_loop_config *config = ret_config;
+    weir_loop_config_init(config);
+    // Half of the runs have the plan that most users have.
+    run->plan = run_plans[0];
+    if (sim_random(sim, 2))
+        run->plan = run_plans[sim_random(sim, sizeof run_plans / sizeof *run_plans)];
+    config->uring_features = run->plan;
+    config->buffer_count = 8U << sim_random(sim, 5);
+    config->buffer_size = 4096U << sim_random(sim, 3);
+    config->streams_max = 1 + (uint32_t)sim_random(sim, RUN_CLIENTS_MAX);
+    config->send_high = 1024U << sim_random(sim, 9);
+    config->send_low = config->send_high / 4;
+    config->queued_max = 65536U << sim_random(sim, 8);
+    config->close_timeout_ns = sim_random(sim, 2) ? 30000000000 : 0;
+    config->idle_timeout_ns = sim_random(sim, 8) ? 0 : 1000000 + sim_random(sim, 1000000000);
+    config->busy_poll_ns = sim_random(sim, 4) ? 0 : 1 + sim_random(sim, 100000);
+    run->pauses = sim_random(sim, 3) == 0;
+    run->half_closes = sim_random(sim, 3) == 0;
+    run->quits = sim_random(sim, 8) == 0;
+    run->destroyed = sim_random(sim, 8) == 0;
+}
+
+// Some runs lack memory from an allocation on, or descriptors beside the loop's own two, or lose
+// their ring.
+static void run_draw_shortage(struct run *run)
+{
+    struct sim *sim = run->sim;
+    bool lacks_memory = run->seed % 4 == 1, lacks_descriptors = run->seed % 8 == 2;
+    uint64_t first = 1 + sim_random(sim, RUN_ALLOCATIONS), count = 1 + sim_random(sim, 4);
+    shortage_start(lacks_memory ? first : 0, count);
+    run->breaks = run->seed % 16 == 7;
+    if (run->breaks)
+        sim_break_after(sim, sim_random(sim, 300));
+    if (lacks_descriptors)
+        sim_limit_descriptors(sim, 3 + (uint32_t)sim_random(sim, RUN_CLIENTS_MAX));
+}
+
+// The socket will never accept again.
+static void run_finished(struct weir_listener *listener, int reason)
+{
+    struct run *run = weir_listener_context(listener);
+    run->listener = NULL;
+    if (!run->answered)
+        run_complain(run, "the listener ended: %s", strerror(-reason));
+}
+
+static bool run_open(struct run *run)
+{
+    struct weir_loop_config config;
+    struct weir_address wanted;
+    run_configure(run, &config);
+    struct weir_listener_config listener = { .protocol = run->protocol->protocol,
+                                             .context = run,
+                                             .finished = run_finished };
+    if (sim_random(run->sim, 2))
+        listener.socket.send_buffer = (int)sim_random(run->sim, 40000);
+    listener.socket.ordinary_descriptor = sim_random(run->sim, 4) == 0;
+    listener.socket.backlog = sim_random(run->sim, 4) ? 0 : 1;
+    run_draw_shortage(run);
+    int error = loop_create_on(&config, sim_base(run->sim), &run->loop);
+    if (!error)
+        error = weir_address_parse("127.0.0.1:0", &wanted);
+    if (!error)
+        error = weir_listener_open(run->loop, &wanted, &listener, &run->listener);
+    if (error && shortage_struck())
+        return false; // refused, and nothing may be left
+    if (error) {
+        run_complain(run, "the loop does not start: %s", strerror(-error));
+        return false;
+    }
+    weir_listener_address(run->listener, &run->address);
+    return true;
+}
+
+// --- What must hold ------------------------------------------------------------------------------
+
+static void run_expect(struct run *run, const char *what, uint64_t is, uint64_t must)
+{
+    if (is != must)
+        run_complain(run, "%s: %llu instead of %llu", what, (unsigned long long)is,
+                     (unsigned long long)must);
+}
+
+static void run_check_client(struct run *run, const struct client *client)
+{
+    if (client->altered)
+        run_complain(run, "client %u got altered bytes among %llu", client->index,
+                     (unsigned long long)client->received);
+    if (client->received > client->sent)
+        run_complain(run, "client %u got more than it sent", client->index);
+    // An orderly end says that this was all.
+    if (client->ended && client->received < client->sent && !run->quits && !run->answered &&
+        !run->broken)
+        run_complain(run, "client %u got the end after %llu of %llu bytes", client->index,
+                     (unsigned long long)client->received, (unsigned long long)client->sent);
+    // Whoever ends in order gets everything, unless something took the connection.
+    if (client->end != CLIENT_ENDS || run->destroyed || run->short_of_memory || run->quits ||
+        run->answered || run->broken || run->stats.idle_timeouts || run->stats.close_timeouts)
+        return;
+    if (!client->ended)
+        run_complain(run, "client %u did not get the end: %s", client->index,
+                     strerror(-client->error));
+    if (client->received != client->size)
+        run_complain(run, "client %u got %llu of %llu bytes", client->index,
+                     (unsigned long long)client->received, (unsigned long long)client->size);
+}
+
+static void run_check_streams(struct run *run)
+{
+    for (uint32_t i = 0; i < run->streams_count; i++) {
+        run_expect(run, "opened", run->streams[i].opened, 1);
+        run_expect(run, "closed", run->streams[i].closed, 1);
+        if (run->streams[i].late)
+            run_complain(run, "a callback came after closed");
+    }
+}
+
+static void run_check_memory(struct run *run)
+{
+    const struct weir_loop *loop = run->loop;
+    struct sim_counts counts;
+    sim_count(run->sim, &counts);
+    run_expect(run, "streams open", loop->streams_open, 0);
+    run_expect(run, "operations open", loop->operations_open, 0);
+    run_expect(run, "places taken", loop->own_limit.count, 0);
+    run_expect(run, "buffers leased", loop->pool.leased, 0);
+    run_expect(run, "buffers", loop->pool.free_count + counts.buffers, loop->pool.count);
+    run_expect(run, "queued bytes", loop->queued_bytes, 0);
+    run_expect(run, "pieces", loop->pieces.taken, 0);
+    for (int i = 0; i < BLOCK_CLASSES; i++)
+        run_expect(run, "blocks", loop->blocks[i].taken, 0);
+    for (uint32_t i = 0; i < loop->records.count; i++)
+        run_expect(run, "records", loop->records.slabs[i].taken, 0);
+    run_expect(run, "statistics: buffers leased", run->stats.buffers_leased, 0);
+    run_expect(run, "statistics: queued bytes", run->stats.queued_bytes, 0);
+}
+
+// Only what a stream without its listener may leave: nothing.
+static void run_check_kernel(struct run *run, bool loop_gone)
+{
+    struct sim_counts counts;
+    sim_count(run->sim, &counts);
+    run_expect(run, "descriptors", counts.descriptors, 0);
+    run_expect(run, "direct descriptors", counts.ring_descriptors, 0);
+    run_expect(run, "operations in flight", counts.operations, 0);
+    run_expect(run, "closes of what was not open", counts.bad_closes, 0);
+    run_expect(run, "operations on what was not open", counts.bad_descriptors, 0);
+    if (counts.stuck)
+        run_complain(run, "the loop waited for what could never come");
+    if (loop_gone)
+        run_expect(run, "sockets", counts.sockets, 0);
+}
+
+// --- The run -------------------------------------------------------------------------------------
+
+static bool run_turn(struct run *run, uint64_t deadline_ns)
+{
+    int result = weir_loop_turn(run->loop, deadline_ns);
+    if (result == -EIO && run->breaks)
+        run->broken = true;
+    else if (result < 0)
+        run_complain(run, "the loop broke: %s", strerror(-result));
+    else if (++run->turns == RUN_TURNS_MAX)
+        run_complain(run, "there is no end to it");
+    return !run->complaint[0] && !run->broken;
+}
+
+static void run_over(struct weir_loop *loop, struct weir_post *post)
+{
+    (void)loop;
+    (void)post;
+}
+
+static void run_post(void *argument);
+
+static void run_posted(struct weir_loop *loop, struct weir_post *post)
+{
+    struct run *run = container_of(post, struct run, knock);
+    (void)loop;
+    run->knocks++;
+    run->knocking = false;
+    sim_at(run->sim, sim_random(run->sim, 20000000), run_post, run);
+}
+
+// In half of the runs another thread knocks now and then: in the others nothing wakes a loop that
+// sleeps too long.
+static void run_post(void *argument)
+{
+    struct run *run = argument;
+    if (run->clients_done == run->clients_count || !run->loop)
+        return;
+    run->knocking = true;
+    weir_loop_post(run->loop, &run->knock);
+}
+
+static void run_play(struct run *run)
+{
+    run->over.function = run_over;
+    run->knock.function = run_posted;
+    if (run->seed % 2)
+        sim_at(run->sim, sim_random(run->sim, 2000000), run_post, run);
+    uint64_t turns_max = UINT64_MAX;
+    if (run->destroyed)
+        turns_max = sim_random(run->sim, 400);
+    while (run->turns < turns_max &&
+           (run->clients_done < run->clients_count || run->loop->streams_open)) {
+        // It may sleep as long as it wants: whoever sleeps over something is found out.
+        if (!run_turn(run, WEIR_NEVER))
+            return;
+    }
+}
+
+static void run_close(struct run *run)
+{
+    if (run->destroyed || run->complaint[0] || run->broken)
+        return;
+    weir_listener_close(run->listener);
+    while (run->loop->slots_open && run_turn(run, WEIR_NEVER))
+        continue;
+    // The last closes may still have to go down.
+    struct sim_counts counts;
+    do {
+        sim_count(run->sim, &counts);
+    } while (counts.entries && run_turn(run, 0));
+    if (run->broken)
+        return;
+    weir_loop_stats(run->loop, &run->stats);
+    run_expect(run, "posts that did not run", run->knocking, 0);
+    run_check_memory(run);
+    run_check_kernel(run, false);
+}
+
+static void run_check(struct run *run)
+{
+    // Of a broken ring, nobody knows which closes were done.
+    if (!run->broken)
+        run_check_kernel(run, true);
+    run_check_streams(run);
+    for (uint32_t i = 0; i < run->clients_count; i++)
+        run_check_client(run, &run->clients[i]);
+}
+
+void run_describe(const struct run *run, FILE *file)
+{
+    fprintf(file, "seed %llu: %s%s%s%s%s%s, %u clients, %llu turns; faults:",
+            (unsigned long long)run->seed, run->plan, run->pauses ? ", pauses" : "",
+            run->half_closes ? ", half-closes" : "", run->quits ? ", quits" : "",
+            run->destroyed ? ", destroyed" : "", run->short_of_memory ? ", short of memory" : "",
+            run->clients_count, (unsigned long long)run->turns);
+    for (int i = 0; i < SIM_FAULTS; i++) {
+        if (run->faults.chances[i])
+            fprintf(file, " %s=%u", sim_fault_name((enum sim_fault)i), run->faults.chances[i]);
+    }
+    fprintf(file, " sq=%u cq=%u\n", run->faults.sq_entries, run->faults.cq_entries);
+}
+
+const struct run_protocol *run_protocol_find(const char *name)
+{
+    static const struct run_protocol *const protocols[] = { &run_echo };
+    for (size_t i = 0; i < sizeof protocols / sizeof *protocols; i++) {
+        if (!strcmp(protocols[i]->name, name))
+            return protocols[i];
+    }
+    return NULL;
+}
+
+struct run_input {
+    const struct sim_answer *answer;
+    const uint8_t *decisions;
+    size_t decisions_size;
+};
+
+static bool run_all(struct run *run, struct run_input input, FILE *trace)
+{
+    uint64_t seed = run->seed;
+    // A quarter of the runs has no faults but the clients'.
+    if (seed % 4)
+        sim_faults_any(seed, &run->faults);
+    run->faults.chances[SIM_FILE_ERROR] = 0;
+    run->sim = sim_create(seed, &run->faults);
+    sim_trace_to(run->sim, trace);
+    run->answered = input.answer != NULL;
+    if (input.answer)
+        sim_answer(run->sim, input.answer);
+    sim_decide(run->sim, input.decisions, input.decisions_size);
+    if (run_open(run)) {
+        // A client alone has nobody whose events wake the loop for it.
+        run->clients_count = 1;
+        if (sim_random(run->sim, 4))
+            run->clients_count += (uint32_t)sim_random(run->sim, RUN_CLIENTS_MAX);
+        for (uint32_t i = 0; i < run->clients_count; i++)
+            client_start(&run->clients[i], run, i);
+        run_play(run);
+        run_close(run);
+    }
+    weir_loop_destroy(run->loop);
+    run->loop = NULL;
+    run->short_of_memory = shortage_struck();
+    shortage_stop();
+    for (uint32_t i = 0; i < run->clients_count; i++)
+        client_stop(&run->clients[i]);
+    run_check(run);
+    run->hash = sim_trace_hash(run->sim);
+    sim_count(run->sim, &run->counts);
+    sim_destroy(run->sim);
+    return !run->complaint[0];
+}
+
+bool run_seed(struct run *run, const struct run_protocol *protocol, uint64_t seed, FILE *trace)
+{
+    *run = (struct run){ .protocol = protocol, .seed = seed };
+    return run_all(run, (struct run_input){ 0 }, trace);
+}
+
+bool run_seed_answering(struct run *run, const struct run_protocol *protocol, uint64_t seed,
+                        const struct sim_answer *answer)
+{
+    *run = (struct run){ .protocol = protocol, .seed = seed };
+    return run_all(run, (struct run_input){ .answer = answer }, NULL);
+}
+
+bool run_decided(struct run *run, const struct run_protocol *protocol, const uint8_t *data,
+                 size_t size)
+{
+    *run = (struct run){ .protocol = protocol, .seed = size ? data[0] : 0 };
+    struct run_input input = { .decisions = data, .decisions_size = size };
+    return run_all(run, input, NULL);
+}
