@@ -146,6 +146,12 @@ static const struct option_row ftp_options[] = {
       .kind = OPTION_SECONDS,
       .max = 10000000 * SECOND_NS,
       MEMBER(login_timeout_ns) },
+    { .name = "login-delay",
+      .argument = "S",
+      .help = "seconds before a failed login is answered, more for each (default 1)",
+      .kind = OPTION_SECONDS,
+      .max = 3600 * SECOND_NS,
+      MEMBER(login_delay_ns) },
     { .name = "data-timeout",
       .argument = "S",
       .help = "seconds that a data connection may take or stand still (default 60)",
@@ -270,6 +276,7 @@ int ftp_main(int argc, char **argv)
         .rows = rows,
     };
     struct ftp_server server = { .login_timeout_ns = 60 * SECOND_NS,
+                                 .login_delay_ns = SECOND_NS,
                                  .data_timeout_ns = 60 * SECOND_NS };
     ftp_join_options(rows);
     serve_settings_init(&server.serve);

@@ -26,7 +26,7 @@ enum telnet {
 
 static void reader_add(struct ftp_reader *reader, uint8_t byte)
 {
-    if (reader->size < FTP_LINE_MAX)
+    if (reader->size <= FTP_LINE_MAX) // the CR before the end may stand behind a full line
         reader->line[reader->size++] = byte ? (char)byte : '\n';
     else
         reader->too_long = true;
@@ -36,6 +36,7 @@ static enum ftp_read reader_end(struct ftp_reader *reader)
 {
     if (reader->size && reader->line[reader->size - 1] == '\r')
         reader->size--;
+    reader->too_long |= reader->size > FTP_LINE_MAX;
     reader->line[reader->size] = '\0';
     reader->ended = true;
     return reader->too_long ? FTP_READ_TOO_LONG : FTP_READ_LINE;

@@ -7,8 +7,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-// A path of 4,096 bytes, the verb before it and MFMT's time.
-enum { FTP_LINE_MAX = 4224 };
+// A path of 4,096 bytes, the verb before it and MFMT's time; and the memory for it with its end.
+enum { FTP_LINE_MAX = 4224, FTP_LINE_MEMORY = FTP_LINE_MAX + 2 };
 
 enum ftp_read {
     FTP_READ_MORE,        // all bytes are used up and the line goes on
@@ -17,7 +17,7 @@ enum ftp_read {
     FTP_READ_NEGOTIATION, // the peer offers or asks for a Telnet option; answer with `refusal`
 };
 
-// Zeroed at first. `line` is the caller's, FTP_LINE_MAX + 1 bytes, and must be there during a feed.
+// Zeroed at first. `line` is the caller's, FTP_LINE_MEMORY bytes, and must be there during a feed.
 struct ftp_reader {
     char *line;
     uint16_t size;

@@ -9,9 +9,6 @@
 #include "transfer.h"
 #include "work.h"
 
-// A wrong password is answered after a second, the next one after two.
-#define LOGIN_DELAY_NS 1000000000ULL
-
 enum { LOGIN_FAILURES_MAX = 3 };
 
 static void login_hash_next(struct ftp_session *session);
@@ -89,7 +86,7 @@ static void login_delayed(struct weir_loop *loop, struct weir_timer *timer)
     ftp_session_continue(session);
 }
 
-// Guessing is slow: the answer waits, and the connection with it.
+// Guessing is slow: the answer waits, and the connection with it; each time longer.
 static void login_fail(struct ftp_session *session)
 {
     session->failures++;
@@ -98,7 +95,7 @@ static void login_fail(struct ftp_session *session)
     session->name = NULL;
     session->delay.function = login_delayed;
     weir_timer_start(weir_stream_loop(session->control), &session->delay,
-                     session->failures * LOGIN_DELAY_NS);
+                     session->failures * session->server->login_delay_ns);
 }
 
 // --- The hash ------------------------------------------------------------------------------------

@@ -118,11 +118,19 @@ void ftp_session_forget_data(struct ftp_session *session)
     session->active.any.sa_family = AF_UNSPEC;
 }
 
+// Makes room for another session; once.
+static void session_uncount(struct ftp_session *session)
+{
+    if (session->counted)
+        atomic_fetch_sub(&session->server->sessions, 1);
+    session->counted = false;
+}
+
 void ftp_session_end(struct ftp_session *session, const char *reply)
 {
-    if (reply)
-        ftp_reply(session, reply);
+    ftp_reply(session, reply);
     session->ending = true;
+    session_uncount(session);
     ftp_session_forget_data(session);
     // Unread bytes would turn the end into a reset, and the reply might be lost.
     weir_stream_linger(session->control, SESSION_DISCARD_MAX, SESSION_LINGER_NS);
@@ -133,6 +141,7 @@ static void session_quit(struct ftp_session *session, const char *argument)
     (void)argument;
     ftp_reply(session, "221 Goodbye.");
     session->ending = true;
+    session_uncount(session);
     weir_stream_close(session->control);
 }
 
@@ -293,7 +302,7 @@ static void session_read(struct ftp_session *session, struct weir_slice *slice)
 static void session_input(struct ftp_session *session, struct weir_slice slice)
 {
     if (!session->reader.line)
-        session->reader.line = malloc(FTP_LINE_MAX + 1);
+        session->reader.line = malloc(FTP_LINE_MEMORY);
     if (!session->reader.line) {
         ftp_session_end(session, "421 Out of memory.");
         return;
@@ -447,8 +456,7 @@ static void session_closed(struct weir_stream *stream, int reason)
     free(session->reader.line);
     free(session->rename_from);
     free(session->cwd);
-    if (session->counted)
-        atomic_fetch_sub(&session->server->sessions, 1);
+    session_uncount(session);
 }
 
 const struct weir_protocol ftp_protocol = {

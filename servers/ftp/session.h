@@ -42,7 +42,7 @@ struct ftp_server {
     uint16_t passive_first, passive_last; // 0: any port
     struct in_addr passive_address;       // 0: the address that the client reached
     uint64_t sessions_max;
-    uint64_t login_timeout_ns, idle_timeout_ns, data_timeout_ns;
+    uint64_t login_timeout_ns, login_delay_ns, idle_timeout_ns, data_timeout_ns;
     uint64_t rate_limit; // bytes a second and transfer; 0: none
     const char *transfer_log;
 

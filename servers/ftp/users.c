@@ -51,10 +51,10 @@ static int users_split(const char *text, struct ftp_user *ret_user)
     return ret_user->name && ret_user->secret && ret_user->home ? 0 : -ENOMEM;
 }
 
+// Legacy methods are refused: DES alone would take any text for a hash.
 static bool users_hash_works(const char *hash)
 {
-    int check = crypt_checksalt(hash);
-    return *hash && (check == CRYPT_SALT_OK || check == CRYPT_SALT_METHOD_LEGACY);
+    return *hash == '$' && crypt_checksalt(hash) == CRYPT_SALT_OK;
 }
 
 int ftp_users_add(struct ftp_users *users, const char *text)
