@@ -412,11 +412,23 @@ static void session_received(struct weir_stream *stream, struct weir_slice slice
         session_input(session, slice);
 }
 
-// The client's end: what it asked for before is still done.
+static bool session_will_quit(const struct ftp_session *session)
+{
+    struct ftp_command command = { .verb = FTP_VERBS };
+    for (const struct ftp_waiting *waiting = session->waiting; waiting; waiting = waiting->next)
+        ftp_command_parse(waiting->line, &command);
+    return command.verb == FTP_QUIT;
+}
+
+// The client's end. Commands that it sent are still done, but an end without QUIT aborts a transfer
+// (RFC 959, 4.1.1): a client that died also ends its data connection, and half a file would look
+// like a whole one.
 static void session_ended(struct weir_stream *stream)
 {
     struct ftp_session *session = weir_stream_session(stream);
     session->input_ended = true;
+    if (session->transfer && !session_will_quit(session))
+        ftp_transfer_abort(session->transfer);
     if (!session->busy)
         weir_stream_close(stream);
 }

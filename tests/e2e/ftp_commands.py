@@ -291,7 +291,8 @@ class Limits:
                          ("PASS password", "530 Login incorrect."),
                          ("USER nobody", "331 Password, please."),
                          ("PASS pass word", "530 Login incorrect."),
-                         ("USER eve", "331 Password, please."), ("PASS pass word", "230 Logged in."),
+                         ("USER eve", "331 Password, please."),
+                         ("PASS pass word", "230 Logged in."),
                          ("MKD mine", '257 "/mine" created.'))
         self.assertTrue(os.path.isdir(self.path("home", "eve", "mine")))
         clients = [self.control(server) for _ in range(4)]

@@ -1,4 +1,4 @@
-"""Transfers of `weir ftp`: what comes through, what is never seen, and what is told when it breaks."""
+"""Transfers of `weir ftp`: what comes through, what is never seen, what is told on a break."""
 
 import ctypes
 import os
@@ -145,6 +145,29 @@ class Transfers:
             self.login().ask("NOOP")
         self.assertEqual(self.leftovers(), [])
         self.assertFalse(os.path.exists(self.path("vanished")))
+
+    # A client that ends its control connection without QUIT, as one that dies does, has not
+    # finished its upload, even if the data connection ends in order.
+    def test_uploads_need_their_control_connection(self):
+        control = self.login()
+        data = control.passive()
+        self.assertEqual(control.ask("STOR died"), OPENING)
+        data.sendall(b"half")
+        control.socket.shutdown(socket.SHUT_WR)
+        self.assertEqual(control.reply(), "426 Transfer aborted.")
+        self.assertEqual(control.reply(), "226 Abort done.")
+        self.assertEqual(control.end(), b"")
+        data.close()
+        self.assertEqual(self.leftovers(), [])
+        self.assertFalse(os.path.exists(self.path("died")))
+        control = self.login()
+        with control.passive() as data:
+            self.assertEqual(control.ask("STOR quit"), OPENING)
+            control.send("QUIT")
+            control.socket.shutdown(socket.SHUT_WR)
+            data.sendall(b"whole")
+        self.assertEqual((control.reply(), control.reply()), (DONE, "221 Goodbye."))
+        self.assertEqual(self.read("quit"), b"whole")
 
     # STOU tells the name that it found, and the file has it.
     def test_unique_names(self):
