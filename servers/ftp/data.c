@@ -80,6 +80,7 @@ static void data_closed(struct weir_stream *stream, int reason)
             data->session->data = NULL;
         return;
     }
+    ftp_upload_drop(transfer);
     transfer->data = NULL;
     if (reason || !transfer->complete)
         ftp_transfer_fail(transfer, reason ? reason : -ECONNRESET);

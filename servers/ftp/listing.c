@@ -309,11 +309,8 @@ static void listing_say_progress(struct ftp_session *session)
     uint64_t moved = transfer->moved;
     uint64_t queued = transfer->data ? weir_stream_queued(transfer->data) : 0;
     moved -= queued < moved ? queued : moved;
-    if (transfer->sinking)
-        ftp_reply(session, "211 A transfer is running.");
-    else
-        ftp_reply_format(session, "211 A transfer is running; %llu bytes so far.",
-                         (unsigned long long)moved);
+    ftp_reply_format(session, "211 A transfer is running; %llu bytes so far.",
+                     (unsigned long long)moved);
 }
 
 void ftp_transfer_stat(struct ftp_session *session, const char *argument)

@@ -299,6 +299,7 @@ static void transfer_end(struct ftp_transfer *transfer)
         close(transfer->root_fd);
     if (transfer->parent_fd >= 0)
         close(transfer->parent_fd);
+    free(transfer->pile);
     free(transfer->buffer);
     free(transfer->user);
     free(transfer);
@@ -311,8 +312,7 @@ static void transfer_end(struct ftp_transfer *transfer)
 
 void ftp_transfer_settle(struct ftp_transfer *transfer)
 {
-    if (transfer->busy || transfer->sinking || transfer->data ||
-        (!transfer->error && !transfer->complete))
+    if (transfer->busy || transfer->data || (!transfer->error && !transfer->complete))
         return;
     if (transfer->kind == FTP_UPLOAD && !transfer->finishing && transfer->file)
         ftp_upload_finish(transfer);

@@ -22,6 +22,7 @@ struct ftp_data {
 };
 
 struct ftp_listing;
+struct ftp_pile;
 
 struct ftp_transfer {
     struct ftp_session *session; // NULL: orphaned
@@ -32,7 +33,8 @@ struct ftp_transfer {
     struct weir_timer timer; // for the data connection, later for the rate
     struct weir_file *file;
     struct ftp_listing *listing;
-    char *buffer;
+    struct ftp_pile *pile; // of an upload that is written as it comes
+    char *buffer;          // of one that is converted or slowed down, and of ASCII downloads
     struct ftp_ascii converter;
     uint64_t offset;   // where the file's next bytes are
     uint64_t size;     // of a download's file
@@ -49,7 +51,7 @@ struct ftp_transfer {
     mode_t mode;            // of the file that an upload will replace, or 0
     bool ascii;
     bool busy;          // `operation` is in flight
-    bool sinking;       // the stream receives straight into the file
+    bool ended;         // an upload's client has sent all
     bool complete;      // everything was queued, or came
     bool aborted;       // by ABOR
     bool told;          // 150 was said
@@ -104,6 +106,8 @@ void ftp_upload_received(struct ftp_transfer *transfer, struct weir_slice slice)
 void ftp_upload_ended(struct ftp_transfer *transfer); // the client's end
 void ftp_upload_finish(struct ftp_transfer *transfer);
 void ftp_upload_resume(struct ftp_transfer *transfer);
+// The data connection closes: gives back what was received and not written.
+void ftp_upload_drop(struct ftp_transfer *transfer);
 // listing.c
 void ftp_listing_run(struct ftp_transfer *transfer);
 void ftp_listing_free(struct ftp_listing *listing);

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "transfer.h"
@@ -132,31 +133,114 @@ static void upload_opened(struct weir_operation *operation, int64_t result)
     ftp_transfer_opened(transfer);
 }
 
-// --- Receiving -----------------------------------------------------------------------------------
+// --- Receiving: as it comes ----------------------------------------------------------------------
 
-// Straight into the file: tells the bytes when the client's end was there, or the error.
-static void upload_sunk(struct weir_operation *operation, int64_t result)
+// Received slices, held in their buffers. One half is being written by a job while the other fills:
+// one call for many slices, so that neither the change of threads nor the call counts for much.
+enum { PILE_SLICES = 32 };
+
+struct ftp_pile {
+    struct weir_slice slices[2][PILE_SLICES];
+    uint32_t counts[2];
+    uint32_t filling; // the half that fills
+    bool paused;
+};
+
+static int upload_write_pile(struct weir_operation *operation)
+{
+    const struct ftp_transfer *transfer = upload_in_job(operation);
+    const struct ftp_pile *pile = transfer->pile;
+    uint32_t half = !pile->filling, count = pile->counts[half], first = 0;
+    struct iovec iovecs[PILE_SLICES];
+    off_t offset = (off_t)transfer->offset;
+    for (uint32_t i = 0; i < count; i++)
+        iovecs[i] = (struct iovec){ .iov_base = (void *)pile->slices[half][i].data,
+                                    .iov_len = pile->slices[half][i].size };
+    while (first < count) {
+        ssize_t size = pwritev(weir_file_descriptor(transfer->file), iovecs + first,
+                               (int)(count - first), offset);
+        if (size < 0 && errno == EINTR)
+            continue;
+        if (size <= 0)
+            return size ? -errno : -EIO;
+        offset += size;
+        for (; first < count && (size_t)size >= iovecs[first].iov_len; first++)
+            size -= (ssize_t)iovecs[first].iov_len;
+        if (first < count) {
+            iovecs[first].iov_base = (char *)iovecs[first].iov_base + size;
+            iovecs[first].iov_len -= (size_t)size;
+        }
+    }
+    return (int)(offset - (off_t)transfer->offset);
+}
+
+static void upload_drop_half(struct ftp_transfer *transfer, uint32_t half)
+{
+    struct ftp_pile *pile = transfer->pile;
+    for (uint32_t i = 0; i < pile->counts[half]; i++)
+        weir_slice_release(transfer->data, &pile->slices[half][i]);
+    pile->counts[half] = 0;
+}
+
+void ftp_upload_drop(struct ftp_transfer *transfer)
+{
+    for (uint32_t half = 0; transfer->pile && half < 2; half++)
+        upload_drop_half(transfer, half);
+}
+
+static void upload_pile_written(struct weir_operation *operation, int64_t result);
+
+// Writes the half that filled, if the other was written; what came before the end comes first.
+static void upload_write_next(struct ftp_transfer *transfer)
+{
+    struct ftp_pile *pile = transfer->pile;
+    if (!pile->counts[pile->filling]) {
+        if (transfer->ended)
+            ftp_transfer_complete(transfer);
+        return;
+    }
+    pile->filling = !pile->filling;
+    ftp_transfer_own(transfer, upload_pile_written);
+    // The slices are this stream's, so it stays until they are given back.
+    transfer->operation.stream = transfer->data;
+    weir_job_start(transfer->loop, &transfer->operation, upload_write_pile);
+    if (pile->paused) {
+        pile->paused = false;
+        weir_stream_resume(transfer->data);
+    }
+}
+
+static void upload_pile_written(struct weir_operation *operation, int64_t result)
 {
     struct ftp_transfer *transfer = ftp_transfer_of(operation);
-    transfer->sinking = false;
-    if (result < 0) {
+    upload_drop_half(transfer, !transfer->pile->filling);
+    if (result < 0 && !transfer->error) {
         ftp_transfer_fail(transfer, (int)result);
         return;
     }
-    transfer->moved = (uint64_t)result;
-    transfer->complete = true; // the connection's end follows
+    if (transfer->error)
+        return; // the data connection is closing; its end settles
+    transfer->offset += (uint64_t)result;
+    upload_write_next(transfer);
 }
 
-void ftp_upload_run(struct ftp_transfer *transfer)
+static void upload_pile(struct ftp_transfer *transfer, struct weir_slice slice)
 {
-    if (!transfer->buffer) {
-        transfer->operation = (struct weir_operation){ .done = upload_sunk };
-        transfer->sinking = true;
-        weir_stream_receive_file(transfer->data, transfer->file, transfer->offset,
-                                 &transfer->operation);
+    struct ftp_pile *pile = transfer->pile;
+    uint32_t *count = &pile->counts[pile->filling];
+    if (weir_slice_hold(transfer->data, slice, &pile->slices[pile->filling][*count])) {
+        ftp_transfer_fail(transfer, -ENOMEM);
+        return;
     }
-    weir_stream_resume(transfer->data);
+    if (++*count == PILE_SLICES) {
+        pile->paused = true;
+        weir_stream_pause(transfer->data);
+    }
+    if (!transfer->busy)
+        upload_write_next(transfer);
 }
+
+// --- Receiving: converted or slowed down ---------------------------------------------------------
 
 void ftp_upload_resume(struct ftp_transfer *transfer)
 {
@@ -184,7 +268,7 @@ static void upload_written(struct weir_operation *operation, int64_t result)
     transfer->offset += (uint64_t)result;
     if ((size_t)result < asked)
         upload_write(transfer, done + (size_t)result);
-    else if (transfer->complete)
+    else if (transfer->ended)
         ftp_transfer_complete(transfer);
     else
         ftp_upload_resume(transfer);
@@ -197,11 +281,8 @@ static void upload_write(struct ftp_transfer *transfer, size_t done)
                     transfer->held - done, transfer->offset);
 }
 
-void ftp_upload_received(struct ftp_transfer *transfer, struct weir_slice slice)
+static void upload_convert(struct ftp_transfer *transfer, struct weir_slice slice)
 {
-    transfer->moved += slice.size;
-    if (transfer->error)
-        return;
     if (transfer->ascii) {
         transfer->held = (uint32_t)ftp_ascii_decode(&transfer->converter, slice.data, slice.size,
                                                     transfer->buffer);
@@ -215,17 +296,45 @@ void ftp_upload_received(struct ftp_transfer *transfer, struct weir_slice slice)
     upload_write(transfer, 0);
 }
 
+// --- The data connection -------------------------------------------------------------------------
+
+void ftp_upload_run(struct ftp_transfer *transfer)
+{
+    if (!transfer->buffer) {
+        transfer->pile = calloc(1, sizeof *transfer->pile);
+        if (!transfer->pile) {
+            ftp_transfer_fail(transfer, -ENOMEM);
+            return;
+        }
+    }
+    weir_stream_resume(transfer->data);
+}
+
+void ftp_upload_received(struct ftp_transfer *transfer, struct weir_slice slice)
+{
+    if (transfer->error)
+        return;
+    transfer->moved += slice.size;
+    if (transfer->pile)
+        upload_pile(transfer, slice);
+    else
+        upload_convert(transfer, slice);
+}
+
 void ftp_upload_ended(struct ftp_transfer *transfer)
 {
     if (transfer->error)
         return;
-    transfer->complete = true;
-    if (transfer->buffer && ftp_ascii_decode_end(&transfer->converter, transfer->buffer)) {
+    transfer->ended = true;
+    if (transfer->pile) {
+        if (!transfer->busy)
+            upload_write_next(transfer);
+    } else if (ftp_ascii_decode_end(&transfer->converter, transfer->buffer)) {
         transfer->held = 1;
         upload_write(transfer, 0);
-        return;
+    } else {
+        ftp_transfer_complete(transfer);
     }
-    ftp_transfer_complete(transfer);
 }
 
 // --- Ending: a job -------------------------------------------------------------------------------
@@ -245,8 +354,7 @@ static int upload_keep(struct ftp_transfer *transfer)
     int fd = weir_file_descriptor(transfer->file);
     // What stood behind the new bytes was part of the old file.
     if (transfer->verb == FTP_STOR && !*transfer->temporary && !transfer->server->uploads_direct) {
-        uint64_t end = transfer->buffer ? transfer->offset : transfer->offset + transfer->moved;
-        if (ftruncate(fd, (off_t)end) < 0)
+        if (ftruncate(fd, (off_t)transfer->offset) < 0)
             return -errno;
     }
     if (transfer->mode && fchmod(fd, transfer->mode) < 0)

@@ -10,7 +10,7 @@ import threading
 import time
 
 from ftp_client import FtpCase, on_all_engines, reset
-from programs import LIMIT, receive, receive_end
+from programs import LIMIT, WEIR, receive, receive_end
 
 DONE = "226 Transfer complete."
 OPENING = "150 Opening data connection."
@@ -39,6 +39,12 @@ def free_ports():
                 return port
         except OSError:
             pass
+
+
+def sanitized():
+    with open(WEIR, "rb") as file:
+        program = file.read()
+    return b"__asan_init" in program or b"__tsan_init" in program
 
 
 class Transfers:
@@ -545,7 +551,8 @@ class Options:
             begin = time.monotonic()
             other.ask("MLST many")
             slowest = max(slowest, time.monotonic() - begin)
-        self.assertLess(self.memory(server) - memory, 4096)
+        if not sanitized(): # they keep what was freed
+            self.assertLess(self.memory(server) - memory, 4096)
         received += receive_end(data)
         self.assertEqual(control.reply(), DONE)
         lines = received.split(b"\r\n")[:-1]
