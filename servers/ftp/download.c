@@ -5,8 +5,10 @@
 #include <linux/openat2.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "transfer.h"
+#include "work.h"
 
 // A piece of the conversion: what is read, and what of it fits into one reserved span.
 enum { DOWNLOAD_PIECE = 32 * 1024, DOWNLOAD_SPAN = 8000 };
@@ -107,14 +109,36 @@ static int download_check(struct ftp_transfer *transfer)
     return transfer->buffer ? 0 : -ENOMEM;
 }
 
-static void download_opened(struct weir_operation *operation, int64_t result)
+static void download_begin(struct ftp_transfer *transfer, int64_t result)
 {
-    struct ftp_transfer *transfer = ftp_transfer_of(operation);
     if (result == 0)
         result = download_check(transfer);
     if (result < 0 && !transfer->error)
         transfer->error = (int32_t)result;
     ftp_transfer_opened(transfer);
+}
+
+static void download_opened(struct weir_operation *operation, int64_t result)
+{
+    download_begin(ftp_transfer_of(operation), result);
+}
+
+// At once if the kernel has the names in memory; otherwise by the engine.
+static void download_open(struct ftp_transfer *transfer, int root_fd)
+{
+    const uint64_t flags = O_RDONLY | O_NONBLOCK | O_NOCTTY;
+    int fd = ftp_work_open_cached(root_fd, transfer->path, flags);
+    if (fd == -EAGAIN) {
+        ftp_transfer_own(transfer, download_opened);
+        weir_file_open(transfer->loop, &transfer->operation, root_fd,
+                       ftp_path_relative(transfer->path), flags, 0,
+                       RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS, &transfer->file);
+        return;
+    }
+    int error = fd < 0 ? fd : weir_file_adopt(transfer->loop, fd, &transfer->file);
+    if (error && fd >= 0)
+        close(fd);
+    download_begin(transfer, error);
 }
 
 void ftp_transfer_retr(struct ftp_session *session, const char *argument)
@@ -125,8 +149,5 @@ void ftp_transfer_retr(struct ftp_session *session, const char *argument)
     struct ftp_transfer *transfer = ftp_transfer_create(session, FTP_DOWNLOAD, FTP_RETR, path);
     if (!transfer)
         return;
-    ftp_transfer_own(transfer, download_opened);
-    weir_file_open(transfer->loop, &transfer->operation, session->root_fd,
-                   ftp_path_relative(transfer->path), O_RDONLY | O_NONBLOCK | O_NOCTTY, 0,
-                   RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS, &transfer->file);
+    download_open(transfer, session->root_fd);
 }

@@ -14,7 +14,7 @@ struct name_row {
     int (*run)(struct weir_operation *operation);
     void (*succeeded)(struct ftp_work *work);
     const char *reply; // instead of `succeeded`
-    bool writes;
+    bool writes;       // others are first tried on the loop, with what the kernel has in memory
 };
 
 // --- Jobs ----------------------------------------------------------------------------------------
@@ -24,10 +24,16 @@ static int names_result(int result)
     return result < 0 ? -errno : 0;
 }
 
+static int names_open(const struct ftp_work *work, uint64_t flags)
+{
+    return work->cached ? ftp_work_open_cached(work->root_fd, work->path, flags)
+                        : ftp_work_open(work->root_fd, work->path, flags, 0);
+}
+
 // Opens what the path names, without any right to read it, and looks at it.
 static int names_open_status(struct ftp_work *work)
 {
-    int fd = ftp_work_open(work->root_fd, work->path, O_PATH, 0);
+    int fd = names_open(work, O_PATH);
     if (fd < 0)
         return fd;
     if (fstat(fd, &work->status) == 0)
@@ -49,7 +55,7 @@ static int names_run_status(struct weir_operation *operation)
 static int names_run_cwd(struct weir_operation *operation)
 {
     struct ftp_work *work = ftp_work_of(operation);
-    int fd = ftp_work_open(work->root_fd, work->path, O_PATH | O_DIRECTORY, 0);
+    int fd = names_open(work, O_PATH | O_DIRECTORY);
     if (fd < 0)
         return fd;
     int result = names_result(faccessat(fd, "", X_OK, AT_EACCESS | AT_EMPTY_PATH));
@@ -271,11 +277,25 @@ static struct ftp_work *names_prepare(struct ftp_session *session, const struct 
     return work;
 }
 
+// A job costs two changes of threads. What only looks and finds all names in the kernel's memory is
+// done at once.
+static bool names_try(struct ftp_work *work, const struct name_row *row)
+{
+    work->cached = true;
+    int result = row->run(&work->operation);
+    work->cached = false;
+    if (result == -EAGAIN)
+        return false;
+    names_done(work, result);
+    free(work);
+    return true;
+}
+
 static void names_start(struct ftp_session *session, const struct name_row *row,
                         const char *argument, const char *other)
 {
     struct ftp_work *work = names_prepare(session, row, argument, other);
-    if (work)
+    if (work && (row->writes || !names_try(work, row)))
         ftp_work_start(work, row->run);
 }
 

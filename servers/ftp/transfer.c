@@ -54,7 +54,7 @@ struct ftp_transfer *ftp_transfer_create(struct ftp_session *session, enum ftp_k
     transfer->user = user;
     transfer->ascii = session->ascii;
     transfer->offset = session->restart;
-    transfer->root_fd = fcntl(session->root_fd, F_DUPFD_CLOEXEC, 0);
+    transfer->root_fd = kind == FTP_DOWNLOAD ? -1 : fcntl(session->root_fd, F_DUPFD_CLOEXEC, 0);
     transfer->parent_fd = transfer->file_fd = -1;
     transfer->start_ns = weir_loop_now(transfer->loop);
     transfer_host(session, transfer->host, sizeof transfer->host);

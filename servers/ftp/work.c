@@ -50,21 +50,34 @@ void ftp_work_start(struct ftp_work *work, int (*run)(struct weir_operation *ope
     weir_job_start(weir_stream_loop(session->control), &work->operation, run);
 }
 
-int ftp_work_open(int root_fd, const char *path, uint64_t flags, uint64_t mode)
+static int work_open(int root_fd, const char *path, uint64_t flags, uint64_t mode, uint64_t resolve)
 {
     struct open_how how = {
         .flags = flags | O_CLOEXEC,
         .mode = mode,
-        .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS,
+        .resolve = resolve | RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS,
     };
+    int fd = (int)syscall(SYS_openat2, root_fd, ftp_path_relative(path), &how, sizeof how);
+    return fd < 0 ? -errno : fd;
+}
+
+int ftp_work_open(int root_fd, const char *path, uint64_t flags, uint64_t mode)
+{
     int fd;
     // EAGAIN: a rename somewhere raced with the walk, and the kernel does not know whether it
     // matters.
     int tries = 16;
     do
-        fd = (int)syscall(SYS_openat2, root_fd, ftp_path_relative(path), &how, sizeof how);
-    while (fd < 0 && (errno == EINTR || (errno == EAGAIN && tries--)));
-    return fd < 0 ? -errno : fd;
+        fd = work_open(root_fd, path, flags, mode, 0);
+    while (fd == -EINTR || (fd == -EAGAIN && tries--));
+    return fd;
+}
+
+int ftp_work_open_cached(int root_fd, const char *path, uint64_t flags)
+{
+    int fd = work_open(root_fd, path, flags, 0, RESOLVE_CACHED);
+    // A kernel before 5.12 does not know the flag.
+    return fd == -EINVAL || fd == -EINTR ? -EAGAIN : fd;
 }
 
 int ftp_work_open_parent(int root_fd, const char *path, const char **ret_name)

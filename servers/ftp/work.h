@@ -16,6 +16,7 @@ struct ftp_work {
     const void *row; // of the table that started it
     void (*done)(struct ftp_work *work, int result);
     int root_fd;
+    bool cached; // not in a job: only what does not wait
     struct stat status;
     union {
         mode_t mode;
@@ -36,6 +37,9 @@ struct ftp_work *ftp_work_of(struct weir_operation *operation);
 
 // For jobs. They return a descriptor or -errno.
 int ftp_work_open(int root_fd, const char *path, uint64_t flags, uint64_t mode);
+// On the loop: opens what is there if the kernel has every name of the path in memory, so that
+// nothing waits. -EAGAIN: a job must do it.
+int ftp_work_open_cached(int root_fd, const char *path, uint64_t flags);
 // The directory of the path's last name, by O_PATH. -EINVAL for the root.
 int ftp_work_open_parent(int root_fd, const char *path, const char **ret_name);
 
