@@ -215,6 +215,22 @@ static const char *ftp_fault(const struct ftp_server *server)
 
 // --- Run -----------------------------------------------------------------------------------------
 
+// Without --passive-ports: the range that the kernel takes ports from.
+static void ftp_settle_ports(struct ftp_server *server)
+{
+    unsigned first = 32768, last = 60999;
+    FILE *file = fopen("/proc/sys/net/ipv4/ip_local_port_range", "re");
+    if (file && (fscanf(file, "%u %u", &first, &last) != 2 || first < 1024 || last < first ||
+                 last > UINT16_MAX)) {
+        first = 32768;
+        last = 60999;
+    }
+    if (file)
+        fclose(file);
+    server->passive_first = (uint16_t)first;
+    server->passive_last = (uint16_t)last;
+}
+
 static void ftp_settle_limits(struct ftp_server *server)
 {
     struct serve_settings *serve = &server->serve;
@@ -226,6 +242,8 @@ static void ftp_settle_limits(struct ftp_server *server)
     // The core's time-out would count bytes only, and end a session that waits for its transfer.
     server->idle_timeout_ns = serve->idle_timeout_ns;
     serve->idle_timeout_ns = 0;
+    if (!server->passive_first)
+        ftp_settle_ports(server);
     serve->ordinary_descriptor = true; // PASV tells the address that the client reached
 }
 

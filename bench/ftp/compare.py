@@ -129,9 +129,13 @@ class Server:
     def end(self):
         os.killpg(self.process.pid, signal.SIGTERM)
         self.process.wait(LIMIT)
-        while list(self.processes()):
-            time.sleep(0.01)
-        os.rmdir(self.group)
+        deadline = time.monotonic() + LIMIT
+        while time.monotonic() < deadline:
+            try:
+                os.rmdir(self.group)
+                return
+            except OSError:  # sessions that are still ending
+                time.sleep(0.02)
 
 
 class Session:
@@ -208,7 +212,7 @@ def work_stor(server, folder):
     return {"GiB/s": 1 / seconds, "CPU s/GiB": cpu}
 
 
-def work_small(server, folder, count=2000):
+def work_small(server, folder, count=1000):
     folder.small(count)
     config = os.path.join(folder.top, "config")
     with open(config, "w", encoding="ascii") as file:
@@ -342,6 +346,8 @@ def main():
     parser.add_argument("works", nargs="+", choices=sorted(WORKS), metavar="WORK")
     arguments = parser.parse_args()
     os.sched_setaffinity(0, {0})
+    # So that a time limit around this program ends servers and folders too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     names = [f"weir {engine}" for engine in arguments.engine or ["uring"]]
     if not arguments.alone:
         names.append("vsftpd")

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/random.h>
 
 #include "transfer.h"
 
@@ -37,6 +38,8 @@ static void address_set_port(struct weir_address *address, uint16_t port)
 }
 
 // Ports are tried from a random one on, so that they cannot be foreseen and few are tried in vain.
+// The kernel's own choice (port 0) takes milliseconds once thousands of ports are in TIME_WAIT,
+// which it passes over one by one, while a chosen port may be in TIME_WAIT.
 static int address_listen(struct ftp_session *session, struct weir_address *local)
 {
     const struct ftp_server *server = session->server;
@@ -52,7 +55,10 @@ static int address_listen(struct ftp_session *session, struct weir_address *loca
     };
     struct weir_loop *loop = weir_stream_loop(session->control);
     uint32_t count = (uint32_t)(server->passive_last - server->passive_first) + 1;
-    uint32_t first = (uint32_t)(weir_clock_now() / 1000 % count);
+    uint32_t first = 0;
+    if (getrandom(&first, sizeof first, GRND_NONBLOCK) < 0)
+        first = (uint32_t)weir_clock_now();
+    first %= count;
     int error = -EADDRINUSE;
     for (uint32_t i = 0; i < count && i < ADDRESS_TRIES_MAX && error == -EADDRINUSE; i++) {
         address_set_port(local, (uint16_t)(server->passive_first + (first + i) % count));

@@ -39,8 +39,8 @@ struct ftp_server {
     struct ftp_users users;
     bool anonymous, anonymous_write, read_only, allow_active;
     bool uploads_direct, uploads_keep, sync;
-    uint16_t passive_first, passive_last; // 0: any port
-    struct in_addr passive_address;       // 0: the address that the client reached
+    uint16_t passive_first, passive_last;
+    struct in_addr passive_address; // 0: the address that the client reached
     uint64_t sessions_max;
     uint64_t login_timeout_ns, login_delay_ns, idle_timeout_ns, data_timeout_ns;
     uint64_t rate_limit; // bytes a second and transfer; 0: none
