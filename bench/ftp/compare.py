@@ -79,7 +79,7 @@ def free_port():
 
 
 class Server:
-    """A running server; all its processes form a group of their own."""
+    """A running server; all its processes are in a control group of their own."""
 
     def __init__(self, name, command, port):
         self.name = name
@@ -101,14 +101,9 @@ class Server:
                     raise SystemExit(f"{name} does not start") from None
 
     def processes(self):
-        """The ids of all processes of the group."""
-        for pid in filter(str.isdigit, os.listdir("/proc")):
-            try:
-                if os.getpgid(int(pid)) == self.process.pid or \
-                        os.getsid(int(pid)) == self.process.pid:
-                    yield int(pid)
-            except ProcessLookupError:
-                pass
+        """The ids of all processes of the server."""
+        with open(os.path.join(self.group, "cgroup.procs"), encoding="ascii") as file:
+            return [int(line) for line in file]
 
     def cpu(self):
         """Seconds of CPU that the server's processes had, also those that ended."""
@@ -118,9 +113,12 @@ class Server:
     def memory(self):
         """Bytes that all processes hold, shared ones in part (PSS)."""
         total = 0
-        for pid in list(self.processes()):
-            with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as file:
-                total += sum(int(line.split()[1]) for line in file if line.startswith("Pss:"))
+        for pid in self.processes():
+            try:
+                with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as file:
+                    total += sum(int(line.split()[1]) for line in file if line.startswith("Pss:"))
+            except OSError:  # it is ending
+                pass
         return total * 1024
 
     def url(self, path):
