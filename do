@@ -14,6 +14,12 @@ needed=(
     'test -x /usr/bin/python3|python3'
     'command -v ip|iproute2'
     'command -v patch|patch'
+    'test -e /usr/include/crypt.h|libcrypt-dev'
+    'command -v curl|curl'
+    'command -v lftp|lftp'
+    'command -v ncftpget|ncftp'
+    'command -v tnftp|tnftp'
+    'command -v wget|wget'
 )
 
 # Packages whose distribution's version may be too old: either the distribution's own are installed,

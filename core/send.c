@@ -310,6 +310,11 @@ uint64_t weir_stream_queued(const struct weir_stream *stream)
     return stream->queued;
 }
 
+bool weir_stream_is_full(const struct weir_stream *stream)
+{
+    return stream->above_high || stream->want_drained;
+}
+
 // --- Slices that are held ------------------------------------------------------------------------
 
 int weir_slice_hold(struct weir_stream *stream, struct weir_slice slice,

@@ -285,6 +285,10 @@ WEIR_PUBLIC void weir_stream_send_file(struct weir_stream *stream, struct weir_f
 // Bytes queued and not yet taken by the kernel.
 WEIR_PUBLIC uint64_t weir_stream_queued(const struct weir_stream *stream);
 
+// Whether the queue went above the high mark and `drained` will come: a source that can wait should
+// wait for it.
+WEIR_PUBLIC bool weir_stream_is_full(const struct weir_stream *stream);
+
 // Keeps a slice beyond its callback; release it before or in `closed`. The result may lie elsewhere
 // (a copy, while buffers are scarce). -ENOMEM: nothing is held.
 WEIR_PUBLIC int weir_slice_hold(struct weir_stream *stream, struct weir_slice slice,

@@ -3,6 +3,8 @@
 #define COMMANDS_H
 
 int echo_main(int argc, char **argv);
+int ftp_main(int argc, char **argv);
+int passwd_main(int argc, char **argv);
 int doctor_main(int argc, char **argv);
 
 #endif

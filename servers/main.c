@@ -17,6 +17,8 @@ static const struct {
     int (*main)(int argc, char **argv);
 } main_commands[] = {
     { "echo", "send back what comes in", echo_main },
+    { "ftp", "serve files over FTP", ftp_main },
+    { "passwd", "make a user's line for weir ftp", passwd_main },
     { "doctor", "show what this machine offers, and mend what is missing", doctor_main },
 };
 

@@ -174,6 +174,7 @@ static int serve_listen(struct serve *serve, const struct weir_protocol *protoco
         .receive_buffer = (int)settings->receive_buffer,
         .notsent_lowat = (int)settings->notsent_lowat,
         .keepalive = settings->keepalive,
+        .ordinary_descriptor = settings->ordinary_descriptor,
         .unix_mode = (uint32_t)settings->unix_mode,
     };
     for (size_t i = 0; i < settings->listens_count; i++) {

@@ -27,6 +27,7 @@ struct serve_settings {
     uint64_t backlog;
     uint64_t send_buffer, receive_buffer, notsent_lowat;
     bool keepalive;
+    bool ordinary_descriptor; // not an option: the protocol asks for local addresses
     uint64_t unix_mode;
     uint64_t buffers, buffer_size;
     const char *log_path, *stats_path;

@@ -19,9 +19,11 @@
 #define BLOCKING_PATIENCE_NS 100000000ULL
 
 enum {
-    // Bits of stream->engine_bits: the socket has its time-outs; the armed receive met one.
+    // Bits of stream->engine_bits: the socket has its time-outs; the armed receive met one; the
+    // socket is non-blocking.
     BLOCKING_TIMED = 1 << IMMEDIATE_ENGINE_SHIFT,
     BLOCKING_QUIET = 2 << IMMEDIATE_ENGINE_SHIFT,
+    BLOCKING_NEVER = 4 << IMMEDIATE_ENGINE_SHIFT,
 };
 
 struct blocking {
@@ -93,19 +95,38 @@ static void blocking_receive(struct weir_loop *loop, struct weir_stream *stream)
     stream->engine_bits |= IMMEDIATE_RECEIVING;
 }
 
+static void blocking_set_nonblocking(struct weir_loop *loop, struct weir_stream *stream)
+{
+    int on = 1;
+    if (stream->engine_bits & BLOCKING_NEVER)
+        return;
+    stream->engine_bits |= BLOCKING_NEVER;
+    ioctl(stream->fd, FIONBIO, &on);
+    stats_add(loop, enters, 1);
+}
+
+// The first send's flags. A loop with one stream waits inside of send(2). With others beside it,
+// none must wait for this one; and since sendfile(2) takes no flags, a stream that sends a file is
+// non-blocking from then on: its receives and sends answer at once, and ppoll waits for it.
+static int blocking_send_flags(struct weir_loop *loop, struct weir_stream *stream)
+{
+    if (loop->streams_open == 1 && !loop->listeners) {
+        blocking_set_timeouts(loop, stream);
+        return 0;
+    }
+    if (stream->files)
+        blocking_set_nonblocking(loop, stream);
+    return MSG_DONTWAIT;
+}
+
 static int64_t blocking_send(struct weir_loop *loop, struct weir_stream *stream)
 {
-    int flags = MSG_DONTWAIT; // others must not wait for this one
     int64_t result = -EAGAIN;
     if (stream->engine_bits & IMMEDIATE_SHORT) {
         // The peer does not read: from now on wait for it and for the other direction together.
         stream->engine_bits &= ~(uint32_t)IMMEDIATE_SHORT;
     } else {
-        if (loop->streams_open == 1 && !loop->listeners) {
-            blocking_set_timeouts(loop, stream);
-            flags = 0;
-        }
-        result = immediate_send(loop, stream, flags);
+        result = immediate_send(loop, stream, blocking_send_flags(loop, stream));
     }
     if (result != -EAGAIN)
         return result;

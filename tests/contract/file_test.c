@@ -112,6 +112,44 @@ static void files_reach_slow_readers(struct world *world)
     close(send.fd);
 }
 
+struct file_connect {
+    struct weir_address to;
+    struct service *service;
+};
+
+static void file_connect(struct weir_loop *loop, void *argument)
+{
+    const struct file_connect *connect = argument;
+    struct weir_connect_config config = { .protocol = service_protocol(connect->service),
+                                          .context = connect->service };
+    struct weir_stream *stream;
+    if (weir_stream_connect(loop, &connect->to, &config, &stream))
+        world_complain(connect->service->world, "connecting failed at once");
+}
+
+// A file that its peer does not read holds up no other stream of the loop (the control connection
+// of a file transfer), and arrives later.
+static void an_unread_file_holds_up_nobody(struct world *world)
+{
+    struct file_send send = { .fd = file_make(3, 32 << 20), .ranges = { { 0, 32 << 20 } } };
+    struct weir_address address = world_listen(world, world_echo(world));
+    struct subject *subject;
+    struct peer *control = peer_pair(world, &address, NULL, &subject);
+    struct file_connect connect = {
+        .service =
+            world_service(world, &(struct service){ .opened = file_opened_send, .context = &send }),
+    };
+    struct peer *listener = peer_listen(world, "127.0.0.1:0", 8, &connect.to);
+    (void)world_call(world, subject, file_connect, &connect);
+    struct peer *silent = peer_accept(listener);
+    for (int i = 0; i < 10; i++)
+        assert_true(peer_ping(control, 1000) < 1000 * MILLISECOND);
+    peer_expect(silent, 3);
+    world_reaches(world, &silent->ended, 1);
+    assert_int_equal(silent->received, 32 << 20);
+    close(send.fd);
+}
+
 // A range behind the end of its file closes the stream with -EIO; no byte is made up.
 static void ranges_beyond_the_file_end_the_stream(struct world *world)
 {
@@ -458,6 +496,7 @@ const struct contract_test file_tests[] = {
     { .name = "files_arrive_whole", .run = files_arrive_whole },
     { .name = "file_ranges_arrive_in_order", .run = file_ranges_arrive_in_order },
     { .name = "files_reach_slow_readers", .run = files_reach_slow_readers },
+    { .name = "an_unread_file_holds_up_nobody", .run = an_unread_file_holds_up_nobody },
     { .name = "ranges_beyond_the_file_end_the_stream",
       .run = ranges_beyond_the_file_end_the_stream },
     { .name = "shrinking_files_end_the_stream", .run = shrinking_files_end_the_stream },

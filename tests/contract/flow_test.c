@@ -139,6 +139,40 @@ static void flow_drained(struct subject *subject)
         flow_opened_send(subject);
 }
 
+static void flow_read_full(struct weir_stream *stream, void *argument)
+{
+    *(bool *)argument = weir_stream_is_full(stream);
+}
+
+static void flow_drained_is_not_full(struct subject *subject)
+{
+    subject->number += weir_stream_is_full(subject->stream);
+}
+
+// A stream says that it is full from the high mark on until `drained`, so that a source that asks
+// it after each piece waits for exactly the event that comes.
+static void full_lasts_from_the_high_mark_to_drained(struct world *world)
+{
+    world->config->send_high = 64 * 1024;
+    world->config->send_low = 16 * 1024;
+    struct service *service =
+        world_service(world, &(struct service){ .opened = flow_opened_send,
+                                                .drained = flow_drained_is_not_full });
+    struct weir_address address = flow_listen(world, service);
+    struct subject *subject;
+    bool full = false;
+    struct peer *peer = peer_pair(world, &address, &flow_options, &subject);
+    world_run_until_still(world);
+    world_with(subject, flow_read_full, &full);
+    assert_true(full);
+    peer_expect(peer, 2);
+    world_reaches(world, &peer->received, 1 << 20);
+    world_reaches(world, &subject->drained, 1);
+    world_with(subject, flow_read_full, &full);
+    assert_false(full);
+    assert_int_equal(subject->number, 0);
+}
+
 // drained comes once each time that the queue was above the high mark and has fallen to the low
 // mark, and not before.
 static void drained_comes_once_per_fall_to_the_low_mark(struct world *world)
@@ -379,6 +413,8 @@ const struct contract_test flow_tests[] = {
     { .name = "slow_readers_get_everything", .run = slow_readers_get_everything },
     { .name = "drained_comes_once_per_fall_to_the_low_mark",
       .run = drained_comes_once_per_fall_to_the_low_mark },
+    { .name = "full_lasts_from_the_high_mark_to_drained",
+      .run = full_lasts_from_the_high_mark_to_drained },
     { .name = "no_drained_below_the_high_mark", .run = no_drained_below_the_high_mark },
     { .name = "paused_streams_are_told_nothing_until_resume",
       .run = paused_streams_are_told_nothing_until_resume },

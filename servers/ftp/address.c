@@ -1,0 +1,249 @@
+// Where the data connection comes from: PASV and EPSV open a listener for one connection, PORT and
+// EPRT say where to connect. Either way the other end must be the client's own host, and ports
+// below 1024 are refused (RFC 2577): nobody's connections are stolen, and this server attacks
+// nobody.
+#include <arpa/inet.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/random.h>
+
+#include "transfer.h"
+
+enum { ADDRESS_PORT_MIN = 1024, ADDRESS_BACKLOG = 8, ADDRESS_TRIES_MAX = 1024 };
+
+// --- Passive -------------------------------------------------------------------------------------
+
+static bool address_admit(struct weir_listener *listener, const struct weir_address *peer)
+{
+    const struct ftp_session *session = weir_listener_context(listener);
+    struct weir_address client;
+    weir_stream_peer_address(session->control, &client);
+    return weir_address_same_host(&client, peer);
+}
+
+static void address_finished(struct weir_listener *listener, int reason)
+{
+    struct ftp_session *session = weir_listener_context(listener);
+    (void)reason;
+    if (session->listener == listener)
+        session->listener = NULL;
+}
+
+static void address_set_port(struct weir_address *address, uint16_t port)
+{
+    // The port lies at the same place in both families.
+    address->in.sin_port = htons(port);
+}
+
+// Ports are tried from a random one on, so that they cannot be foreseen and few are tried in vain.
+// The kernel's own choice (port 0) takes milliseconds once thousands of ports are in TIME_WAIT,
+// which it passes over one by one, while a chosen port may be in TIME_WAIT.
+static int address_listen(struct ftp_session *session, struct weir_address *local)
+{
+    const struct ftp_server *server = session->server;
+    struct weir_listener_config config = {
+        .socket = { .backlog = ADDRESS_BACKLOG,
+                    .send_buffer = (int)server->serve.send_buffer,
+                    .receive_buffer = (int)server->serve.receive_buffer },
+        .protocol = &ftp_data_protocol,
+        .context = session,
+        .accepts_max = 1,
+        .admit = address_admit,
+        .finished = address_finished,
+    };
+    struct weir_loop *loop = weir_stream_loop(session->control);
+    uint32_t count = (uint32_t)(server->passive_last - server->passive_first) + 1;
+    uint32_t first = 0;
+    if (getrandom(&first, sizeof first, GRND_NONBLOCK) < 0)
+        first = (uint32_t)weir_clock_now();
+    first %= count;
+    int error = -EADDRINUSE;
+    for (uint32_t i = 0; i < count && i < ADDRESS_TRIES_MAX && error == -EADDRINUSE; i++) {
+        address_set_port(local, (uint16_t)(server->passive_first + (first + i) % count));
+        error = weir_listener_open(loop, local, &config, &session->listener);
+    }
+    return error;
+}
+
+static uint16_t address_port(const struct ftp_session *session)
+{
+    struct weir_address bound;
+    weir_listener_address(session->listener, &bound);
+    return ntohs(bound.in.sin_port);
+}
+
+// Opens the listener on the address that the client reached; replies if that fails.
+static bool address_open_passive(struct ftp_session *session, struct weir_address *local)
+{
+    ftp_session_forget_data(session);
+    if (address_listen(session, local)) {
+        session->listener = NULL;
+        ftp_reply(session, "425 No port is free.");
+        return false;
+    }
+    return true;
+}
+
+static sa_family_t address_local(const struct ftp_session *session, struct weir_address *ret_local)
+{
+    if (weir_stream_local_address(session->control, ret_local))
+        return AF_UNSPEC;
+    return ret_local->any.sa_family;
+}
+
+static bool address_refused_by_all(struct ftp_session *session)
+{
+    if (session->extended_only)
+        ftp_reply(session, "503 Only EPSV, after EPSV ALL.");
+    return session->extended_only;
+}
+
+void ftp_data_pasv(struct ftp_session *session, const char *argument)
+{
+    struct weir_address local;
+    (void)argument;
+    if (address_refused_by_all(session))
+        return;
+    if (address_local(session, &local) != AF_INET) {
+        ftp_reply(session, "425 Use EPSV.");
+        return;
+    }
+    struct in_addr shown = local.in.sin_addr;
+    if (session->server->passive_address.s_addr)
+        shown = session->server->passive_address;
+    if (!address_open_passive(session, &local))
+        return;
+    uint8_t host[4];
+    memcpy(host, &shown, sizeof host);
+    uint16_t port = address_port(session);
+    ftp_reply_format(session, "227 Entering Passive Mode (%u,%u,%u,%u,%u,%u).", host[0], host[1],
+                     host[2], host[3], port >> 8, port & 255);
+}
+
+void ftp_data_epsv(struct ftp_session *session, const char *argument)
+{
+    struct weir_address local;
+    sa_family_t family = address_local(session, &local);
+    char number = family == AF_INET ? '1' : '2';
+    if (!strcasecmp(argument, "ALL")) {
+        session->extended_only = true;
+        ftp_reply(session, "200 Only EPSV from now on.");
+    } else if (family != AF_INET && family != AF_INET6) {
+        ftp_reply(session, "425 No data connections here.");
+    } else if (*argument && (argument[0] != number || argument[1])) {
+        ftp_reply_format(session, "522 Only this family: (%c)", number);
+    } else if (address_open_passive(session, &local)) {
+        ftp_reply_format(session, "229 Entering Extended Passive Mode (|||%u|)",
+                         address_port(session));
+    }
+}
+
+// --- Active --------------------------------------------------------------------------------------
+
+// Takes the address if it is the client's own. What was prepared before is forgotten in any case.
+static void address_accept_active(struct ftp_session *session, const struct weir_address *address)
+{
+    struct weir_address client;
+    weir_stream_peer_address(session->control, &client);
+    if (!weir_address_same_host(&client, address) ||
+        ntohs(address->in.sin_port) < ADDRESS_PORT_MIN) {
+        ftp_reply(session, "504 Only your own address, and a port from 1024 on.");
+        return;
+    }
+    memcpy(&session->active, &address->in6, sizeof session->active);
+    ftp_reply(session, "200 Will connect there.");
+}
+
+static bool address_active_allowed(struct ftp_session *session)
+{
+    ftp_session_forget_data(session);
+    if (address_refused_by_all(session))
+        return false;
+    if (!session->server->allow_active)
+        ftp_reply(session, "502 Active mode is off; use PASV or EPSV.");
+    return session->server->allow_active;
+}
+
+// Reads a number up to `max` and what must follow it.
+static bool address_number(const char **text, unsigned long max, char follows,
+                           unsigned long *ret_number)
+{
+    char *end;
+    if (**text < '0' || **text > '9')
+        return false;
+    *ret_number = strtoul(*text, &end, 10);
+    if (*end != follows || *ret_number > max)
+        return false;
+    *text = end + (follows != '\0');
+    return true;
+}
+
+void ftp_data_port(struct ftp_session *session, const char *argument)
+{
+    struct weir_address address = { .in.sin_family = AF_INET, .size = sizeof address.in };
+    unsigned long numbers[6];
+    if (!address_active_allowed(session))
+        return;
+    for (int i = 0; i < 6; i++) {
+        if (!address_number(&argument, 255, i < 5 ? ',' : '\0', &numbers[i])) {
+            ftp_reply_format(session, "501 Syntax: %s", ftp_verbs[FTP_PORT].syntax);
+            return;
+        }
+    }
+    address.in.sin_addr.s_addr =
+        htonl((uint32_t)(numbers[0] << 24 | numbers[1] << 16 | numbers[2] << 8 | numbers[3]));
+    address.in.sin_port = htons((uint16_t)(numbers[4] << 8 | numbers[5]));
+    address_accept_active(session, &address);
+}
+
+// "|1|132.235.1.2|6275|", with any delimiter. 0, -EINVAL, or -EPROTONOSUPPORT.
+static int address_parse_extended(const char *text, struct weir_address *ret_address)
+{
+    char host[INET6_ADDRSTRLEN], delimiter = *text++;
+    unsigned long family, port;
+    if (delimiter < 33 || delimiter > 126 || !address_number(&text, 65535, delimiter, &family))
+        return -EINVAL;
+    if (family != 1 && family != 2)
+        return -EPROTONOSUPPORT;
+    const char *end = strchr(text, delimiter);
+    if (!end || (size_t)(end - text) >= sizeof host)
+        return -EINVAL;
+    memcpy(host, text, (size_t)(end - text));
+    host[end - text] = '\0';
+    text = end + 1;
+    if (!address_number(&text, 65535, delimiter, &port) || *text)
+        return -EINVAL;
+    *ret_address = (struct weir_address){ .size = sizeof ret_address->in };
+    ret_address->any.sa_family = family == 1 ? AF_INET : AF_INET6;
+    void *place = &ret_address->in.sin_addr;
+    if (family == 2) {
+        ret_address->size = sizeof ret_address->in6;
+        place = &ret_address->in6.sin6_addr;
+    }
+    address_set_port(ret_address, (uint16_t)port);
+    return inet_pton(ret_address->any.sa_family, host, place) == 1 ? 0 : -EINVAL;
+}
+
+void ftp_data_eprt(struct ftp_session *session, const char *argument)
+{
+    struct weir_address address, client;
+    if (!address_active_allowed(session))
+        return;
+    int error = address_parse_extended(argument, &address);
+    weir_stream_peer_address(session->control, &client);
+    if (!error && address.any.sa_family != client.any.sa_family)
+        error = -EPROTONOSUPPORT;
+    if (error == -EPROTONOSUPPORT) {
+        ftp_reply_format(session, "522 Only this family: (%c)",
+                         client.any.sa_family == AF_INET6 ? '2' : '1');
+    } else if (error) {
+        ftp_reply_format(session, "501 Syntax: %s", ftp_verbs[FTP_EPRT].syntax);
+    } else {
+        // A link-local address means the link that the client came over.
+        if (address.any.sa_family == AF_INET6)
+            address.in6.sin6_scope_id = client.in6.sin6_scope_id;
+        address_accept_active(session, &address);
+    }
+}

@@ -1,0 +1,483 @@
+// See session.h. The control connection: greeting, lines, dispatch, time-outs, the end.
+#include "session.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "transfer.h"
+#include "work.h"
+
+enum {
+    SESSION_WAITING_MAX = 16,
+    SESSION_UNKNOWN_MAX = 10,
+    SESSION_DISCARD_MAX = 64 * 1024,
+    SESSION_REPLY_MAX = 1024,
+};
+
+#define SESSION_LINGER_NS 2000000000ULL
+
+static void session_input(struct ftp_session *session, struct weir_slice slice);
+
+// --- Replies -------------------------------------------------------------------------------------
+
+void ftp_reply(struct ftp_session *session, const char *text)
+{
+    weir_stream_send(session->control, text, strlen(text));
+    weir_stream_send(session->control, "\r\n", 2);
+}
+
+void ftp_reply_format(struct ftp_session *session, const char *format, ...)
+{
+    char text[SESSION_REPLY_MAX];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    ftp_reply(session, text);
+}
+
+void ftp_reply_name(struct ftp_session *session, const char *before, const char *name,
+                    const char *after)
+{
+    char text[2 * FTP_LINE_MAX];
+    bool quoted = strchr(before, '"') != NULL;
+    weir_stream_send(session->control, before, strlen(before));
+    weir_stream_send(session->control, text, ftp_path_encode(name, quoted, text));
+    ftp_reply(session, after);
+}
+
+void ftp_reply_error(struct ftp_session *session, int code, int error)
+{
+    static const struct {
+        int error;
+        const char *text;
+    } texts[] = {
+        { -ENOENT, "No such file or directory." },
+        { -ENOTDIR, "Not a directory." },
+        { -EISDIR, "It is a directory." },
+        { -EEXIST, "It exists already." },
+        { -ENOTEMPTY, "The directory is not empty." },
+        { -EACCES, "Permission denied." },
+        { -EPERM, "Permission denied." },
+        { -EROFS, "Read-only file system." },
+        { -EXDEV, "The name leads outside." },
+        { -ELOOP, "Too many symbolic links." },
+        { -ENAMETOOLONG, "The name is too long." },
+        { -ENOSPC, "No space left." },
+        { -EDQUOT, "The quota is exceeded." },
+        { -EBUSY, "It is in use." },
+        { -EINVAL, "Not possible for this name." },
+        { -EOPNOTSUPP, "Not a plain file." },
+    };
+    const char *text = "The file system failed.";
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
+        if (texts[i].error == error)
+            text = texts[i].text;
+    }
+    // A shortage here passes: the client may try again.
+    if (error == -EMFILE || error == -ENFILE || error == -ENOMEM || error == -EAGAIN) {
+        code = 451;
+        text = "Too much at once; try again later.";
+    }
+    ftp_reply_format(session, "%d %s", code, text);
+}
+
+// --- Helpers of commands -------------------------------------------------------------------------
+
+bool ftp_session_path(struct ftp_session *session, const char *argument,
+                      char ret_path[FTP_PATH_MAX])
+{
+    int error = ftp_path_join(session->cwd, argument, ret_path);
+    if (error)
+        ftp_reply_error(session, 553, error);
+    return !error;
+}
+
+bool ftp_session_may_write(const struct ftp_session *session)
+{
+    const struct ftp_server *server = session->server;
+    return !server->read_only && (!session->anonymous || server->anonymous_write);
+}
+
+void ftp_session_forget_data(struct ftp_session *session)
+{
+    struct weir_listener *listener = session->listener;
+    session->listener = NULL;
+    weir_listener_close(listener);
+    if (session->data) {
+        struct ftp_data *data = weir_stream_session(session->data);
+        data->session = NULL;
+        weir_stream_abort(session->data);
+    }
+    session->data = NULL;
+    session->active.any.sa_family = AF_UNSPEC;
+}
+
+// Makes room for another session; once.
+static void session_uncount(struct ftp_session *session)
+{
+    if (session->counted)
+        atomic_fetch_sub(&session->server->sessions, 1);
+    session->counted = false;
+}
+
+void ftp_session_end(struct ftp_session *session, const char *reply)
+{
+    ftp_reply(session, reply);
+    session->ending = true;
+    session_uncount(session);
+    ftp_session_forget_data(session);
+    // Unread bytes would turn the end into a reset, and the reply might be lost.
+    weir_stream_linger(session->control, SESSION_DISCARD_MAX, SESSION_LINGER_NS);
+}
+
+static void session_quit(struct ftp_session *session, const char *argument)
+{
+    (void)argument;
+    ftp_reply(session, "221 Goodbye.");
+    session->ending = true;
+    session_uncount(session);
+    weir_stream_close(session->control);
+}
+
+static void session_unsupported(struct ftp_session *session, const char *argument)
+{
+    (void)argument;
+    ftp_reply(session, "502 Command not implemented.");
+}
+
+// --- Dispatch ------------------------------------------------------------------------------------
+
+static ftp_handler *const session_handlers[FTP_VERBS] = {
+    [FTP_ABOR] = ftp_transfer_unneeded, [FTP_ACCT] = session_unsupported,
+    [FTP_ADAT] = session_unsupported,   [FTP_ALLO] = ftp_say_allocate,
+    [FTP_APPE] = ftp_transfer_appe,     [FTP_AUTH] = session_unsupported,
+    [FTP_CCC] = session_unsupported,    [FTP_CDUP] = ftp_name_cdup,
+    [FTP_CONF] = session_unsupported,   [FTP_CWD] = ftp_name_cwd,
+    [FTP_DELE] = ftp_name_delete,       [FTP_ENC] = session_unsupported,
+    [FTP_EPRT] = ftp_data_eprt,         [FTP_EPSV] = ftp_data_epsv,
+    [FTP_FEAT] = ftp_say_features,      [FTP_HELP] = ftp_say_help,
+    [FTP_LIST] = ftp_transfer_list,     [FTP_MDTM] = ftp_name_time,
+    [FTP_MFMT] = ftp_name_set_time,     [FTP_MIC] = session_unsupported,
+    [FTP_MKD] = ftp_name_make,          [FTP_MLSD] = ftp_transfer_mlsd,
+    [FTP_MLST] = ftp_name_facts,        [FTP_MODE] = ftp_set_mode,
+    [FTP_NLST] = ftp_transfer_nlst,     [FTP_NOOP] = ftp_say_noop,
+    [FTP_OPTS] = ftp_set_options,       [FTP_PASS] = ftp_login_pass,
+    [FTP_PASV] = ftp_data_pasv,         [FTP_PBSZ] = ftp_say_protection,
+    [FTP_PORT] = ftp_data_port,         [FTP_PROT] = ftp_say_protection,
+    [FTP_PWD] = ftp_name_pwd,           [FTP_QUIT] = session_quit,
+    [FTP_REIN] = ftp_login_rein,        [FTP_REST] = ftp_set_restart,
+    [FTP_RETR] = ftp_transfer_retr,     [FTP_RMD] = ftp_name_remove,
+    [FTP_RNFR] = ftp_name_rename_from,  [FTP_RNTO] = ftp_name_rename_to,
+    [FTP_SITE] = ftp_name_site,         [FTP_SIZE] = ftp_name_size,
+    [FTP_SMNT] = session_unsupported,   [FTP_STAT] = ftp_transfer_stat,
+    [FTP_STOR] = ftp_transfer_stor,     [FTP_STOU] = ftp_transfer_stou,
+    [FTP_STRU] = ftp_set_structure,     [FTP_SYST] = ftp_say_system,
+    [FTP_TYPE] = ftp_set_type,          [FTP_USER] = ftp_login_user,
+};
+
+// Somebody who guesses commands, or does not speak FTP, is sent away.
+static void session_unknown(struct ftp_session *session)
+{
+    if (++session->unknown >= SESSION_UNKNOWN_MAX)
+        ftp_session_end(session, "421 Too many unknown commands.");
+    else
+        ftp_reply(session, "500 Unknown command.");
+}
+
+// RNFR stands for the next command only, and REST for the next transfer.
+static void session_forget_rename(struct ftp_session *session, enum ftp_verb verb)
+{
+    if (verb == FTP_RNTO)
+        return;
+    free(session->rename_from);
+    session->rename_from = NULL;
+}
+
+static void session_execute(struct ftp_session *session, const char *line)
+{
+    struct ftp_command command;
+    ftp_command_parse(line, &command);
+    session_forget_rename(session, command.verb);
+    if (command.verb == FTP_HTTP) {
+        ftp_session_end(session, "421 This is FTP.");
+        return;
+    }
+    if (command.verb == FTP_VERBS) {
+        session_unknown(session);
+        return;
+    }
+    uint8_t needs = ftp_verbs[command.verb].needs;
+    if (needs & FTP_NEEDS_LOGIN && !session->logged_in)
+        ftp_reply(session, "530 Log in with USER and PASS.");
+    else if (needs & FTP_NEEDS_ARGUMENT && !*command.argument)
+        ftp_reply_format(session, "501 Syntax: %s", ftp_verbs[command.verb].syntax);
+    else if (needs & FTP_TAKES_NONE && *command.argument)
+        ftp_reply_format(session, "501 Syntax: %s", ftp_verbs[command.verb].syntax);
+    else
+        session_handlers[command.verb](session, command.argument);
+}
+
+// --- Lines ---------------------------------------------------------------------------------------
+
+static bool session_overtakes(struct ftp_session *session, const char *line)
+{
+    struct ftp_command command;
+    if (!session->transfer)
+        return false;
+    ftp_command_parse(line, &command);
+    if (command.verb == FTP_ABOR)
+        return ftp_transfer_abort(session->transfer);
+    if (command.verb != FTP_STAT || *command.argument)
+        return false;
+    ftp_transfer_stat(session, "");
+    return true;
+}
+
+static void session_wait(struct ftp_session *session, const char *line, size_t size)
+{
+    struct ftp_waiting *waiting = malloc(sizeof *waiting + size + 1);
+    if (!waiting) {
+        ftp_session_end(session, "421 Out of memory.");
+        return;
+    }
+    waiting->next = NULL;
+    waiting->size = size;
+    memcpy(waiting->line, line, size + 1);
+    *session->waiting_last = waiting;
+    session->waiting_last = &waiting->next;
+    if (++session->waiting_count == SESSION_WAITING_MAX) {
+        session->paused = true;
+        weir_stream_pause(session->control);
+    }
+}
+
+static void session_line(struct ftp_session *session, const char *line, size_t size)
+{
+    session->active_ns = weir_loop_now(weir_stream_loop(session->control));
+    if (!session->busy && !session->waiting)
+        session_execute(session, line);
+    else if (!session_overtakes(session, line))
+        session_wait(session, line, size);
+}
+
+static void session_too_long(struct ftp_session *session)
+{
+    if (++session->unknown >= SESSION_UNKNOWN_MAX)
+        ftp_session_end(session, "421 Too many unknown commands.");
+    else
+        ftp_reply(session, "500 The line is too long.");
+}
+
+// Keeps what was not looked at: only when too many lines wait.
+static void session_keep_rest(struct ftp_session *session, struct weir_slice slice)
+{
+    if (slice.size && weir_slice_hold(session->control, slice, &session->rest))
+        ftp_session_end(session, "421 Out of memory.");
+}
+
+static void session_read(struct ftp_session *session, struct weir_slice *slice)
+{
+    switch (ftp_reader_feed(&session->reader, &slice->data, &slice->size)) {
+    case FTP_READ_LINE:
+        session_line(session, session->reader.line, session->reader.size);
+        break;
+    case FTP_READ_TOO_LONG:
+        session_too_long(session);
+        break;
+    case FTP_READ_NEGOTIATION:
+        weir_stream_send(session->control, session->reader.refusal, 3);
+        break;
+    case FTP_READ_MORE:
+        break;
+    }
+}
+
+// The line's memory exists only while a part of a line does: idle sessions are small.
+static void session_input(struct ftp_session *session, struct weir_slice slice)
+{
+    if (!session->reader.line)
+        session->reader.line = malloc(FTP_LINE_MEMORY);
+    if (!session->reader.line) {
+        ftp_session_end(session, "421 Out of memory.");
+        return;
+    }
+    while (slice.size && !session->ending && !session->paused)
+        session_read(session, &slice);
+    if (session->paused && !session->ending)
+        session_keep_rest(session, slice);
+    if (ftp_reader_is_idle(&session->reader)) {
+        free(session->reader.line);
+        session->reader.line = NULL;
+    }
+}
+
+static void session_run_waiting(struct ftp_session *session)
+{
+    while (session->waiting && !session->busy && !session->ending) {
+        struct ftp_waiting *waiting = session->waiting;
+        session->waiting = waiting->next;
+        if (!session->waiting)
+            session->waiting_last = &session->waiting;
+        session->waiting_count--;
+        session_execute(session, waiting->line);
+        free(waiting);
+    }
+}
+
+static void session_resume(struct ftp_session *session)
+{
+    struct weir_slice rest = session->rest;
+    session->rest = (struct weir_slice){ 0 };
+    session->paused = false;
+    if (rest.size) {
+        struct weir_slice held = rest;
+        session_input(session, rest);
+        weir_slice_release(session->control, &held);
+    }
+    if (!session->paused)
+        weir_stream_resume(session->control);
+}
+
+void ftp_session_continue(struct ftp_session *session)
+{
+    session->active_ns = weir_loop_now(weir_stream_loop(session->control));
+    session_run_waiting(session);
+    while (!session->busy && !session->ending && !session->waiting && session->paused) {
+        session_resume(session);
+        session_run_waiting(session);
+    }
+    if (session->busy || session->ending)
+        return;
+    if (session->draining)
+        ftp_session_end(session, "421 The server is shutting down.");
+    else if (session->input_ended)
+        weir_stream_close(session->control);
+}
+
+// --- Time-outs -----------------------------------------------------------------------------------
+
+static void session_timer(struct weir_loop *loop, struct weir_timer *timer)
+{
+    struct ftp_session *session =
+        (struct ftp_session *)(void *)((char *)timer - offsetof(struct ftp_session, timer));
+    const struct ftp_server *server = session->server;
+    uint64_t limit_ns = session->logged_in ? server->idle_timeout_ns : server->login_timeout_ns;
+    uint64_t quiet_ns = weir_loop_now(loop) - session->active_ns;
+    if (session->ending)
+        return;
+    if (session->busy || !limit_ns || quiet_ns < limit_ns) {
+        // Without a limit now, one may come with the next login.
+        uint64_t left_ns = limit_ns && !session->busy ? limit_ns - quiet_ns : 1000000000;
+        weir_timer_start(loop, timer, left_ns);
+        return;
+    }
+    ftp_session_end(session, session->logged_in ? "421 Idle for too long." : "421 Log in faster.");
+}
+
+// --- The stream ----------------------------------------------------------------------------------
+
+static void session_opened(struct weir_stream *stream)
+{
+    struct ftp_session *session = weir_stream_session(stream);
+    struct ftp_server *server = weir_stream_context(stream);
+    struct weir_loop *loop = weir_stream_loop(stream);
+    session->control = stream;
+    session->server = server;
+    session->waiting_last = &session->waiting;
+    session->active_ns = weir_loop_now(loop);
+    session->timer.function = session_timer;
+    session->counted = true;
+    session->cwd = strdup("/");
+    ftp_login_reset(session);
+    uint32_t sessions = atomic_fetch_add(&server->sessions, 1);
+    if (!session->cwd || sessions >= server->sessions_max) {
+        ftp_session_end(session, "421 Too many sessions; try again later.");
+        return;
+    }
+    weir_timer_start(loop, &session->timer,
+                     server->login_timeout_ns ? server->login_timeout_ns : 1000000000);
+    ftp_reply(session, "220 weir FTP server ready.");
+}
+
+static void session_received(struct weir_stream *stream, struct weir_slice slice)
+{
+    struct ftp_session *session = weir_stream_session(stream);
+    if (!session->ending)
+        session_input(session, slice);
+}
+
+static bool session_will_quit(const struct ftp_session *session)
+{
+    struct ftp_command command = { .verb = FTP_VERBS };
+    for (const struct ftp_waiting *waiting = session->waiting; waiting; waiting = waiting->next)
+        ftp_command_parse(waiting->line, &command);
+    return command.verb == FTP_QUIT;
+}
+
+// The client's end. Commands that it sent are still done, but an end without QUIT aborts a transfer
+// (RFC 959, 4.1.1): a client that died also ends its data connection, and half a file would look
+// like a whole one.
+static void session_ended(struct weir_stream *stream)
+{
+    struct ftp_session *session = weir_stream_session(stream);
+    session->input_ended = true;
+    if (session->transfer && !session_will_quit(session))
+        ftp_transfer_abort(session->transfer);
+    if (!session->busy)
+        weir_stream_close(stream);
+}
+
+static void session_drained(struct weir_stream *stream)
+{
+    struct ftp_session *session = weir_stream_session(stream);
+    if (session->transfer)
+        ftp_transfer_room(session->transfer);
+}
+
+static void session_draining(struct weir_stream *stream)
+{
+    struct ftp_session *session = weir_stream_session(stream);
+    session->draining = true;
+    if (!session->busy && !session->ending)
+        ftp_session_end(session, "421 The server is shutting down.");
+}
+
+static void session_closed(struct weir_stream *stream, int reason)
+{
+    struct ftp_session *session = weir_stream_session(stream);
+    struct weir_loop *loop = weir_stream_loop(stream);
+    (void)reason;
+    weir_timer_stop(loop, &session->timer);
+    weir_timer_stop(loop, &session->delay);
+    if (session->transfer)
+        ftp_transfer_orphan(session->transfer);
+    ftp_session_forget_data(session);
+    ftp_login_forget(session);
+    weir_slice_release(stream, &session->rest);
+    while (session->waiting) {
+        struct ftp_waiting *waiting = session->waiting;
+        session->waiting = waiting->next;
+        free(waiting);
+    }
+    free(session->reader.line);
+    free(session->rename_from);
+    free(session->cwd);
+    session_uncount(session);
+}
+
+const struct weir_protocol ftp_protocol = {
+    .name = "ftp",
+    .session_size = sizeof(struct ftp_session),
+    .opened = session_opened,
+    .received = session_received,
+    .drained = session_drained,
+    .ended = session_ended,
+    .draining = session_draining,
+    .closed = session_closed,
+};

@@ -1,0 +1,379 @@
+"""The control connection of `weir ftp`: exact replies, and everything a client can do wrong."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+from ftp_client import on_all_engines, reset
+from programs import LIMIT, run
+
+DENIED = "530 Log in with USER and PASS."
+
+
+class Commands:
+    """Replies on one server."""
+
+    # Before the login only what leads to it is answered.
+    def test_replies_before_the_login(self):
+        control = self.control()
+        self.assertEqual(control.greeting, "220 weir FTP server ready.")
+        self.assert_asks(
+            control,
+            ("RETR x", DENIED), ("STOR x", DENIED), ("LIST", DENIED), ("PASV", DENIED),
+            ("CWD /", DENIED), ("STAT", DENIED), ("TYPE I", DENIED), ("SITE HELP", DENIED),
+            ("PASS x", "503 Send USER first."), ("USER", "501 Syntax: USER name"),
+            ("NOOP", "200 Yes."), ("SYST", "215 UNIX Type: L8"),
+            ("ABOR", "226 Nothing to abort."), ("HELP RETR", "214 Syntax: RETR name"),
+            ("HELP NONE", "502 Unknown command."), ("quit", "221 Goodbye."))
+        self.assertEqual(control.end(), b"")
+
+    # Everything that is not offered has its code, and the session goes on.
+    def test_replies_to_what_is_not_offered(self):
+        control = self.login()
+        self.assert_asks(
+            control,
+            ("ACCT x", "502 Command not implemented."), ("SMNT x", "502 Command not implemented."),
+            ("AUTH TLS", "502 Command not implemented."), ("CCC", "502 Command not implemented."),
+            ("PBSZ 0", "503 There is no AUTH yet."), ("PROT P", "503 There is no AUTH yet."),
+            ("MODE S", "200 Mode is stream."), ("MODE Z", "504 Only MODE S."),
+            ("MODE B", "504 Only MODE S."), ("STRU F", "200 Structure is file."),
+            ("STRU R", "504 Only STRU F."), ("TYPE A", "200 Type is ASCII."),
+            ("TYPE A N", "200 Type is ASCII."), ("TYPE E", "504 Only TYPE A and TYPE I."),
+            ("TYPE L 8", "200 Type is binary."), ("type i", "200 Type is binary."),
+            ("ALLO 10", "202 Nothing needs to be allocated."), ("RETR", "501 Syntax: RETR name"),
+            ("PASV x", "501 Syntax: PASV"), ("OPTS UTF8 ON", "200 Names are UTF-8, always."),
+            ("OPTS NONE", "501 No such option."), ("SITE HELP", "214 SITE CHMOD mode name"),
+            ("SITE EXEC x", "504 Only SITE HELP and SITE CHMOD."),
+            ("PASS again", "202 Already logged in."),
+            ("RETR x", "425 Use PASV, EPSV, PORT or EPRT first."),
+            ("LIST", "425 Use PASV, EPSV, PORT or EPRT first."),
+            ("RNTO x", "503 Send RNFR first."))
+
+    # FEAT, HELP and STAT are replies of several lines in the form of RFC 959 and RFC 2389.
+    def test_long_replies(self):
+        control = self.login()
+        self.assertEqual(
+            control.ask("FEAT").split("\n"),
+            ["211-Features:", " EPRT", " EPSV", " MDTM", " MFMT",
+             " MLST type*;size*;modify*;perm*;unique*;UNIX.mode*;", " REST STREAM", " SIZE",
+             " TVFS", " UTF8", "211 End"])
+        self.assertEqual(control.ask("OPTS MLST size;TYPE;none;"), "200 MLST OPTS type;size;")
+        self.assertIn(" MLST type*;size*;modify;perm;unique;UNIX.mode;", control.ask("FEAT"))
+        self.assertIn(" RETR RMD RNFR RNTO ", control.ask("HELP").replace("\n", "") + " ")
+        self.assertEqual(control.ask("STAT").split("\n"),
+                         ["211-weir FTP server:", " User: bob", " Directory: /", " Type: binary",
+                          "211 End"])
+
+    # Names are made, entered, renamed, looked at and removed, also by the old commands.
+    def test_commands_on_names(self):
+        control = self.login()
+        self.write("file", b"12345")
+        os.utime(self.path("file"), (0, 86400))
+        self.assert_asks(
+            control,
+            ("MKD d", '257 "/d" created.'), ("MKD d", "550 It exists already."),
+            ("XMKD d/e", '257 "/d/e" created.'), ("CWD d/e", "250 Directory changed."),
+            ("PWD", '257 "/d/e" is the working directory.'), ("CDUP", "250 Directory changed."),
+            ("XPWD", '257 "/d" is the working directory.'), ("XCUP", "250 Directory changed."),
+            ("CWD nowhere", "550 No such file or directory."), ("CWD file", "550 Not a directory."),
+            ("RMD d", "550 The directory is not empty."), ("XRMD d/e", "250 Removed."),
+            ("DELE d", "550 It is a directory."), ("RMD d", "250 Removed."),
+            ("RMD /", "550 Not possible for this name."),
+            ("SIZE file", "213 5"), ("MDTM file", "213 19700102000000"),
+            ("SIZE /", "550 Not a plain file."), ("SIZE none", "550 No such file or directory."),
+            ("MFMT 20200229123456 file", "213 Modify=20200229123456; file"),
+            ("MDTM file", "213 20200229123456"),
+            ("MFMT 20210229123456 file", "501 Syntax: MFMT YYYYMMDDHHMMSS name"),
+            ("SITE CHMOD 640 file", "200 Mode changed."),
+            ("SITE CHMOD 9 file", "501 Syntax: SITE CHMOD mode name"),
+            ("RNFR none", "550 No such file or directory."),
+            ("RNFR file", "350 Ready for RNTO."), ("RNTO other", "250 Renamed."),
+            ("RNFR other", "350 Ready for RNTO."), ("NOOP", "200 Yes."),
+            ("RNTO x", "503 Send RNFR first."), ("TYPE A", "200 Type is ASCII."),
+            ("SIZE other", "550 SIZE needs TYPE I."), ("DELE other", "250 Deleted."),
+            ("CWD", "250 Directory changed."), ("PWD", '257 "/" is the working directory.'))
+
+    # Names with quotes, spaces at either end, dashes, non-ASCII and line feeds go both ways.
+    def test_strange_names_survive(self):
+        control = self.login()
+        for name in ('qu"ote', " blank ", "-al", "--", "ünï", "*", "a\nb", "\\", "back\rslash"):
+            wire = name.replace("\n", "\0")
+            quoted = wire.replace('"', '""')
+            self.assert_asks(control, (f"MKD {wire}", f'257 "/{quoted}" created.'),
+                             (f"CWD {wire}", "250 Directory changed."),
+                             ("PWD", f'257 "/{quoted}" is the working directory.'))
+            self.assertEqual(control.store(f"STOR {wire}", b"x"), "226 Transfer complete.")
+            self.assertTrue(os.path.exists(self.path(name, name)))
+            names, _ = control.retrieve("MLSD")
+            self.assertTrue(names.endswith(b" " + wire.encode() + b"\r\n"), names)
+            lines, _ = control.retrieve("LIST")
+            self.assertTrue(lines.endswith(wire.encode() + b"\r\n"), lines)
+            self.assert_asks(control, (f"DELE {wire}", "250 Deleted."),
+                             ("CDUP", "250 Directory changed."), (f"RMD {wire}", "250 Removed."))
+        self.write("\udcff\udcfe")
+        self.assertEqual(control.ask("SIZE \udcff\udcff\udcfe"), "213 0")
+
+    # Telnet's commands inside of a line vanish, its options are refused, and 255 twice is a byte.
+    def test_telnet_in_commands(self):
+        control = self.login()
+        self.assertEqual(control.ask(b"NO\xff\xf1OP"), "200 Yes.")
+        control.send(b"NOOP\xff\xfd\x01\xff\xfb\x02\xff\xfc\x03")
+        self.assertEqual(control.line(), "\udcff\udcfc\x01\udcff\udcfe\x02200 Yes.")
+        self.assertEqual(control.ask(b"\xff\xfa\x01anything\xff\xf0NOOP"), "200 Yes.")
+        self.assertEqual(control.ask(b"MKD \xff\xff"), '257 "/\udcff\udcff" created.')
+        self.assertTrue(os.path.isdir(os.fsencode(self.root) + b"/\xff"))
+
+    # An overlong line is refused as a whole, and one that just fits is not.
+    def test_overlong_lines(self):
+        control = self.login()
+        self.assertEqual(control.ask("CWD " + "x" * 4221), "500 The line is too long.")
+        self.assertEqual(control.ask("x" * 1000000), "500 The line is too long.")
+        self.assertEqual(control.ask("CWD " + "x" * 4220), "553 The name is too long.")
+        self.assertEqual(control.ask("CWD " + "x" * 300), "550 The name is too long.")
+        self.assertEqual(control.ask("NOOP"), "200 Yes.")
+
+    # A NUL neither cuts a line off nor makes a command of its beginning.
+    def test_lines_with_nul(self):
+        control = self.login()
+        self.write("plain")
+        self.assert_asks(control, (b"NOOP\0", "500 Unknown command."),
+                         (b"SIZE plain\0x", "550 No such file or directory."),
+                         (b"\0", "500 Unknown command."))
+
+    # Ten commands that do not exist end the session; so does the first line of an HTTP request.
+    def test_unknown_commands_end_the_session(self):
+        control = self.control()
+        for _ in range(9):
+            self.assertEqual(control.ask("BOGUS"), "500 Unknown command.")
+        self.assertEqual(control.ask("BOGUS"), "421 Too many unknown commands.")
+        self.assertEqual(control.end(), b"")
+        for verb in ("GET", "POST", "HEAD", "PUT", "OPTIONS", "CONNECT"):
+            control = self.control()
+            control.send(f"{verb} / HTTP/1.1\r\nHost: x\r\nUSER bob\r\n")
+            self.assertEqual(control.reply(), "421 This is FTP.")
+            self.assertEqual(control.end(), b"")
+
+    # Commands that come all at once, or byte by byte, are answered in their order.
+    def test_pipelined_and_dribbled_commands(self):
+        control = self.login()
+        self.write("pipelined", b"abc")
+        control.send("\r\n".join(["SIZE pipelined", "NOOP", "CWD none", "PWD"] * 100))
+        for _ in range(100):
+            self.assertEqual([control.reply()[:3] for _ in range(4)], ["213", "200", "550", "257"])
+        for byte in b"SIZE pipelined\n":
+            control.socket.sendall(bytes([byte]))
+        self.assertEqual(control.reply(), "213 3")
+
+    # What a client sent before its end is still done.
+    def test_commands_before_the_end_are_done(self):
+        control = self.login()
+        control.send("MKD last\r\nPWD")
+        control.socket.shutdown(socket.SHUT_WR)
+        self.assertEqual(control.reply(), '257 "/last" created.')
+        self.assertEqual(control.reply()[:3], "257")
+        self.assertEqual(control.end(), b"")
+        self.assertTrue(os.path.isdir(self.path("last")))
+
+    # Nothing leads out of the root: neither dots, nor absolute names, nor symbolic links.
+    def test_no_way_out_of_the_root(self):
+        control = self.login()
+        outside = os.path.join(self.folder.name, "outside")
+        os.makedirs(outside, exist_ok=True)
+        with open(os.path.join(outside, "secret"), "w", encoding="ascii") as file:
+            file.write("secret")
+        os.symlink("../outside", self.path("relative"))
+        os.symlink(outside, self.path("absolute"))
+        os.symlink("/proc/self/root", self.path("magic"))
+        os.symlink("../outside/secret", self.path("link"))
+        os.mkdir(self.path("inside"))
+        os.symlink("inside", self.path("within"))
+        for name in ("relative", "absolute", "magic", "/../outside", "../../outside"):
+            for command in (f"CWD {name}", f"SIZE {name}/secret", f"MKD {name}/made",
+                            f"DELE {name}/secret", f"RNFR {name}/secret",
+                            f"SITE CHMOD 777 {name}/secret", f"MLST {name}/secret"):
+                self.assertEqual((command, control.code(command)), (command, 550))
+            self.assertEqual(control.retrieve(f"RETR {name}/secret")[1][:3], "550")
+            self.assertEqual(control.retrieve(f"LIST {name}/")[1][:3], "550")
+            self.assertEqual(control.store(f"STOR {name}/new", b"x")[:3], "553")
+        self.assertEqual(control.retrieve("RETR link")[1], "550 The name leads outside.")
+        self.assertEqual(control.ask("CWD within"), "250 Directory changed.")
+        self.assertEqual(os.listdir(outside), ["secret"])
+        names, _ = control.retrieve("MLSD /")
+        self.assertIn(b"type=OS.unix=slink;", names)
+
+    # A directory that is exchanged for a link while names are resolved never leads outside.
+    def test_no_way_out_by_a_race(self):
+        outside = os.path.join(self.folder.name, "raced")
+        os.mkdir(outside)
+        with open(os.path.join(outside, "file"), "w", encoding="ascii") as file:
+            file.write("outside")
+        os.mkdir(self.path("real"))
+        self.write("real/file", b"in")
+        os.symlink("../raced", self.path("fake"))
+        os.rename(self.path("real"), self.path("seat"))
+        script = ("import os,sys\nos.chdir(sys.argv[1])\nprint(flush=True)\nwhile True:\n"
+                  "    os.rename('seat','real');os.rename('fake','seat')\n"
+                  "    os.rename('seat','fake');os.rename('real','seat')\n")
+        with subprocess.Popen([sys.executable, "-c", script, self.root],
+                              stdout=subprocess.PIPE) as racer:
+            racer.stdout.readline()
+            try:
+                control, replies = self.login(), set()
+                deadline = time.monotonic() + LIMIT
+                # Until both states were met, and some hundred times in any case.
+                while len(replies) < 2 and time.monotonic() < deadline:
+                    for _ in range(400):
+                        replies.add(control.ask("SIZE seat/file"))
+            finally:
+                racer.kill()
+        self.assertIn("213 2", replies)
+        self.assertLessEqual(replies, {"213 2", "550 The name leads outside.",
+                                       "550 No such file or directory.",
+                                       "451 Too much at once; try again later."})
+
+    # Anonymous users read, and change nothing unless that is allowed.
+    def test_anonymous_users_only_read(self):
+        self.write("public", b"read me")
+        control = self.control()
+        self.assert_asks(control, ("USER anonymous", "331 Any password will do."),
+                         ("PASS me@", "230 Logged in."))
+        self.assertEqual(control.retrieve("RETR public"), (b"read me", "226 Transfer complete."))
+        for command in ("DELE public", "MKD x", "RMD x", "RNFR public",
+                        "MFMT 20200101000000 public", "SITE CHMOD 777 public"):
+            self.assert_asks(control, (command, "550 Permission denied."))
+        for command in ("STOR x", "APPE public", "STOU"):
+            self.assert_asks(control, (command, "553 Permission denied."))
+        self.assertIn(b"perm=r;", control.retrieve("MLSD")[0])
+
+    # REIN forgets the user, QUIT ends.
+    def test_rein(self):
+        control = self.login()
+        self.assert_asks(control, ("REIN", "220 Ready for a new user."), ("PWD", DENIED),
+                         ("USER bob", "331 Password, please."), ("PASS secret", "230 Logged in."))
+
+    # A client that vanishes takes its session along.
+    def test_vanished_clients_leave_nothing(self):
+        for _ in range(20):
+            control = self.login()
+            control.send("EPSV\r\nLIST\r\nNOOP")
+            reset(control.socket)
+        self.assertEqual(self.login().ask("NOOP"), "200 Yes.")
+
+
+class Limits:
+    """Servers with options of their own."""
+
+    # A failed login is answered late, the third one ends the session, and names are not told.
+    def test_failed_logins_are_delayed_and_limited(self):
+        server = self.start_server("--user", "bob:plain:secret", "--login-delay", "0.1")
+        for name in ("bob", "nobody"):
+            control = self.control(server)
+            begin = time.monotonic()
+            for _ in range(2):
+                self.assert_asks(control, (f"USER {name}", "331 Password, please."),
+                                 ("PASS wrong", "530 Login incorrect."))
+            self.assertGreaterEqual(time.monotonic() - begin, 0.3)
+            self.assert_asks(control, (f"USER {name}", "331 Password, please."),
+                             ("PASS wrong", "421 Too many failed logins."))
+            self.assertEqual(control.end(), b"")
+
+    # A hash of `weir passwd` lets its password in and no other, and its user into his home only.
+    def test_hashed_passwords_and_homes(self):
+        made = run("passwd", "--user", "eve", input="pass word\n")
+        self.assertRegex(made.stdout, r"^eve:\$y\$")
+        os.makedirs(self.path("home", "eve"), exist_ok=True)
+        users = os.path.join(self.folder.name, f"users-{self.engine}")
+        with open(users, "w", encoding="ascii") as file:
+            file.write("# a comment\n\n" + made.stdout.strip() + ":/home/eve\n")
+        server = self.start_server("--users", users, "--login-delay", "0")
+        control = self.control(server)
+        self.assert_asks(control, ("USER eve", "331 Password, please."),
+                         ("PASS password", "530 Login incorrect."),
+                         ("USER nobody", "331 Password, please."),
+                         ("PASS pass word", "530 Login incorrect."),
+                         ("USER eve", "331 Password, please."),
+                         ("PASS pass word", "230 Logged in."),
+                         ("MKD mine", '257 "/mine" created.'))
+        self.assertTrue(os.path.isdir(self.path("home", "eve", "mine")))
+        clients = [self.control(server) for _ in range(4)]
+        for client in clients:
+            client.send("USER eve\r\nPASS pass word\r\nPWD")
+        for client in clients:
+            self.assertEqual([client.reply()[:3] for _ in range(3)], ["331", "230", "257"])
+
+    # Sessions beyond the limit are told so; when one ends, the next is served.
+    def test_sessions_are_limited(self):
+        server = self.start_server(*self.options, "--max-sessions", "2")
+        first, _ = self.login(server), self.login(server)
+        third = self.control(server)
+        self.assertEqual(third.greeting, "421 Too many sessions; try again later.")
+        self.assertEqual(third.end(), b"")
+        first.ask("QUIT")
+        self.assertEqual(first.end(), b"")
+        self.assertEqual(self.control(server).greeting, "220 weir FTP server ready.")
+
+    # Who does not log in, or is idle, is told and sent away; data connections have their time too.
+    def test_time_outs(self):
+        server = self.start_server(*self.options, "--login-timeout", "0.3", "--idle-timeout",
+                                   "0.3", "--data-timeout", "0.2")
+        silent, idle, lonely = self.control(server), self.login(server), self.login(server)
+        lonely.passive_port()
+        self.assertEqual(lonely.ask("LIST"), "150 Opening data connection.")
+        self.assertEqual(lonely.reply(), "425 No data connection.")
+        still = lonely.passive()
+        self.assertEqual(lonely.ask("STOR still"), "150 Opening data connection.")
+        self.assertEqual(lonely.reply(), "426 The data connection stood still.")
+        still.close()
+        self.assertEqual(silent.reply(), "421 Log in faster.")
+        self.assertEqual(idle.reply(), "421 Idle for too long.")
+        self.assertEqual((silent.end(), idle.end()), (b"", b""))
+        self.assertFalse(os.path.exists(self.path("still")))
+
+    # A drain lets a running transfer finish and then ends the session; idle ones end at once.
+    def test_drain_finishes_transfers(self):
+        server = self.start_server(*self.options)
+        idle, busy = self.login(server), self.login(server)
+        data = busy.passive()
+        self.assertEqual(busy.ask("STOR drained"), "150 Opening data connection.")
+        data.sendall(b"first")
+        server.signal(signal.SIGTERM)
+        self.assertEqual(idle.reply(), "421 The server is shutting down.")
+        data.sendall(b" second")
+        data.close()
+        self.assertEqual(busy.reply(), "226 Transfer complete.")
+        self.assertEqual(busy.reply(), "421 The server is shutting down.")
+        self.assertEqual(busy.end() + idle.end(), b"")
+        busy.close()
+        idle.close()
+        self.assertEqual(server.wait(), 0)
+        self.assertEqual(self.read("drained"), b"first second")
+
+    # --read-only is for all users.
+    def test_read_only(self):
+        server = self.start_server(*self.options, "--read-only")
+        control = self.login(server)
+        self.assert_asks(control, ("MKD x", "550 Permission denied."),
+                         ("STOR x", "553 Permission denied."))
+
+    # Wrong settings are told in one line, with the status of wrong usage.
+    def test_wrong_usage(self):
+        listen = ("--listen", "127.0.0.1:0", "--engine", self.engine)
+        for options, text in (
+                ((), "--root: a directory is needed"),
+                (("--root", "/"), "nobody could log in"),
+                (("--root", "/", "--anonymous", "--passive-ports", "80-90"), "ports A-B"),
+                (("--root", "/", "--user", "x:nonsense"), "NAME:HASH"),
+                (("--root", "/", "--user", "x:plain:y", "--listen", "0.0.0.0:0"), "loopback")):
+            done = run("ftp", *listen, *options)
+            self.assertEqual(done.returncode, 2, done.stderr)
+            self.assertIn(text, done.stderr)
+        done = run("ftp", *listen, "--root", "/nowhere", "--anonymous")
+        self.assertEqual((done.returncode, done.stderr),
+                         (1, "weir ftp: --root: /nowhere: No such file or directory\n"))
+
+
+on_all_engines(Commands, globals())
+on_all_engines(Limits, globals())

@@ -1,0 +1,592 @@
+"""Transfers of `weir ftp`: what comes through, what is never seen, what is told on a break."""
+
+import ctypes
+import os
+import random
+import re
+import resource
+import socket
+import threading
+import time
+
+from ftp_client import FtpCase, on_all_engines, reset
+from programs import LIMIT, WEIR, receive, receive_end
+
+DONE = "226 Transfer complete."
+OPENING = "150 Opening data connection."
+# More than the kernel's buffers and the server's queue take for a client that does not read.
+LARGE = 64 << 20
+
+
+def small_buffers(address):
+    """A connection that holds little for a client that does not read."""
+    client = socket.socket(socket.AF_INET)
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+    client.settimeout(LIMIT)
+    client.connect(address)
+    return client
+
+
+def free_ports():
+    """The first of two free ports, which the kernel gives nobody by itself."""
+    with open("/proc/sys/net/ipv4/ip_local_port_range", encoding="ascii") as file:
+        first = int(file.read().split()[0])
+    while True:
+        port = random.randrange(1024, first - 1)
+        try:
+            with socket.create_server(("127.0.0.1", port)), \
+                    socket.create_server(("127.0.0.1", port + 1)):
+                return port
+        except OSError:
+            pass
+
+
+def sanitized():
+    with open(WEIR, "rb") as file:
+        program = file.read()
+    return b"__asan_init" in program or b"__tsan_init" in program
+
+
+class Transfers:
+    """On one server."""
+
+    # Files of all sizes around the borders of buffers come and go unchanged.
+    def test_all_sizes(self):
+        control = self.login()
+        content = os.urandom((4 << 20) + 1)
+        for size in (0, 1, 4095, 4096, 16383, 16384, 16385, 65536, 65537, 1 << 20, (4 << 20) + 1):
+            self.assertEqual(control.store("STOR sized", content[:size]), DONE)
+            self.assertEqual(self.read("sized"), content[:size])
+            self.assertEqual(control.retrieve("RETR sized"), (content[:size], DONE))
+        self.assertEqual(self.leftovers(), [])
+
+    # RETR tells its size, and REST begins later; beyond the end it is refused, and holds only once.
+    def test_download_from_an_offset(self):
+        control = self.login()
+        content = self.write("offset", os.urandom(100000))
+        data = control.passive()
+        self.assertEqual(control.ask("RETR offset"), "150 Opening data connection (100000 bytes).")
+        self.assertEqual(receive_end(data), content)
+        self.assertEqual(control.reply(), DONE)
+        self.assert_asks(control, ("REST 99999", "350 Restarting at 99999."))
+        self.assertEqual(control.retrieve("RETR offset"), (content[99999:], DONE))
+        self.assertEqual(control.retrieve("RETR offset"), (content, DONE))
+        control.ask("REST 100000")
+        self.assertEqual(control.retrieve("RETR offset"), (b"", DONE))
+        control.ask("REST 100001")
+        self.assertEqual(control.retrieve("RETR offset"),
+                         (None, "554 REST is beyond the end of the file."))
+        self.assert_asks(control, ("REST x", "501 Syntax: REST offset"),
+                         ("REST -1", "501 Syntax: REST offset"), ("TYPE A", "200 Type is ASCII."),
+                         ("REST 5", "504 REST needs TYPE I."), ("REST 0", "350 Restarting at 0."))
+
+    # STOR with REST goes on in the file and ends it, APPE goes on at its end.
+    def test_upload_from_an_offset(self):
+        control = self.login()
+        self.write("resumed", b"0123456789")
+        control.ask("REST 4")
+        self.assertEqual(control.store("STOR resumed", b"abc"), DONE)
+        self.assertEqual(self.read("resumed"), b"0123abc")
+        self.assertEqual(control.store("APPE resumed", b"def"), DONE)
+        self.assertEqual(self.read("resumed"), b"0123abcdef")
+        control.ask("REST 11")
+        self.assertEqual(control.store("STOR resumed", b"x"),
+                         "554 REST is beyond the end of the file.")
+        control.ask("REST 1")
+        self.assertEqual(control.store("STOR none", b"x"), "553 No such file or directory.")
+        self.assertEqual(control.store("APPE appended", b"new"), DONE)
+        self.assertEqual(self.read("appended"), b"new")
+
+    # ASCII: LF and CR LF are exchanged right wherever a buffer ends, in both directions.
+    def test_ascii_at_every_border(self):
+        control = self.login()
+        control.ask("TYPE A")
+        lines = [b"", b"x" * 7999, b"y" * 16000, b"\rz", b"a\rb", b"w" * 32760, b"", b"end"]
+        for shift in range(6):
+            local = b"s" * shift + b"\n".join(lines) + b"\n\n\r"
+            wire = local.replace(b"\n", b"\r\n")
+            self.write("text", local)
+            self.assertEqual(control.retrieve("RETR text"), (wire, DONE))
+            self.assertEqual(control.store("STOR back", wire), DONE)
+            self.assertEqual(self.read("back"), local)
+        self.write("text", b"dos\r\nunix\n")
+        self.assertEqual(control.retrieve("RETR text"), (b"dos\r\nunix\r\n", DONE))
+        with control.passive() as data: # each byte alone
+            self.assertEqual(control.ask("STOR back"), OPENING)
+            data.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            for byte in b"\r\na\r\r\nb\r":
+                data.send(bytes([byte]))
+        self.assertEqual(control.reply(), DONE)
+        self.assertEqual(self.read("back"), b"\na\r\nb\r")
+
+    # An upload is seen only when it is whole: until then the old file is there, and after a break.
+    def test_uploads_are_atomic(self):
+        control, other = self.login(), self.login()
+        self.write("atomic", b"old")
+        os.chmod(self.path("atomic"), 0o604)
+        data = control.passive()
+        self.assertEqual(control.ask("STOR atomic"), OPENING)
+        data.sendall(b"n" * 100000)
+        self.assertEqual(other.retrieve("RETR atomic"), (b"old", DONE))
+        self.assertNotIn(b"upload-", other.retrieve("MLSD")[0])
+        self.assertEqual(len(self.leftovers()), 1)
+        reset(data)
+        self.assertEqual(control.reply(), "426 The data connection broke.")
+        self.assertEqual((self.read("atomic"), self.leftovers()), (b"old", []))
+        self.assertEqual(control.store("STOR atomic", b"new"), DONE)
+        self.assertEqual(self.read("atomic"), b"new")
+        self.assertEqual(os.stat(self.path("atomic")).st_mode & 0o777, 0o604)
+
+    # When the control connection breaks, its upload is cleared away.
+    def test_uploads_of_vanished_clients_are_removed(self):
+        control = self.login()
+        data = control.passive()
+        self.assertEqual(control.ask("STOR vanished"), OPENING)
+        data.sendall(b"half")
+        reset(control.socket)
+        with self.assertRaises(ConnectionResetError):
+            data.recv(1)
+        deadline = time.monotonic() + LIMIT
+        while self.leftovers() and time.monotonic() < deadline:
+            self.login().ask("NOOP")
+        self.assertEqual(self.leftovers(), [])
+        self.assertFalse(os.path.exists(self.path("vanished")))
+
+    # A client that ends its control connection without QUIT, as one that dies does, has not
+    # finished its upload, even if the data connection ends in order.
+    def test_uploads_need_their_control_connection(self):
+        control = self.login()
+        data = control.passive()
+        self.assertEqual(control.ask("STOR died"), OPENING)
+        data.sendall(b"half")
+        control.socket.shutdown(socket.SHUT_WR)
+        self.assertEqual(control.reply(), "426 Transfer aborted.")
+        self.assertEqual(control.reply(), "226 Abort done.")
+        self.assertEqual(control.end(), b"")
+        data.close()
+        self.assertEqual(self.leftovers(), [])
+        self.assertFalse(os.path.exists(self.path("died")))
+        control = self.login()
+        with control.passive() as data:
+            self.assertEqual(control.ask("STOR quit"), OPENING)
+            control.send("QUIT")
+            control.socket.shutdown(socket.SHUT_WR)
+            data.sendall(b"whole")
+        self.assertEqual((control.reply(), control.reply()), (DONE, "221 Goodbye."))
+        self.assertEqual(self.read("quit"), b"whole")
+
+    # STOU tells the name that it found, and the file has it.
+    def test_unique_names(self):
+        control = self.login()
+        names = set()
+        for argument in ("", "", " base"):
+            with control.passive() as data:
+                reply = control.ask("STOU" + argument)
+                names.add(re.fullmatch(r"150 FILE: ((?:upload|base)\.[0-9a-f]{16})", reply)[1])
+                data.sendall(b"unique")
+            self.assertEqual(control.reply(), DONE)
+        self.assertEqual([self.read(name) for name in names], [b"unique"] * 3)
+
+    # Names that cannot be read or written are refused before a data connection is needed.
+    def test_refusals(self):
+        control = self.login()
+        os.mkdir(self.path("folder"))
+        os.mkfifo(self.path("pipe"))
+        self.assertEqual(control.retrieve("RETR none")[1], "550 No such file or directory.")
+        self.assertEqual(control.retrieve("RETR folder")[1], "550 It is a directory.")
+        self.assertEqual(control.retrieve("RETR pipe")[1], "550 Not a plain file.")
+        self.assertEqual(control.store("STOR folder", b""), "553 It is a directory.")
+        self.assertEqual(control.store("STOR none/x", b""), "553 No such file or directory.")
+        self.assertEqual(control.store("STOR /", b""), "553 Not possible for this name.")
+        self.assertEqual(control.store("APPE pipe", b"")[:3], "553")
+        self.assertEqual(control.retrieve("MLSD pipe")[1], "501 Not a directory.")
+        self.assertEqual(control.retrieve("LIST none")[1], "550 No such file or directory.")
+
+    # ABOR ends a download in the middle, also behind Telnet's interrupt and an urgent mark, and the
+    # next transfer works.
+    def test_abort(self):
+        control = self.login()
+        with open(self.path("large"), "wb") as file:
+            file.truncate(LARGE)
+        for abort in (b"ABOR\r\n", b"\xff\xf4\xff\xf2ABOR\r\n", b"urgent"):
+            data = small_buffers((control.host, control.passive_port()))
+            control.ask("RETR large")
+            receive(data, 1000)
+            if abort == b"urgent":
+                control.socket.sendall(b"\xff\xf4")
+                control.socket.send(b"\xff\xf2", socket.MSG_OOB)
+                abort = b"ABOR\r\n"
+            control.socket.sendall(b"NOOP\r\n" + abort)
+            self.assertEqual(control.reply(), "426 Transfer aborted.")
+            self.assertEqual(control.reply(), "226 Abort done.")
+            self.assertEqual(control.reply(), "200 Yes.")
+            with self.assertRaises(ConnectionResetError):
+                receive_end(data)
+            data.close()
+        with control.passive() as data:
+            self.assertEqual(control.ask("STOR aborted"), OPENING)
+            self.assert_asks(control, ("ABOR", "426 Transfer aborted."))
+        self.assertEqual(control.reply(), "226 Abort done.")
+        control.passive_port()
+        self.assertEqual(control.ask("LIST"), OPENING)
+        self.assert_asks(control, ("ABOR", "426 Transfer aborted."))
+        self.assertEqual(control.reply(), "226 Abort done.")
+        self.assertEqual(control.retrieve("RETR large")[1], DONE)
+        self.assertEqual(self.leftovers(), [])
+
+    # STAT answers while a transfer runs; QUIT and all else wait for its end.
+    def test_commands_during_a_transfer(self):
+        control = self.login()
+        content = self.write("during", os.urandom(8 << 20))
+        data = small_buffers((control.host, control.passive_port()))
+        control.ask("RETR during")
+        self.assertRegex(control.ask("STAT"), r"^211 A transfer is running; \d+ bytes so far\.$")
+        control.send("PWD\r\n" * 100 + "QUIT")
+        self.assertEqual(receive_end(data), content)
+        self.assertEqual(control.reply(), DONE)
+        for _ in range(100):
+            self.assertEqual(control.reply()[:3], "257")
+        self.assertEqual(control.reply(), "221 Goodbye.")
+        self.assertEqual(control.end(), b"")
+
+    # A file that shrinks while it is sent is never filled up: the client sees that it broke.
+    def test_shrinking_file(self):
+        control = self.login()
+        with open(self.path("shrinking"), "wb") as file:
+            file.truncate(LARGE)
+        data = small_buffers((control.host, control.passive_port()))
+        control.ask("RETR shrinking")
+        receive(data, 1000)
+        os.truncate(self.path("shrinking"), 2000)
+        with self.assertRaises(ConnectionResetError):
+            receive_end(data)
+        self.assertEqual(control.reply(), "451 The file could not be read.")
+        self.assertEqual(control.ask("NOOP"), "200 Yes.")
+
+    # A file that is removed while it is sent is sent to its end.
+    def test_removed_file(self):
+        control = self.login()
+        content = self.write("removed", os.urandom(8 << 20))
+        data = small_buffers((control.host, control.passive_port()))
+        control.ask("RETR removed")
+        self.assert_asks(self.login(), ("DELE removed", "250 Deleted."))
+        self.assertEqual(receive_end(data), content)
+        self.assertEqual(control.reply(), DONE)
+
+    # The data connection is the client's own: a stranger who finds the port is reset, and the
+    # client's connection still comes through.
+    def test_strangers_do_not_get_the_data(self):
+        control = self.login()
+        self.write("private", b"for me")
+        port = control.passive_port()
+        with self.assertRaises(ConnectionResetError):
+            with socket.create_connection((control.host, port), LIMIT,
+                                          ("127.0.0.2", 0)) as stranger:
+                stranger.recv(1)
+        data = socket.create_connection((control.host, port), LIMIT)
+        self.assertEqual(control.ask("RETR private")[:3], "150")
+        self.assertEqual((receive_end(data), control.reply()), (b"for me", DONE))
+
+    # PORT and EPRT connect to the client and to nobody else; what does not parse undoes the last.
+    def test_active(self):
+        control = self.login()
+        self.write("active", b"pushed")
+        listener = socket.create_server(("127.0.0.1", 0))
+        listener.settimeout(LIMIT)
+        port = listener.getsockname()[1]
+        numbers = f"{port >> 8},{port & 255}"
+        refused = "504 Only your own address, and a port from 1024 on."
+        for command in (f"PORT 127,0,0,1,{numbers}", f"EPRT |1|127.0.0.1|{port}|",
+                        f"EPRT !1!127.0.0.1!{port}!"):
+            self.assert_asks(control, (command, "200 Will connect there."))
+            self.assertEqual(control.ask("RETR active")[:3], "150")
+            with listener.accept()[0] as data:
+                self.assertEqual((receive_end(data), control.reply()), (b"pushed", DONE))
+        for command, reply in (
+                (f"PORT 127,0,0,2,{numbers}", refused), ("PORT 127,0,0,1,3,255", refused),
+                (f"EPRT |1|10.0.0.1|{port}|", refused), ("EPRT |1|127.0.0.1|21|", refused),
+                ("PORT 1,2,3", "501 Syntax: PORT h1,h2,h3,h4,p1,p2"),
+                ("PORT 127,0,0,1,256,1", "501 Syntax: PORT h1,h2,h3,h4,p1,p2"),
+                (f"PORT 127,0,0,1,{numbers},1", "501 Syntax: PORT h1,h2,h3,h4,p1,p2"),
+                (f"EPRT |1|::1|{port}|", "501 Syntax: EPRT |family|address|port|"),
+                ("EPRT |1|127.0.0.1|", "501 Syntax: EPRT |family|address|port|"),
+                (f"EPRT |2|::1|{port}|", "522 Only this family: (1)"),
+                (f"EPRT |7|x|{port}|", "522 Only this family: (1)")):
+            control.ask(f"PORT 127,0,0,1,{numbers}")
+            self.assert_asks(control, (command, reply),
+                             ("RETR active", "425 Use PASV, EPSV, PORT or EPRT first."))
+        listener.close()
+        control.ask(f"PORT 127,0,0,1,{numbers}")
+        self.assertEqual(control.ask("RETR active")[:3], "150")
+        self.assertEqual(control.reply(), "425 No data connection.")
+
+    # PASV names address and port, EPSV refuses the other family, and EPSV ALL all other commands.
+    def test_passive(self):
+        control = self.login()
+        self.write("passive", b"pulled")
+        reply = control.ask("PASV")
+        port = re.fullmatch(r"227 Entering Passive Mode \(127,0,0,1,(\d+),(\d+)\)\.", reply)
+        data = socket.create_connection(("127.0.0.1", int(port[1]) * 256 + int(port[2])), LIMIT)
+        self.assertEqual(control.ask("RETR passive")[:3], "150")
+        self.assertEqual((receive_end(data), control.reply()), (b"pulled", DONE))
+        self.assert_asks(control, ("EPSV 2", "522 Only this family: (1)"))
+        self.assertEqual(control.code("EPSV 1"), 229)
+        self.assert_asks(control, ("EPSV ALL", "200 Only EPSV from now on."),
+                         ("PASV", "503 Only EPSV, after EPSV ALL."),
+                         ("PORT 127,0,0,1,9,9", "503 Only EPSV, after EPSV ALL."))
+        self.assertEqual(control.retrieve("RETR passive"), (b"pulled", DONE))
+
+    # A second PASV closes the first one's port, and an end before the command is no data.
+    def test_passive_again(self):
+        control = self.login()
+        first = control.passive_port()
+        control.passive_port()
+        with self.assertRaises((ConnectionRefusedError, ConnectionResetError)):
+            with socket.create_connection((control.host, first), LIMIT) as late:
+                late.recv(1) # it came before the engine had closed the listener
+        self.assertEqual(control.store("STOR again", b""), DONE)
+
+    # LIST and NLST take ls's options, patterns and single names; MLST and MLSD tell the same facts.
+    def test_listings(self):
+        control = self.login()
+        os.mkdir(self.path("list"))
+        for name in ("list/a.txt", "list/b.txt", "list/.hidden", "list/-al"):
+            self.write(name, b"12345")
+            os.utime(self.path(name), (0, 1000000000))
+        os.symlink("a.txt", self.path("list/link"))
+        control.ask("CWD list")
+
+        def names(command):
+            lines, reply = control.retrieve(command)
+            self.assertEqual(reply, DONE)
+            self.assertTrue(not lines or lines.endswith(b"\r\n"))
+            return sorted(lines.decode().split("\r\n")[:-1])
+
+        self.assertEqual(names("NLST"), ["-al", "a.txt", "b.txt", "link"])
+        self.assertEqual(names("NLST -a"), ["-al", ".hidden", "a.txt", "b.txt", "link"])
+        self.assertEqual(names("NLST *.txt"), ["a.txt", "b.txt"])
+        self.assertEqual(names("NLST /list/?.txt"), ["/list/a.txt", "/list/b.txt"])
+        self.assertEqual(names("NLST /list"), ["/list/-al", "/list/a.txt", "/list/b.txt",
+                                               "/list/link"])
+        self.assertEqual(names("NLST none*"), [])
+        self.assertEqual(names("NLST a.txt"), ["a.txt"])
+        self.assertEqual(names("NLST -- -al"), ["-al"])
+        self.assertEqual(len(names("LIST -al")), 5)
+        self.assertEqual(len(names("LIST -al .")), 5)
+        self.assertEqual(names("LIST ./-al"), names("LIST -a -- -al"))
+        self.assertRegex(names("LIST a.txt")[0],
+                         r"^-rw-r--r--    1 \d+ +\d+ +5 Sep  9  2001 a\.txt$")
+        self.assertRegex(names("LIST link")[0], r"^lrwxrwxrwx .* link -> a\.txt$")
+        facts = [line for line in names("MLSD") if line.endswith(" a.txt")][0]
+        self.assertRegex(facts, r"^type=file;size=5;modify=20010909014640;perm=adfrw;"
+                                r"unique=[0-9a-fg]+;UNIX\.mode=0644; a\.txt$")
+        self.assertEqual(control.ask("MLST a.txt"), "250-Facts:\n " +
+                         facts.replace(" a.txt", " /list/a.txt") + "\n250 End")
+        self.assertTrue([line for line in names("MLSD") if line.startswith("type=file;") and
+                         line.endswith(" link")])
+        self.assertEqual(len(control.ask("STAT -a .").split("\n")), 7)
+        self.assertEqual(control.ask("STAT none"), "550 No such file or directory.")
+
+
+class Options:
+    """Servers with options of their own."""
+
+    # Only the ports of the range are used, the told address is the option's, and when all ports are
+    # taken the client hears it.
+    def test_passive_range(self):
+        port = free_ports()
+        server = self.start_server(*self.options, "--passive-ports", f"{port}-{port + 1}",
+                                   "--passive-address", "192.0.2.7")
+        first, second, third = (self.login(server) for _ in range(3))
+        got = sorted([first.passive_port(), second.passive_port()])
+        self.assertEqual(got, [port, port + 1])
+        self.assertEqual(third.ask("EPSV"), "425 No port is free.")
+        first.ask("REIN")
+        self.assertRegex(third.ask("PASV"), r"^227 Entering Passive Mode \(192,0,2,7,\d+,\d+\)\.$")
+
+    # Over IPv6, EPSV and EPRT work and PASV is refused.
+    def test_ipv6(self):
+        server = self.start_server(*self.options, listen=("[::1]:0",))
+        control = self.login(server)
+        self.write("six", b"six")
+        self.assertEqual(control.retrieve("RETR six"), (b"six", DONE))
+        self.assert_asks(control, ("PASV", "425 Use EPSV."),
+                         ("EPSV 1", "522 Only this family: (2)"))
+        with socket.create_server(("::1", 0), family=socket.AF_INET6) as listener:
+            listener.settimeout(LIMIT)
+            port = listener.getsockname()[1]
+            self.assert_asks(control, (f"EPRT |2|::1|{port}|", "200 Will connect there."))
+            self.assertEqual(control.ask("RETR six")[:3], "150")
+            with listener.accept()[0] as data:
+                self.assertEqual((receive_end(data), control.reply()), (b"six", DONE))
+
+    # Without --allow-active PORT and EPRT are refused.
+    def test_active_is_off_by_default(self):
+        server = self.start_server("--anonymous")
+        control = self.control(server)
+        control.ask("USER ftp")
+        control.ask("PASS x")
+        off = "502 Active mode is off; use PASV or EPSV."
+        self.assert_asks(control, ("PORT 127,0,0,1,99,99", off), ("EPRT |1|127.0.0.1|9999|", off))
+
+    # A rate limit holds in both directions, in binary and ASCII.
+    def test_rate_limit(self):
+        server = self.start_server(*self.options, "--rate-limit", "400000")
+        control = self.login(server)
+        content = os.urandom(100000).replace(b"\n", b"x").replace(b"\r", b"x")
+        for kind in "IA":
+            control.ask(f"TYPE {kind}")
+            begin = time.monotonic()
+            self.assertEqual(control.store("STOR rated", content), DONE)
+            middle = time.monotonic()
+            self.assertEqual(control.retrieve("RETR rated"), (content, DONE))
+            end = time.monotonic()
+            self.assertEqual(self.read("rated"), content)
+            for seconds in (middle - begin, end - middle):
+                self.assertGreater(seconds, 0.15)
+                self.assertLess(seconds, 5)
+
+    # --broken-uploads keep leaves what came under its temporary name, which no listing shows.
+    def test_broken_uploads_may_be_kept(self):
+        server = self.start_server(*self.options, "--broken-uploads", "keep")
+        control = self.login(server)
+        data = control.passive()
+        self.assertEqual(control.ask("STOR kept"), OPENING)
+        data.sendall(b"half")
+        self.assert_asks(control, ("ABOR", "426 Transfer aborted."))
+        control.reply()
+        names = self.leftovers()
+        self.assertEqual(len(names), 1)
+        os.unlink(self.path(names[0]))
+        self.assertFalse(os.path.exists(self.path("kept")))
+
+    # --uploads direct writes in place, --fsync changes nothing that a client sees.
+    def test_direct_uploads(self):
+        server = self.start_server(*self.options, "--uploads", "direct", "--fsync")
+        control = self.login(server)
+        self.write("direct", b"a longer old file")
+        data = control.passive()
+        self.assertEqual(control.ask("STOR direct"), OPENING)
+        self.assertEqual((self.read("direct"), self.leftovers()), (b"", []))
+        data.sendall(b"new")
+        data.close()
+        self.assertEqual(control.reply(), DONE)
+        self.assertEqual(self.read("direct"), b"new")
+
+    # A file that would grow beyond the limit of the process is 552, and its old self stays.
+    def test_file_size_limit(self):
+        def limit():
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
+
+        server = self.start_server(*self.options, preexec_fn=limit)
+        control = self.login(server)
+        self.write("limited", b"old")
+        for kind in "IA":
+            control.ask(f"TYPE {kind}")
+            with control.passive() as data:
+                self.assertEqual(control.ask("STOR limited"), OPENING)
+                try:
+                    data.sendall(b"x" * (8 << 20))
+                except (BrokenPipeError, ConnectionResetError):
+                    pass
+                self.assertEqual(control.reply(), "552 The file is too large.")
+        self.assertEqual((self.read("limited"), self.leftovers()), (b"old", []))
+
+    # A full disk is 452, in a mount of the server's own; the session goes on.
+    def test_full_disk(self):
+        library = ctypes.CDLL(None, use_errno=True)
+        folder = self.path("full")
+        os.mkdir(folder)
+
+        def mount():
+            # CLONE_NEWNS; then MS_REC | MS_PRIVATE, so that nobody else sees the mount.
+            if library.unshare(0x20000) or library.mount(b"none", b"/", None, 0x44000, None) or \
+                    library.mount(b"none", os.fsencode(folder), b"tmpfs", 0, b"size=1m"):
+                raise OSError("mount")
+
+        if os.geteuid():
+            self.skipTest("mounting a small file system needs root")
+        server = self.start_server(*self.options, preexec_fn=mount)
+        control = self.login(server)
+        with control.passive() as data:
+            self.assertEqual(control.ask("STOR full/file"), OPENING)
+            try:
+                data.sendall(b"x" * (8 << 20))
+            except (BrokenPipeError, ConnectionResetError):
+                pass
+            self.assertEqual(control.reply(), "452 No space left.")
+        self.assertEqual(control.retrieve("NLST -a full"), (b"", DONE))
+        self.assertEqual(control.store("STOR full/small", b"x" * 1000), DONE)
+
+    # The log has a line for each transfer; a name cannot forge one.
+    def test_transfer_log(self):
+        log = os.path.join(self.folder.name, f"log-{self.engine}")
+        server = self.start_server(*self.options, "--transfer-log", log)
+        control = self.login(server)
+        control.store('STOR a"\0b', b"123")
+        control.retrieve("RETR none")
+        control.ask("QUIT")
+        server.signal(15)
+        self.assertEqual(server.wait(), 0)
+        with open(log, encoding="utf-8") as file:
+            lines = sorted(re.sub(r"^\S+ ", "", line) for line in file)
+        self.assertRegex("".join(lines), r'\A127\.0\.0\.1 RETR 550 0 \d\.\d{3} "bob" "/none"\n'
+                         r'127\.0\.0\.1 STOR 226 3 \d\.\d{3} "bob" "/a\\x22\\x0ab"\n\Z')
+
+    # A large directory streams to a client that reads slowly, in bounded memory, while others are
+    # served.
+    def test_large_directories(self):
+        os.mkdir(self.path("many"))
+        self.write("many/0")
+        for number in range(1, 20000):
+            os.link(self.path("many/0"), self.path("many", f"{number:0200}"))
+        server = self.start_server(*self.options)
+        control, other = self.login(server), self.login(server)
+        memory = self.memory(server)
+        data = small_buffers((control.host, control.passive_port()))
+        self.assertEqual(control.ask("MLSD many"), OPENING)
+        received = receive(data, 100000)
+        slowest = 0
+        for _ in range(200):
+            begin = time.monotonic()
+            other.ask("MLST many")
+            slowest = max(slowest, time.monotonic() - begin)
+        if not sanitized(): # they keep what was freed
+            self.assertLess(self.memory(server) - memory, 4096)
+        received += receive_end(data)
+        self.assertEqual(control.reply(), DONE)
+        lines = received.split(b"\r\n")[:-1]
+        self.assertEqual(len({line.rsplit(b" ", 1)[1] for line in lines}), 20000)
+        self.assertLess(slowest, 1)
+
+    @staticmethod
+    def memory(server):
+        """KiB that the server holds."""
+        with open(f"/proc/{server.process.pid}/status", encoding="ascii") as file:
+            return int(re.search(r"^VmRSS:\s+(\d+) kB", file.read(), re.M)[1])
+
+    # Many sessions transfer at once, each its own bytes.
+    def test_parallel_transfers(self):
+        server = self.start_server(*self.options)
+        contents = [os.urandom(300000 + 1000 * number) for number in range(16)]
+        failures = []
+
+        def work(number):
+            try:
+                control = self.login(server)
+                for _ in range(3):
+                    assert control.store(f"STOR parallel{number}", contents[number]) == DONE
+                    assert control.retrieve(f"RETR parallel{number}") == (contents[number], DONE)
+            except Exception as error:  # pylint: disable=broad-except
+                failures.append(error)
+
+        threads = [threading.Thread(target=work, args=(number,)) for number in range(16)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(LIMIT)
+        self.assertEqual(failures, [])
+
+
+on_all_engines(Transfers, globals())
+on_all_engines(Options, globals())
