@@ -3,6 +3,7 @@
 #define COMMANDS_H
 
 int echo_main(int argc, char **argv);
+int http_main(int argc, char **argv);
 int doctor_main(int argc, char **argv);
 
 #endif

@@ -17,6 +17,7 @@ static const struct {
     int (*main)(int argc, char **argv);
 } main_commands[] = {
     { "echo", "send back what comes in", echo_main },
+    { "http", "serve files and small handlers over HTTP/1.1", http_main },
     { "doctor", "show what this machine offers, and mend what is missing", doctor_main },
 };
 
