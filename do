@@ -13,12 +13,17 @@ needed=(
     'pkg-config --exists cmocka|libcmocka-dev'
     'test -x /usr/bin/python3|python3'
     'command -v ip|iproute2'
+    'command -v curl|curl'
+    'command -v wget|wget'
+    'command -v h2load|nghttp2-client'
+    '/usr/bin/python3 -c "import h11"|python3-h11'
 )
 
 # Packages whose distribution's version may be too old: either the distribution's own are installed,
 # or, where one of newer_min is older or missing, these of a newer suite are unpacked into .deps.
 newer_packages=(liburing-dev liburing2 libllhttp-dev linux-libc-dev)
-newer_min=('liburing|liburing-dev|2.9' 'libllhttp|libllhttp-dev|9') # pkg-config's name|package|version
+# pkg-config's name|package|version
+newer_min=('liburing|liburing-dev|2.9' 'libllhttp|libllhttp-dev|9')
 
 # Suites to take them from, first match wins; the codenames are tried on the machine's own mirror.
 newer_suites_debian=(trixie forky)

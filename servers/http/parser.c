@@ -15,6 +15,16 @@ enum parser_phase {
     PHASE_FAILED,
 };
 
+// Where in the request line the input is.
+enum parser_line {
+    LINE_METHOD,
+    LINE_BEFORE_TARGET, // one blank came
+    LINE_TARGET,
+    LINE_NAME,                    // one blank came: "HTTP/" follows, a state for each letter
+    LINE_VERSION = LINE_NAME + 5, // anything but blanks; llhttp looks at it
+    LINE_DONE,
+};
+
 // The texts, and in a parser's own head the store that they lie in.
 struct http_head {
     struct http_text method, target;
@@ -185,12 +195,21 @@ static int parser_on_version(llhttp_t *llhttp)
     return 0;
 }
 
+// Trailers are checked, counted and dropped: none of them changes what this server does.
+static int parser_trailer(struct http_parser *parser, size_t size)
+{
+    parser->counted += (uint32_t)size;
+    if (parser->counted > parser->limits->header_bytes)
+        return parser_refuse(parser, 431, "the trailers are too long");
+    return 0;
+}
+
 static int parser_on_field(llhttp_t *llhttp, const char *at, size_t size)
 {
     struct http_parser *parser = parser_of(llhttp);
     struct http_head *head = parser->head;
     if (parser->phase == PHASE_BODY)
-        return 0; // trailers are counted and dropped
+        return parser_trailer(parser, size);
     if (!parser->version)
         return parser_refuse(parser, 400, "request line without a version");
     // A name begins where the last header has its value, or where there is none.
@@ -225,7 +244,7 @@ static int parser_on_value(llhttp_t *llhttp, const char *at, size_t size)
 {
     struct http_parser *parser = parser_of(llhttp);
     if (parser->phase == PHASE_BODY)
-        return 0;
+        return parser_trailer(parser, size);
     if (parser_room(parser, 0, size))
         return parser_no_memory(parser);
     struct http_head *head = parser->head;
@@ -415,9 +434,7 @@ static int parser_on_body(llhttp_t *llhttp, const char *at, size_t size)
 
 static int parser_on_chunk(llhttp_t *llhttp)
 {
-    struct http_parser *parser = parser_of(llhttp);
-    parser->counted = 0;
-    return parser->body_size ? HPE_PAUSED : 0;
+    return parser_of(llhttp)->body_size ? HPE_PAUSED : 0;
 }
 
 static int parser_on_extension(llhttp_t *llhttp, const char *at, size_t size)
@@ -514,6 +531,7 @@ static bool parser_lead(struct http_parser *parser, const char **data, const cha
             parser->phase = PHASE_HEAD;
             parser->counted = 0;
             parser->version = false;
+            parser->line = LINE_METHOD;
             head_clear(parser->head);
             break;
         }
@@ -529,7 +547,7 @@ static bool parser_lead(struct http_parser *parser, const char **data, const cha
 
 static enum http_event parser_over(struct http_parser *parser)
 {
-    if (parser->phase == PHASE_HEAD && !parser->head->headers_count && !parser->version)
+    if (!parser->head->headers_count && !parser->version)
         parser_refuse(parser, 414, "the target is too long");
     else
         parser_refuse(parser, 431, "the head is too long");
@@ -559,24 +577,54 @@ static enum http_event parser_paused(struct http_parser *parser, bool was_head)
     return EVENT_END;
 }
 
-// Hands the input to llhttp, at most one byte more than the limit allows.
-static llhttp_errno_t parser_execute(struct http_parser *parser, const char **data, const char *end)
+// How far the request line may be handed on: up to its end, or to the byte that breaks it. llhttp
+// takes several blanks where one belongs (RFC 9112, 3), and other protocols' names before the
+// version.
+static size_t parser_line(struct http_parser *parser, const char *data, size_t size)
 {
-    size_t size = (size_t)(end - *data), used = size;
-    bool counts = parser->phase == PHASE_HEAD || parser->request.chunked;
-    size_t room = parser->limits->header_bytes - parser->counted + 1U;
-    if (parser->phase == PHASE_HEAD && size > room)
-        size = used = room;
+    static const char name[] = "HTTP/";
+    for (size_t i = 0; i < size; i++) {
+        if (data[i] == '\n') {
+            parser->line = LINE_DONE;
+            return size;
+        }
+        bool blank = data[i] == ' ';
+        if (parser->line == LINE_METHOD || parser->line == LINE_TARGET)
+            parser->line += blank;
+        else if (parser->line == LINE_BEFORE_TARGET && !blank)
+            parser->line = LINE_TARGET;
+        else if (parser->line < LINE_VERSION && data[i] == name[parser->line - LINE_NAME])
+            parser->line++;
+        else if (parser->line != LINE_VERSION || blank)
+            return i;
+    }
+    return size;
+}
+
+// Hands the input to llhttp: of a head no more than the limit allows.
+static llhttp_errno_t parser_execute(struct http_parser *parser, const char **data,
+                                     const char *end)
+{
+    size_t size = (size_t)(end - *data), room = parser->limits->header_bytes - parser->counted;
+    bool was_head = parser->phase == PHASE_HEAD;
+    if (was_head && size > room)
+        size = room;
+    size_t sound = was_head && parser->line != LINE_DONE ? parser_line(parser, *data, size) : size;
+    bool broken = sound < size;
+    size = sound;
     if (parser->paused)
         llhttp_resume(&parser->llhttp);
-    parser->paused = false;
-    bool was_head = parser->phase == PHASE_HEAD;
     llhttp_errno_t error = llhttp_execute(&parser->llhttp, *data, size);
+    parser->paused = error == HPE_PAUSED;
     if (error)
-        used = (size_t)(llhttp_get_error_pos(&parser->llhttp) - *data);
-    *data += used;
-    if (counts && was_head == (parser->phase == PHASE_HEAD))
-        parser->counted += (uint32_t)(used - parser->body_size);
+        size = (size_t)(llhttp_get_error_pos(&parser->llhttp) - *data);
+    *data += size;
+    if (was_head && parser->phase == PHASE_HEAD)
+        parser->counted += (uint32_t)size;
+    if (broken && !error) {
+        parser_refuse(parser, 400, "malformed request line");
+        return HPE_STRICT;
+    }
     return error;
 }
 
@@ -596,14 +644,15 @@ enum http_event http_parser_next(struct http_parser *parser, const char **data, 
             break;
         bool was_head = parser->phase == PHASE_HEAD;
         llhttp_errno_t error = parser_execute(parser, data, end);
-        parser->paused = error == HPE_PAUSED;
         if (parser->paused)
             return parser_paused(parser, was_head);
         if (error)
-            return parser_failed(parser, error);
+            parser_failed(parser, error);
         if (parser->body_size)
-            return EVENT_BODY;
-        if (parser->counted > parser->limits->header_bytes)
+            return EVENT_BODY; // a refusal of what follows it is told next
+        if (error)
+            return EVENT_ERROR;
+        if (parser->phase == PHASE_HEAD && parser->counted == parser->limits->header_bytes)
             return parser_over(parser);
     }
     if (parser->phase == PHASE_HEAD && parser->head == parser->scratch &&

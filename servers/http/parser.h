@@ -13,7 +13,7 @@
 #include "request.h"
 
 struct http_parser_limits {
-    uint32_t header_bytes; // of the whole head, and again of the trailers
+    uint32_t header_bytes; // of the whole head; of the trailers, names and values
     uint32_t headers;      // their number
 };
 
@@ -39,10 +39,10 @@ struct http_parser {
     const char *body_data;
     size_t body_size;
     const char *reason; // of a refusal, a few words
-    uint32_t counted;   // bytes of this head, or of a chunk's or the trailers' lines
+    uint32_t counted;   // bytes of this head, or of the trailers' names and values
     uint32_t extension; // bytes of chunk extensions in this request
     uint16_t status;    // of a refusal: 400 to 505
-    uint8_t phase;
+    uint8_t phase, line;
     uint8_t trailers;
     bool paused;
     bool ended;   // the request's end was met together with a piece of its body

@@ -45,10 +45,10 @@ class Lines:
 
 
 class Server:
-    """A running `weir echo`; `addresses` are those of its listening lines."""
+    """A running `weir echo`, or another; `addresses` are those of its listening lines."""
 
-    def __init__(self, engine, *options, listen=("127.0.0.1:0",), **popen):
-        command = [WEIR, "echo", "--engine", engine]
+    def __init__(self, engine, *options, name="echo", listen=("127.0.0.1:0",), **popen):
+        command = [WEIR, name, "--engine", engine]
         for address in listen:
             command += ["--listen", address]
         self.process = subprocess.Popen([*command, *options], stdout=subprocess.PIPE,
