@@ -4,6 +4,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "check.h"
+
 enum { PARSER_STORE_MIN = 1024, PARSER_HEADERS_MIN = 16, PARSER_EXTENSION_MAX = 1024 };
 enum { PARSER_TRAILERS_MAX = 32, PARSER_METHOD_MAX = 32 };
 
@@ -189,7 +191,6 @@ static int parser_on_url(llhttp_t *llhttp, const char *at, size_t size)
 static int parser_on_version(llhttp_t *llhttp)
 {
     struct http_parser *parser = parser_of(llhttp);
-    parser->version = true;
     if (llhttp->http_major != 1 || llhttp->http_minor > 1)
         return parser_refuse(parser, 505, "version");
     return 0;
@@ -210,8 +211,6 @@ static int parser_on_field(llhttp_t *llhttp, const char *at, size_t size)
     struct http_head *head = parser->head;
     if (parser->phase == PHASE_BODY)
         return parser_trailer(parser, size);
-    if (!parser->version)
-        return parser_refuse(parser, 400, "request line without a version");
     // A name begins where the last header has its value, or where there is none.
     bool first = !head->headers_count || head->headers[head->headers_count - 1].field;
     if (first && head->headers_count == parser->limits->headers)
@@ -271,113 +270,6 @@ static enum http_method parser_method(uint8_t method)
     return METHOD_OTHER;
 }
 
-// A host with or without a port, or nothing (RFC 9110, 7.2). What could be read as two hosts, as
-// user information or as a path is refused.
-static bool parser_host_is_valid(struct http_text host)
-{
-    size_t colons = 0;
-    bool bracketed = host.size && host.data[0] == '[';
-    for (size_t i = 0; i < host.size; i++) {
-        unsigned char byte = (unsigned char)host.data[i];
-        bool letter = (byte | 32) >= 'a' && (byte | 32) <= 'z';
-        bool digit = byte >= '0' && byte <= '9';
-        if (byte == '[' ? i > 0 : byte == ']' ? !bracketed : false)
-            return false;
-        if (byte == ']')
-            bracketed = false;
-        colons += byte == ':' && !bracketed;
-        if (!letter && !digit && !strchr("-._~%!$&'()*+;=:[]", byte))
-            return false;
-        if (!byte || (colons && !digit && byte != ':'))
-            return false;
-    }
-    return colons <= 1 && !bracketed;
-}
-
-static int parser_check_host(struct http_parser *parser)
-{
-    const struct http_request *request = &parser->request;
-    struct http_text host, other;
-    size_t at = 0;
-    if (!http_request_next(request, FIELD_HOST, &at, &host))
-        return request->minor ? parser_refuse(parser, 400, "no Host") : 0;
-    if (http_request_next(request, FIELD_HOST, &at, &other))
-        return parser_refuse(parser, 400, "more than one Host");
-    return parser_host_is_valid(host) ? 0 : parser_refuse(parser, 400, "malformed Host");
-}
-
-// llhttp refuses a second Content-Length, one beside Transfer-Encoding, and lists; what it lets
-// through is a coding that this server does not know before the last, chunked.
-static int parser_check_framing(struct http_parser *parser)
-{
-    struct http_request *request = &parser->request;
-    struct http_text value, other;
-    size_t at = 0;
-    if (!http_request_next(request, FIELD_TRANSFER_ENCODING, &at, &value))
-        return 0;
-    if (!request->minor)
-        return parser_refuse(parser, 400, "Transfer-Encoding in HTTP/1.0");
-    if (http_request_has(request, FIELD_CONTENT_LENGTH))
-        return parser_refuse(parser, 400, "Content-Length beside Transfer-Encoding");
-    if (http_request_next(request, FIELD_TRANSFER_ENCODING, &at, &other))
-        return parser_refuse(parser, 400, "more than one Transfer-Encoding");
-    if (!http_text_is_word(value, "chunked"))
-        return parser_refuse(parser, 501, "unknown transfer coding");
-    return 0;
-}
-
-static int parser_check_expect(struct http_parser *parser)
-{
-    struct http_request *request = &parser->request;
-    struct http_text value;
-    size_t at = 0;
-    while (http_request_next(request, FIELD_EXPECT, &at, &value)) {
-        if (!http_text_is_word(value, "100-continue"))
-            return parser_refuse(parser, 417, "unknown expectation");
-        request->expects_continue = request->minor > 0; // RFC 9110, 10.1.1: ignored in 1.0
-    }
-    return 0;
-}
-
-// Origin form, or absolute form, whose authority then stands for Host (RFC 9112, 3.2).
-static int parser_check_target(struct http_parser *parser)
-{
-    struct http_request *request = &parser->request;
-    struct http_text rest = request->target;
-    for (size_t i = 0; i < rest.size; i++) {
-        unsigned char byte = (unsigned char)rest.data[i];
-        if (byte <= ' ' || byte >= 0x7f || byte == '#')
-            return parser_refuse(parser, 400, "character in the target");
-    }
-    if (rest.size == 1 && rest.data[0] == '*' && request->method == METHOD_OPTIONS) {
-        request->path = rest;
-        return 0;
-    }
-    if (rest.size > 7 && http_text_is_word((struct http_text){ rest.data, 7 }, "http://")) {
-        rest.data += 7;
-        rest.size -= 7;
-        struct http_text host = rest;
-        while (rest.size && rest.data[0] != '/' && rest.data[0] != '?') {
-            rest.data++;
-            rest.size--;
-        }
-        host.size -= rest.size;
-        if (!host.size || !parser_host_is_valid(host))
-            return parser_refuse(parser, 400, "malformed authority in the target");
-        if (!rest.size || rest.data[0] == '?')
-            request->path = (struct http_text){ "/", 1 };
-    } else if (!rest.size || rest.data[0] != '/') {
-        return parser_refuse(parser, 400, "form of the target");
-    }
-    const char *mark = memchr(rest.data, '?', rest.size);
-    size_t path_size = mark ? (size_t)(mark - rest.data) : rest.size;
-    if (path_size)
-        request->path = (struct http_text){ rest.data, path_size };
-    if (mark)
-        request->query = (struct http_text){ mark + 1, rest.size - path_size - 1 };
-    return 0;
-}
-
 static void parser_publish(struct http_parser *parser)
 {
     struct http_request *request = &parser->request;
@@ -396,8 +288,6 @@ static void parser_publish(struct http_parser *parser)
 static int parser_on_headers_complete(llhttp_t *llhttp)
 {
     struct http_parser *parser = parser_of(llhttp);
-    if (!parser->version)
-        return parser_refuse(parser, 400, "request line without a version");
     parser->request = (struct http_request){
         .method = parser_method(llhttp->method),
         .minor = llhttp->http_minor,
@@ -407,9 +297,10 @@ static int parser_on_headers_complete(llhttp_t *llhttp)
     struct http_request *request = &parser->request;
     if (llhttp->method == HTTP_CONNECT)
         return parser_refuse(parser, 501, "CONNECT");
-    if (parser_check_target(parser) || parser_check_host(parser) || parser_check_framing(parser) ||
-        parser_check_expect(parser))
-        return -1;
+    const char *reason;
+    int status = http_request_check(request, &reason);
+    if (status)
+        return parser_refuse(parser, (uint16_t)status, reason);
     llhttp->upgrade = 0; // this server never changes protocols: the bytes that follow are HTTP
     request->chunked = llhttp->flags & F_CHUNKED;
     request->content_length = request->chunked ? 0 : llhttp->content_length;
@@ -530,7 +421,6 @@ static bool parser_lead(struct http_parser *parser, const char **data, const cha
         if (!wants_lf && **data != '\r' && **data != '\n') {
             parser->phase = PHASE_HEAD;
             parser->counted = 0;
-            parser->version = false;
             parser->line = LINE_METHOD;
             head_clear(parser->head);
             break;
@@ -547,7 +437,7 @@ static bool parser_lead(struct http_parser *parser, const char **data, const cha
 
 static enum http_event parser_over(struct http_parser *parser)
 {
-    if (!parser->head->headers_count && !parser->version)
+    if (parser->line < LINE_NAME)
         parser_refuse(parser, 414, "the target is too long");
     else
         parser_refuse(parser, 431, "the head is too long");
@@ -584,10 +474,12 @@ static size_t parser_line(struct http_parser *parser, const char *data, size_t s
 {
     static const char name[] = "HTTP/";
     for (size_t i = 0; i < size; i++) {
-        if (data[i] == '\n') {
+        if (data[i] == '\n' && parser->line == LINE_VERSION) {
             parser->line = LINE_DONE;
             return size;
         }
+        if (data[i] == '\n')
+            return i;
         bool blank = data[i] == ' ';
         if (parser->line == LINE_METHOD || parser->line == LINE_TARGET)
             parser->line += blank;
@@ -602,8 +494,7 @@ static size_t parser_line(struct http_parser *parser, const char *data, size_t s
 }
 
 // Hands the input to llhttp: of a head no more than the limit allows.
-static llhttp_errno_t parser_execute(struct http_parser *parser, const char **data,
-                                     const char *end)
+static llhttp_errno_t parser_execute(struct http_parser *parser, const char **data, const char *end)
 {
     size_t size = (size_t)(end - *data), room = parser->limits->header_bytes - parser->counted;
     bool was_head = parser->phase == PHASE_HEAD;

@@ -45,8 +45,7 @@ struct http_parser {
     uint8_t phase, line;
     uint8_t trailers;
     bool paused;
-    bool ended;   // the request's end was met together with a piece of its body
-    bool version; // the request line had one
+    bool ended; // the request's end was met together with a piece of its body
 };
 
 // `limits` and `scratch` must outlive the parser.

@@ -61,8 +61,10 @@ int http_path_resolve(struct http_text path, char ret_path[HTTP_PATH_MAX])
             path.size--;
             continue;
         }
+        // Room for a slash and the final zero stays.
+        size_t room = at < HTTP_PATH_MAX - 2 ? HTTP_PATH_MAX - 2 - at : 0;
         char *segment = ret_path + at;
-        int status = path_segment(&path, segment, HTTP_PATH_MAX - 2 - at, &size);
+        int status = path_segment(&path, segment, room, &size);
         if (status)
             return status;
         if (size == 1 && segment[0] == '.')

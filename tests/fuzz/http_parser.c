@@ -26,9 +26,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     char *whole = http_trace(bytes, size, (struct http_trace_cut){ 0, SIZE_MAX });
     compare(whole, bytes, size, (struct http_trace_cut){ 0, 1 });
     if (size > 1)
-        compare(whole, bytes, size,
-                (struct http_trace_cut){ 1 + (data[size - 1] * 31U + data[0]) % (size - 1),
-                                         SIZE_MAX });
+        compare(
+            whole, bytes, size,
+            (struct http_trace_cut){ 1 + (data[size - 1] * 31U + data[0]) % (size - 1), SIZE_MAX });
     free(whole);
     return 0;
 }
