@@ -52,7 +52,8 @@ static bool connection_is_moving(const struct http_exchange *exchange)
 static void connection_expired(struct http_exchange *exchange, const char *reason)
 {
     http_count(exchange->worker, COUNTER_TIMEOUTS);
-    if (exchange->phase == CONNECTION_IDLE && !weir_stream_queued(exchange->stream)) {
+    bool answered = exchange->phase == CONNECTION_IDLE || exchange->phase == CONNECTION_DISCARD;
+    if (answered && !weir_stream_queued(exchange->stream)) {
         exchange->phase = CONNECTION_CLOSING;
         weir_stream_close(exchange->stream);
     } else if ((exchange->phase == CONNECTION_HEAD || exchange->phase == CONNECTION_BODY) &&

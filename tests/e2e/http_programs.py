@@ -1,5 +1,6 @@
 """What the tests of `weir http` share: a server with a root, and a strict reader of answers."""
 
+import concurrent.futures
 import os
 import shutil
 import socket
@@ -56,7 +57,8 @@ def converse(address, data, piece=None, half_close=True):
     The second result tells whether the server closed before our half-close.
     """
     with programs.connect(address) as client:
-        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if client.family != socket.AF_UNIX:
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         received = bytearray()
         try:
             for at in range(0, len(data), piece or max(len(data), 1)):
@@ -98,6 +100,15 @@ class HttpTest(unittest.TestCase):
         for engine, server in self.servers.items():
             with self.subTest(engine=engine):
                 check(server.addresses[0], *arguments)
+
+    def on_all_engines(self, check):
+        """The same at once, for checks that wait."""
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            runs = {engine: pool.submit(check, server.addresses[0])
+                    for engine, server in self.servers.items()}
+        for engine, run in runs.items():
+            with self.subTest(engine=engine):
+                run.result()
 
     def ask(self, address, *requests, methods=None):
         """The answers to requests that are sent at once."""
