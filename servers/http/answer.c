@@ -9,7 +9,7 @@ struct answer_writer {
 
 static void answer_put(struct answer_writer *writer, const char *data, size_t size)
 {
-    if (size > (size_t)(writer->end - writer->at))
+    if (!size || size > (size_t)(writer->end - writer->at))
         return;
     memcpy(writer->at, data, size);
     writer->at += size;

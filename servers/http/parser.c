@@ -485,7 +485,8 @@ static size_t parser_line(struct http_parser *parser, const char *data, size_t s
             parser->line += blank;
         else if (parser->line == LINE_BEFORE_TARGET && !blank)
             parser->line = LINE_TARGET;
-        else if (parser->line < LINE_VERSION && data[i] == name[parser->line - LINE_NAME])
+        else if (parser->line >= LINE_NAME && parser->line < LINE_VERSION &&
+                 data[i] == name[parser->line - LINE_NAME])
             parser->line++;
         else if (parser->line != LINE_VERSION || blank)
             return i;

@@ -53,7 +53,8 @@ class Clients(http_programs.HttpTest):
 
     def run_client(self, *command):
         run = subprocess.run(command, capture_output=True, timeout=programs.LIMIT, check=False)
-        self.assertEqual(run.returncode, 0, run.stderr.decode() + run.stdout[-500:].decode("latin-1"))
+        said = run.stderr + run.stdout[-500:]
+        self.assertEqual(run.returncode, 0, said.decode("latin-1"))
         return run.stdout
 
     @needs("curl")

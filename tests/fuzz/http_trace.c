@@ -11,7 +11,8 @@
 static void trace_text(FILE *file, const char *name, struct http_text text)
 {
     fprintf(file, " %s=", name);
-    fwrite(text.data, 1, text.size, file);
+    if (text.size)
+        fwrite(text.data, 1, text.size, file);
 }
 
 static void trace_head(FILE *file, const struct http_request *request)
