@@ -368,8 +368,24 @@ run() {
     exec "$program" "$@"
 }
 
+# The servers of bench/peers. Their packages would start them at once: policy-rc.d forbids it, unless
+# the machine has such a policy of its own.
+install_peers() {
+    local policy=/usr/sbin/policy-rc.d ours=''
+    [ -e "$policy" ] || ours=1
+    [ -z "$ours" ] || printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
+    [ -z "$ours" ] || as_root chmod 755 "$policy"
+    install_packages nginx-light h2o lighttpd
+    [ -z "$ours" ] || as_root rm -f "$policy"
+}
+
 cmd_bench() {
     cmd_build release >&2
+    if [ "${1-}" = --peers ]; then
+        shift
+        install_peers
+        exec "$python" bench/suite/weir-bench run http --build build/release "$@"
+    fi
     exec "$python" bench/suite/weir-bench quick --build build/release "$@"
 }
 
@@ -388,6 +404,7 @@ usage: ./do COMMAND
   build [VARIANT]   set up and build into build/VARIANT: release (default), asan, tsan, clang
   test              set up, build all variants, pass every test
   bench [ARG...]    set up, build, compare the engines on this machine (weir-bench quick)
+  bench --peers     install nginx, h2o and lighttpd, and compare weir http with them
   serve ARG...      build and run a server:  ./do serve echo --listen 127.0.0.1:7777
   load ARG...       build and run the load generator (weir-load)
   doctor [ARG...]   what this kernel can do for weir, and how to mend what it cannot
