@@ -368,8 +368,8 @@ run() {
     exec "$program" "$@"
 }
 
-# The servers of bench/peers. Their packages would start them at once: policy-rc.d forbids it, unless
-# the machine has such a policy of its own.
+# The servers of bench/peers. Their packages would start them at once: policy-rc.d forbids it,
+# unless the machine has such a policy of its own.
 install_peers() {
     local policy=/usr/sbin/policy-rc.d ours=''
     [ -e "$policy" ] || ours=1

@@ -310,41 +310,6 @@ static bool client_compares(const struct connection *connection)
     return false;
 }
 
-// What a piece of a reply means.
-struct client_piece {
-    size_t used;
-    bool whole;           // the reply ends with it
-    enum failure failure; // FAILURE_COUNT: none
-};
-
-static struct client_piece client_echo_piece(const struct connection *connection, bool compares,
-                                             const struct weir_slice *slice)
-{
-    const struct worker *worker = connection->worker;
-    uint64_t left = worker->options->size - connection->received;
-    size_t size = slice->size < left ? slice->size : (size_t)left;
-    bool right = !compares ||
-                 payload_matches(worker->payload, connection->receive_offset, slice->data, size);
-    return (struct client_piece){ size, size == left, right ? FAILURE_COUNT : FAILURE_CORRUPT };
-}
-
-static struct client_piece client_http_piece(const struct connection *connection, bool compares,
-                                             const struct weir_slice *slice)
-{
-    static const enum failure failures[] = {
-        [HTTP_REPLY_MORE] = FAILURE_COUNT,      [HTTP_REPLY_WHOLE] = FAILURE_COUNT,
-        [HTTP_REPLY_REFUSED] = FAILURE_STATUS,  [HTTP_REPLY_MALFORMED] = FAILURE_MALFORMED,
-        [HTTP_REPLY_DIFFERS] = FAILURE_CORRUPT,
-    };
-    struct client_piece piece;
-    enum http_reply_result result =
-        http_reply_take(connection->http, &connection->worker->http_model, compares, slice->data,
-                        slice->size, &piece.used);
-    piece.whole = result == HTTP_REPLY_WHOLE;
-    piece.failure = failures[result];
-    return piece;
-}
-
 // Takes the bytes of one reply from the slice. False when the connection failed.
 static bool client_take_reply(struct connection *connection, struct weir_slice *slice,
                               uint64_t now_ns)
@@ -355,8 +320,7 @@ static bool client_take_reply(struct connection *connection, struct weir_slice *
         return false;
     }
     bool compares = client_compares(connection);
-    struct client_piece piece =
-        (connection->http ? client_http_piece : client_echo_piece)(connection, compares, slice);
+    struct reply_piece piece = reply_take(connection, compares, slice);
     if (piece.failure != FAILURE_COUNT) {
         client_abort(connection, piece.failure);
         return false;

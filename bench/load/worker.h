@@ -224,6 +224,17 @@ static inline bool worker_due(const struct worker *worker, uint64_t now_ns)
     return worker->schedule.next_ns <= now_ns && worker->schedule.next_ns < worker->order.to_ns;
 }
 
+// reply.c
+
+// What the bytes at the head of a slice mean to the reply that is coming.
+struct reply_piece {
+    size_t used;
+    bool whole;           // the reply ends with them
+    enum failure failure; // FAILURE_COUNT: none
+};
+struct reply_piece reply_take(const struct connection *connection, bool compares,
+                              const struct weir_slice *slice);
+
 // client.c
 
 // Prepares the connections and begins to open them. -ENOMEM.

@@ -1,5 +1,6 @@
 #!/bin/sh
-# lighttpd.sh HOST PORT ROOT FOLDER: lighttpd with one worker, no log, sendfile, connections that stay.
+# lighttpd.sh HOST PORT ROOT FOLDER: lighttpd with one worker, no log, sendfile, connections that
+# stay.
 set -eu
 host=$1 port=$2 root=$3 folder=$4
 cat >"$folder/lighttpd.conf" <<END

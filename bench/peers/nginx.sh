@@ -1,6 +1,6 @@
 #!/bin/sh
-# nginx.sh HOST PORT ROOT FOLDER: nginx with one worker, tuned for what weir-bench asks of it: no log,
-# an open-file cache, sendfile, connections that stay. FOLDER takes its configuration and waste.
+# nginx.sh HOST PORT ROOT FOLDER: nginx with one worker, tuned for what weir-bench asks of it: no
+# log, an open-file cache, sendfile, connections that stay. FOLDER takes its configuration.
 set -eu
 host=$1 port=$2 root=$3 folder=$4
 chmod 755 "$folder"
