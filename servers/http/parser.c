@@ -52,7 +52,7 @@ static struct http_head *head_allocate(size_t headers_room, size_t store_room)
 
 struct http_head *http_head_create(const struct http_parser_limits *limits)
 {
-    return head_allocate(limits->headers, 0);
+    return head_allocate(limits->headers + (size_t)1, 0); // one too many is noticed at its end
 }
 
 static void head_clear(struct http_head *head)
@@ -213,8 +213,6 @@ static int parser_on_field(llhttp_t *llhttp, const char *at, size_t size)
         return parser_trailer(parser, size);
     // A name begins where the last header has its value, or where there is none.
     bool first = !head->headers_count || head->headers[head->headers_count - 1].field;
-    if (first && head->headers_count == parser->limits->headers)
-        return parser_refuse(parser, 431, "too many header fields");
     if (parser_room(parser, first, size))
         return parser_no_memory(parser);
     head = parser->head;
@@ -232,6 +230,9 @@ static int parser_on_field_complete(llhttp_t *llhttp)
             return parser_refuse(parser, 431, "too many trailer fields");
         return 0;
     }
+    // Not before: whether the name is one at all must not depend on the pieces it came in.
+    if (parser->head->headers_count > parser->limits->headers)
+        return parser_refuse(parser, 431, "too many header fields");
     // From here on the header has a field; until the head is complete, plus one, so that it is
     // never zero.
     struct http_header *header = &parser->head->headers[parser->head->headers_count - 1];
