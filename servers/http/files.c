@@ -218,8 +218,7 @@ static void files_done(struct weir_operation *operation, int64_t result)
         files_listed(exchange, job);
     else
         files_found(exchange, &job->lookup);
-    if (result >= 0)
-        http_lookup_release(&job->lookup);
+    http_lookup_release(&job->lookup);
     free(job->listing);
     free(job);
 }
