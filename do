@@ -20,16 +20,21 @@ needed=(
     'command -v ncftpget|ncftp'
     'command -v tnftp|tnftp'
     'command -v wget|wget'
+    'command -v h2load|nghttp2-client'
+    '/usr/bin/python3 -c "import h11"|python3-h11'
 )
 
 # Packages whose distribution's version may be too old: either the distribution's own are installed,
-# or, where its liburing is older than liburing_min, these of a newer suite are unpacked into .deps.
-newer_packages=(liburing-dev liburing2 linux-libc-dev)
-liburing_min=2.9
+# or, where one of newer_min is older or missing, these of a newer suite are unpacked into .deps.
+newer_packages=(liburing-dev liburing2 libllhttp-dev linux-libc-dev)
+# pkg-config's name|package|version
+newer_min=('liburing|liburing-dev|2.9' 'libllhttp|libllhttp-dev|9')
 
 # Suites to take them from, first match wins; the codenames are tried on the machine's own mirror.
 newer_suites_debian=(trixie forky)
 newer_suites_ubuntu=(resolute questing plucky)
+newer_components=main
+newer_components_ubuntu='main universe'
 
 deps=.deps
 python=/usr/bin/python3
@@ -72,19 +77,28 @@ install_packages() {
         die "apt-get could not install: $*. Its message is above."
 }
 
-# The liburing that the compiler would find by itself, without .deps.
-system_liburing_is_new() {
-    pkg-config --atleast-version="$liburing_min" liburing 2>/dev/null
+# What the compiler would find by itself, without .deps.
+system_is_new() {
+    local row name package version
+    for row in "${newer_min[@]}"; do
+        IFS='|' read -r name package version <<<"$row"
+        pkg-config --atleast-version="$version" "$name" 2>/dev/null || return 1
+    done
 }
 
-candidate_liburing_is_new() {
-    local version
-    version=$(LC_ALL=C apt-cache policy liburing-dev 2>/dev/null | sed -n 's/^  Candidate: //p')
-    [ -n "$version" ] && dpkg --compare-versions "$version" ge "$liburing_min"
+# candidates_are_new [APT OPTION...]: whether apt would install packages that are new enough.
+candidates_are_new() {
+    local row name package version candidate
+    for row in "${newer_min[@]}"; do
+        IFS='|' read -r name package version <<<"$row"
+        candidate=$(LC_ALL=C apt-cache "$@" policy "$package" 2>/dev/null |
+            sed -n 's/^  Candidate: //p')
+        dpkg --compare-versions "${candidate:-0}" ge "$version" || return 1
+    done
 }
 
 # .deps is renamed into place when whole, and this stamp names what it was made from.
-deps_stamp() { echo "2 ${newer_packages[*]}"; }
+deps_stamp() { echo "3 ${newer_packages[*]}"; }
 deps_are_whole() { [ "$(cat "$deps/stamp" 2>/dev/null)" = "$(deps_stamp)" ]; }
 
 # Prints the machine's apt sources that carry one of the suites "$1", one per paragraph, with suite
@@ -102,19 +116,19 @@ sources_for_suite() {
 }
 
 sources_of_one_line_list() {
-    awk -v old="$1" -v new="$2" '
+    awk -v old="$1" -v new="$2" -v components="$newer_components" '
         $1 == "deb" {
             at = ($2 ~ /^\[/) ? 3 : 2
             while (at > 2 && at <= NF && $(at - 1) !~ /\]$/) at++
             if (!index(" " old " ", " " $(at + 1) " ")) next
             line = ""
             for (i = 2; i <= at; i++) line = line " " $i
-            print "deb" line " " new " main\n"
+            print "deb" line " " new " " components "\n"
         }' "$3"
 }
 
 sources_of_deb822_file() {
-    awk -v RS= -v old="$1" -v new="$2" '
+    awk -v RS= -v old="$1" -v new="$2" -v components="$newer_components" '
         {
             found = binary = 0; enabled = 1; text = ""
             count = split($0, lines, "\n")
@@ -129,7 +143,7 @@ sources_of_deb822_file() {
                     for (w = 2; w <= words; w++) if (index(" " old " ", " " word[w] " ")) found = 1
                     line = "Suites: " new
                 }
-                if (key == "components") line = "Components: main"
+                if (key == "components") line = "Components: " components
                 text = text line "\n"
             }
             if (found && binary && enabled) print text
@@ -176,10 +190,7 @@ download_from_source() {
     # A third party may use the same codename: only the distribution itself is asked.
     # shellcheck disable=SC2016
     "${apt[@]}" indextargets --format '$(ORIGIN)' 2>/dev/null | grep -qix "$origin" || return 1
-    local version
-    version=$(LC_ALL=C apt-cache -c "$root/apt.conf" -o "Dir::Etc::sourcelist=$list" \
-        policy liburing-dev 2>/dev/null | sed -n 's/^  Candidate: //p')
-    dpkg --compare-versions "${version:-0}" ge "$liburing_min" || return 1
+    candidates_are_new -c "$root/apt.conf" -o "Dir::Etc::sourcelist=$list" || return 1
     mkdir -p "$root/debs"
     (cd "$root/debs" && "${apt[@]}" download "${newer_packages[@]}") >>"$root/log" 2>&1
 }
@@ -205,7 +216,9 @@ write_pkgconfig() {
             -e "s|^Cflags:|& $headers|" \
             "$file" >"$root/pkgconfig/$(basename "$file")"
     done
-    [ -e "$root/pkgconfig/liburing.pc" ] || die "liburing-dev brought no liburing.pc"
+    for file in "${newer_min[@]}"; do
+        [ -e "$root/pkgconfig/${file%%|*}.pc" ] || die "the packages brought no ${file%%|*}.pc"
+    done
 }
 
 kernel_architecture() {
@@ -226,8 +239,11 @@ fetch_deps() (
     . /etc/os-release
     case $ID in
         debian) suites=("${newer_suites_debian[@]}") ;;
-        ubuntu) suites=("${newer_suites_ubuntu[@]}") ;;
-        *) die "missing: liburing $liburing_min or newer, with kernel headers of its age" ;;
+        ubuntu)
+            suites=("${newer_suites_ubuntu[@]}")
+            newer_components=$newer_components_ubuntu
+            ;;
+        *) die "missing: liburing 2.9 and llhttp 9 or newer, with kernel headers of their age" ;;
     esac
     exec 9>"$deps.lock"
     flock 9
@@ -237,7 +253,7 @@ fetch_deps() (
     trap 'exit 130' INT TERM
     write_private_apt "$work/apt"
     for suite in "${suites[@]}"; do
-        say "liburing is older than $liburing_min here: looking in $suite on this machine's mirror"
+        say "liburing or llhttp is too old here: looking in $suite on this machine's mirror"
         while IFS= read -r -d '' source; do
             [ -n "${source//[[:space:]]/}" ] || continue
             download_from_source "$work/apt" "$source" "$ID" && break 2
@@ -247,7 +263,7 @@ fetch_deps() (
     done
     [ -n "$suite" ] || {
         [ -e "$work/apt/log" ] && tail -n 5 "$work/apt/log" >&2
-        die "no mirror in apt's configuration has liburing $liburing_min in ${suites[*]}:" \
+        die "no mirror in apt's configuration has new enough packages in ${suites[*]}:" \
             "is the network there?"
     }
     say "unpacking ${newer_packages[*]} of $suite into $deps"
@@ -271,9 +287,9 @@ cmd_setup() {
         missing=$(missing_packages | tr '\n' ' ')
         [ -z "$missing" ] || die "still missing after the installation: $missing"
     fi
-    if system_liburing_is_new || deps_are_whole; then
+    if system_is_new || deps_are_whole; then
         return
-    elif candidate_liburing_is_new; then
+    elif candidates_are_new; then
         install_packages "${newer_packages[@]}"
     else
         fetch_deps
@@ -357,8 +373,24 @@ run() {
     exec "$program" "$@"
 }
 
+# The servers of bench/peers. Their packages would start them at once: policy-rc.d forbids it,
+# unless the machine has such a policy of its own.
+install_peers() {
+    local policy=/usr/sbin/policy-rc.d ours=''
+    [ -e "$policy" ] || ours=1
+    [ -z "$ours" ] || printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
+    [ -z "$ours" ] || as_root chmod 755 "$policy"
+    install_packages nginx-light h2o lighttpd
+    [ -z "$ours" ] || as_root rm -f "$policy"
+}
+
 cmd_bench() {
     cmd_build release >&2
+    if [ "${1-}" = --peers ]; then
+        shift
+        install_peers
+        exec "$python" bench/suite/weir-bench run http --build build/release "$@"
+    fi
     exec "$python" bench/suite/weir-bench quick --build build/release "$@"
 }
 
@@ -410,13 +442,14 @@ cmd_help() {
     cat <<'END'
 usage: ./do COMMAND
 
-  setup             install what is missing (apt; newer liburing into .deps where needed)
+  setup             install what is missing (apt; newer libraries into .deps where needed)
   build [VARIANT]   set up and build into build/VARIANT: release (default), asan, tsan, clang
   test              set up, build all variants, pass every test
   bench [ARG...]    set up, build, compare the engines on this machine (weir-bench quick)
   soak [SECONDS]    play new seeds of the simulator (default 60)
   fuzz [TARGET [SECONDS]]
                     fuzz a target, or all (default), for so long each (default 20); needs clang
+  bench --peers     install nginx, h2o and lighttpd, and compare weir http with them
   serve ARG...      build and run a server:  ./do serve echo --listen 127.0.0.1:7777
   load ARG...       build and run the load generator (weir-load)
   doctor [ARG...]   what this kernel can do for weir, and how to mend what it cannot

@@ -5,6 +5,7 @@
 int echo_main(int argc, char **argv);
 int ftp_main(int argc, char **argv);
 int passwd_main(int argc, char **argv);
+int http_main(int argc, char **argv);
 int doctor_main(int argc, char **argv);
 
 #endif

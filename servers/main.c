@@ -19,6 +19,7 @@ static const struct {
     { "echo", "send back what comes in", echo_main },
     { "ftp", "serve files over FTP", ftp_main },
     { "passwd", "make a user's line for weir ftp", passwd_main },
+    { "http", "serve files and small handlers over HTTP/1.1", http_main },
     { "doctor", "show what this machine offers, and mend what is missing", doctor_main },
 };
 

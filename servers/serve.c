@@ -109,6 +109,10 @@ static void serve_config(struct serve *serve, struct weir_server_config *ret_con
     ret_config->loop.buffer_size = (uint32_t)settings->buffer_size;
     ret_config->loop.idle_timeout_ns = settings->idle_timeout_ns;
     ret_config->loop.busy_poll_ns = settings->busy_poll_us * 1000;
+    if (settings->send_high) {
+        ret_config->loop.send_high = settings->send_high;
+        ret_config->loop.send_low = settings->send_low;
+    }
     ret_config->loop.log = serve_hear;
     ret_config->loop.log_context = serve;
 }
@@ -250,13 +254,23 @@ static void serve_tell(struct serve *serve)
     serve_stats_log(&serve->log, serve->server);
 }
 
+static int serve_reopen_log(struct serve *serve, struct serve_log *log)
+{
+    int error = log->path ? serve_log_open(log) : 0;
+    if (error)
+        serve_say(serve, WEIR_LOG_ERROR, "the log stays open: %s: %s", log->path, strerror(-error));
+    return error;
+}
+
 static void serve_reopen(struct serve *serve)
 {
-    int error = serve_log_open(&serve->log);
-    if (error)
-        serve_say(serve, WEIR_LOG_ERROR, "the log stays open: %s: %s", serve->log.path,
-                  strerror(-error));
-    else
+    int error = serve_reopen_log(serve, &serve->log);
+    for (size_t i = 0; i < sizeof serve->settings->logs / sizeof serve->settings->logs[0]; i++) {
+        struct serve_log *log = serve->settings->logs[i];
+        if (log && serve_reopen_log(serve, log))
+            error = -EIO;
+    }
+    if (!error)
         serve_say(serve, WEIR_LOG_INFO, "log reopened");
 }
 

@@ -12,6 +12,8 @@ enum { SERVE_EXIT_RUN = 1, SERVE_EXIT_USAGE = 2 };
 
 enum { SERVE_LISTENS_MAX = 64, SERVE_CPUS_MAX = 1024 };
 
+struct serve_log;
+
 struct serve_settings {
     struct weir_address listens[SERVE_LISTENS_MAX];
     size_t listens_count;
@@ -31,6 +33,9 @@ struct serve_settings {
     uint64_t unix_mode;
     uint64_t buffers, buffer_size;
     const char *log_path, *stats_path;
+    // Set by a server, not by options.
+    size_t send_high, send_low; // 0: the loop's defaults
+    struct serve_log *logs[2];  // NULL, or logs of its own that SIGHUP opens anew as well
 };
 
 // The rows that fill it.

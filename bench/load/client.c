@@ -5,6 +5,7 @@
 // in one send. Nothing here allocates after client_init().
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "worker.h"
 
@@ -275,10 +276,12 @@ static void client_replied(struct connection *connection, uint64_t now_ns)
 {
     struct worker *worker = connection->worker;
     const struct options *options = worker->options;
-    connection->received = 0;
     connection->replies++;
     connection->outstanding--;
-    worker->result.echoes += worker_in_window(worker, now_ns);
+    if (worker_in_window(worker, now_ns)) {
+        worker->result.echoes++;
+        worker->result.bytes += connection->received;
+    }
     if (!options->churn) {
         client_record(worker, &connection->requests[connection->head], now_ns);
         if (++connection->head == options->depth)
@@ -291,6 +294,7 @@ static void client_replied(struct connection *connection, uint64_t now_ns)
     } else if (connection->outstanding == 0) {
         client_operation_done(connection, now_ns);
     }
+    connection->received = 0;
 }
 
 static bool client_compares(const struct connection *connection)
@@ -311,23 +315,22 @@ static bool client_take_reply(struct connection *connection, struct weir_slice *
                               uint64_t now_ns)
 {
     struct worker *worker = connection->worker;
-    const struct payload *payload = worker->payload;
     if (connection->outstanding == connection->starting) {
         client_abort(connection, FAILURE_EXCESS);
         return false;
     }
-    uint64_t left = worker->options->size - connection->received;
-    size_t size = slice->size < left ? slice->size : (size_t)left;
     bool compares = client_compares(connection);
-    if (compares && !payload_matches(payload, connection->receive_offset, slice->data, size)) {
-        client_abort(connection, FAILURE_CORRUPT);
+    struct reply_piece piece = reply_take(connection, compares, slice);
+    if (piece.failure != FAILURE_COUNT) {
+        client_abort(connection, piece.failure);
         return false;
     }
-    connection->receive_offset = payload_advance(payload, connection->receive_offset, size);
-    connection->received += size;
-    slice->data += size;
-    slice->size -= size;
-    if (size == left) {
+    connection->receive_offset =
+        payload_advance(worker->payload, connection->receive_offset, piece.used);
+    connection->received += piece.used;
+    slice->data += piece.used;
+    slice->size -= piece.used;
+    if (piece.whole) {
         worker->result.verified += compares && worker_in_window(worker, now_ns);
         client_replied(connection, now_ns);
     }
@@ -389,10 +392,12 @@ static void client_connect(struct connection *connection)
     };
     uint64_t identity = options->seed ^ ((uint64_t)worker->index << 48) ^ worker->generation++;
     uint32_t address = worker->address_next++ % options->addresses_count;
-    connection->send_offset = payload_start(worker->payload, identity);
+    connection->send_offset = connection->http ? 0 : payload_start(worker->payload, identity);
     connection->receive_offset = connection->send_offset;
     connection->head = 0;
     connection->received = connection->replies = 0;
+    if (connection->http)
+        memset(connection->http, 0, offsetof(struct http_reply, head));
     connection->connecting = true;
     worker->connecting++;
     int error = weir_stream_connect(worker->loop, &options->addresses[address], &config,
@@ -516,8 +521,12 @@ int client_init(struct worker *worker)
     uint32_t depth = options->churn ? 1 : options->depth;
     worker->connections = calloc(count, sizeof *worker->connections);
     worker->requests = calloc((size_t)worker->connections_count * depth, sizeof *worker->requests);
-    if (!worker->connections || !worker->requests)
+    bool http = options->protocol == LOAD_HTTP;
+    if (http)
+        worker->http_replies = calloc(count, sizeof *worker->http_replies);
+    if (!worker->connections || !worker->requests || (http && !worker->http_replies))
         return -ENOMEM;
+    worker->http_model.bodiless = strcmp(options->method, "HEAD") == 0;
     client_list_init(&worker->waiting);
     client_list_init(&worker->failed);
     client_list_init(&worker->free);
@@ -530,6 +539,7 @@ int client_init(struct worker *worker)
         struct connection *connection = &worker->connections[i];
         connection->worker = worker;
         connection->idle = i >= worker->connections_count;
+        connection->http = http ? &worker->http_replies[i] : NULL;
         if (!connection->idle)
             connection->requests = worker->requests + (size_t)i * depth;
         if (client_churns(connection))
@@ -569,6 +579,7 @@ void client_fini(struct worker *worker)
 {
     free(worker->connections);
     free(worker->requests);
+    free(worker->http_replies);
     worker->connections = NULL;
     worker->requests = NULL;
 }

@@ -309,6 +309,7 @@ static void crew_add(struct crew_result *total, const struct worker *worker)
     }
     sum->ops += result->ops;
     sum->echoes += result->echoes;
+    sum->bytes += result->bytes;
     sum->verified += result->verified;
     sum->censored += result->censored;
     sum->unsent += result->unsent;

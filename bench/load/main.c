@@ -1,7 +1,8 @@
-// weir-load: loads an echo server and reports rate, latency and errors.
+// weir-load: loads an echo or HTTP server and reports rate, latency and errors.
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 
@@ -58,6 +59,20 @@ static int main_report(const struct crew_result *result, FILE *json)
     return 0;
 }
 
+// What is sent. -ENOMEM.
+static int main_payload(const struct options *options, struct payload *ret_payload)
+{
+    if (options->protocol == LOAD_ECHO)
+        return payload_init(ret_payload, options->seed, options->size, options->depth);
+    char *request = malloc(options->size + 1);
+    if (!request)
+        return -ENOMEM;
+    options_request_write(options, request, options->size + 1);
+    int error = payload_init_repeated(ret_payload, request, options->size, options->depth);
+    free(request);
+    return error;
+}
+
 static int main_run(const struct options *options, FILE *json)
 {
     char error[OPTIONS_ERROR_SIZE] = "";
@@ -72,7 +87,7 @@ static int main_run(const struct options *options, FILE *json)
     signal(SIGPIPE, SIG_IGN);
     if (!main_raise_limit(options))
         return MAIN_FAILED;
-    if (payload_init(&payload, options->seed, options->size, options->depth))
+    if (main_payload(options, &payload))
         return main_fail("out of memory");
     int failure = crew_run(options, &payload, &signals, &crew, error), status;
     if (failure) {

@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "http_reply.h"
+
 #define KIB UINT64_C(1024)
 #define MIB (KIB * KIB)
 #define GIB (KIB * MIB)
@@ -22,6 +24,7 @@ struct option {
                  char *ret_error);
     size_t offset;
     double min, max;
+    uint32_t protocols; // bits of enum load_protocol; 0: all
 };
 
 __attribute__((format(printf, 2, 3))) static bool options_say(char *ret_error, const char *format,
@@ -133,6 +136,19 @@ static bool options_size(const struct option *option, struct options *options, c
                        option->name, text);
 }
 
+// Words of a request line: no blank, no control character.
+static bool options_request_word(const struct option *option, struct options *options,
+                                 const char *text, char *ret_error)
+{
+    bool right = *text && strlen(text) < 1024;
+    for (const char *at = text; *at; at++)
+        right = right && *at > ' ' && *at < 0x7f;
+    if (!right)
+        return options_say(ret_error, "--%s: '%.60s' is not %s", option->name, text, option->value);
+    *(const char **)options_member(option, options) = text;
+    return true;
+}
+
 static bool options_seconds(const struct option *option, struct options *options, const char *text,
                             char *ret_error)
 {
@@ -176,6 +192,9 @@ struct word {
     uint32_t value;
 };
 
+static const struct word options_protocol_words[] = { { "echo", LOAD_ECHO },
+                                                      { "http", LOAD_HTTP },
+                                                      { NULL, 0 } };
 static const struct word options_verify_words[] = {
     { "full", VERIFY_FULL }, { "sample", VERIFY_SAMPLE }, { "none", VERIFY_NONE }, { NULL, 0 }
 };
@@ -194,6 +213,11 @@ static const char *options_word_name(const struct word *words, uint32_t value)
     return words->name;
 }
 
+const char *options_protocol_name(uint32_t protocol)
+{
+    return options_word_name(options_protocol_words, protocol);
+}
+
 const char *options_verify_name(uint32_t verify)
 {
     return options_word_name(options_verify_words, verify);
@@ -204,8 +228,7 @@ const char *options_arrivals_name(uint32_t arrivals)
     return options_word_name(options_arrivals_words, arrivals);
 }
 
-static bool options_word(const struct option *option, const struct word *words, const char *text,
-                         uint32_t *ret_value, char *ret_error)
+static bool options_find_word(const struct word *words, const char *text, uint32_t *ret_value)
 {
     for (; words->name; words++) {
         if (strcmp(words->name, text) == 0) {
@@ -213,6 +236,14 @@ static bool options_word(const struct option *option, const struct word *words, 
             return true;
         }
     }
+    return false;
+}
+
+static bool options_word(const struct option *option, const struct word *words, const char *text,
+                         uint32_t *ret_value, char *ret_error)
+{
+    if (options_find_word(words, text, ret_value))
+        return true;
     return options_say(ret_error, "--%s: '%.60s' is not one of %s", option->name, text,
                        option->value);
 }
@@ -331,54 +362,68 @@ static bool options_local(const struct option *option, struct options *options, 
 
 static const struct option options_table[] = {
     { "connect", "ADDRESS", "where to; repeat it, or give a range, to spread the connections",
-      options_connect, 0, 0, 0 },
+      options_connect, 0, 0, 0, 0 },
     { "connections", "N", "connections at the same time (default 1)", options_count,
-      OPTION_MEMBER(connections), 1, 1000000 },
+      OPTION_MEMBER(connections), 1, 1000000, 0 },
+    { "path", "/PATH", "what to ask for (default /)", options_request_word, OPTION_MEMBER(path), 0,
+      0, 1U << LOAD_HTTP },
+    { "method", "NAME", "how (default GET)", options_request_word, OPTION_MEMBER(method), 0, 0,
+      1U << LOAD_HTTP },
+    { "body-size", "S", "bytes of a request's body (default 0)", options_size,
+      OPTION_MEMBER(body_size), 1, 1024.0 * MIB, 1U << LOAD_HTTP },
+    { "pipeline", "N", "requests in flight on each connection (default 1)", options_count,
+      OPTION_MEMBER(depth), 1, 65536, 1U << LOAD_HTTP },
     { "depth", "D", "requests in flight on each connection (default 1)", options_count,
-      OPTION_MEMBER(depth), 1, 65536 },
+      OPTION_MEMBER(depth), 1, 65536, 1U << LOAD_ECHO },
     { "size", "S", "bytes of a message; K and M are 1024 and its square (default 64)", options_size,
-      OPTION_MEMBER(size), 1, 1024.0 * MIB },
+      OPTION_MEMBER(size), 1, 1024.0 * MIB, 1U << LOAD_ECHO },
     { "duration", "S", "seconds that are measured (default 5)", options_seconds,
-      OPTION_MEMBER(duration_ns), 0.01, 86400 },
+      OPTION_MEMBER(duration_ns), 0.01, 86400, 0 },
     { "warmup", "S", "seconds before that (default 1)", options_seconds, OPTION_MEMBER(warmup_ns),
-      0, 3600 },
+      0, 3600, 0 },
     { "threads", "N", "threads, each with its own loop (default 1)", options_count,
-      OPTION_MEMBER(threads), 1, 256 },
-    { "cpu", "LIST", "processors of the threads, such as 0,2-3", options_cpus, 0, 0, 0 },
+      OPTION_MEMBER(threads), 1, 256, 0 },
+    { "cpu", "LIST", "processors of the threads, such as 0,2-3", options_cpus, 0, 0, 0, 0 },
     { "rate", "R", "open loop: requests per second, in all (default: closed loop)", options_rate, 0,
-      0.001, 1e9 },
+      0.001, 1e9, 0 },
     { "arrivals", "constant|poisson", "when they are due (default poisson)", options_arrivals, 0, 0,
-      0 },
-    { "seed", "N", "of arrivals and payload (default 1)", options_seed, 0, 0, 0 },
+      0, 0 },
+    { "seed", "N", "of arrivals and payload (default 1)", options_seed, 0, 0, 0, 0 },
     { "churn", "OPS_PER_CONNECTION", "connect, so many echoes, close: one operation", options_count,
-      OPTION_MEMBER(churn), 1, 1000000000 },
+      OPTION_MEMBER(churn), 1, 1000000000, 0 },
     { "idle", "N", "further connections that stay silent (default 0)", options_count,
-      OPTION_MEMBER(idle), 0, 1000000 },
+      OPTION_MEMBER(idle), 0, 1000000, 0 },
     { "timeout", "S", "a request that takes longer ends its connection (default: never)",
-      options_seconds, OPTION_MEMBER(timeout_ns), 0.001, 3600 },
+      options_seconds, OPTION_MEMBER(timeout_ns), 0.001, 3600, 0 },
     { "local", "ADDRESS", "connect from this address; port 0 leaves the port free", options_local,
-      0, 0, 0 },
-    { "busy", NULL, "never sleep", options_switch, OPTION_MEMBER(busy), 0, 0 },
+      0, 0, 0, 0 },
+    { "busy", NULL, "never sleep", options_switch, OPTION_MEMBER(busy), 0, 0, 0 },
     { "verify", "full|sample|none", "which replies are compared (default sample)", options_verify,
-      0, 0, 0 },
-    { "engine", "auto|uring|epoll", "of this program (default auto)", options_engine, 0, 0, 0 },
+      0, 0, 0, 0 },
+    { "engine", "auto|uring|epoll", "of this program (default auto)", options_engine, 0, 0, 0, 0 },
     { "uring", "SET", "io_uring features: default, default,-NAME, kernel-6.1, -6.8, -6.12",
-      options_text, OPTION_MEMBER(uring_features), 0, 0 },
+      options_text, OPTION_MEMBER(uring_features), 0, 0, 0 },
     { "json", "FILE|-", "the whole result as JSON; - replaces the summary on standard output",
-      options_text, OPTION_MEMBER(json), 0, 0 },
+      options_text, OPTION_MEMBER(json), 0, 0, 0 },
 };
 
 enum { OPTIONS_COUNT = sizeof options_table / sizeof options_table[0] };
 
+static bool options_fits(const struct option *option, uint32_t protocol)
+{
+    return !option->protocols || (option->protocols >> protocol & 1);
+}
+
 // The row of "--name" or "--name=value", or NULL.
-static const struct option *options_find(const char *argument)
+static const struct option *options_find(const char *argument, uint32_t protocol)
 {
     if (strncmp(argument, "--", 2) != 0)
         return NULL;
     size_t length = strcspn(argument + 2, "=");
     for (size_t i = 0; i < OPTIONS_COUNT; i++) {
         const char *name = options_table[i].name;
-        if (strlen(name) == length && strncmp(name, argument + 2, length) == 0)
+        if (options_fits(&options_table[i], protocol) && strlen(name) == length &&
+            strncmp(name, argument + 2, length) == 0)
             return &options_table[i];
     }
     return NULL;
@@ -390,6 +435,8 @@ static void options_defaults(struct options *options)
         .connections = 1,
         .depth = 1,
         .size = 64,
+        .method = "GET",
+        .path = "/",
         .duration_ns = UINT64_C(5000000000),
         .warmup_ns = UINT64_C(1000000000),
         .threads = 1,
@@ -404,7 +451,7 @@ static bool options_read_all(struct options *options, int count, char **argument
 {
     bool seen[OPTIONS_COUNT] = { false };
     for (int i = 2; i < count; i++) {
-        const struct option *option = options_find(arguments[i]);
+        const struct option *option = options_find(arguments[i], options->protocol);
         if (!option)
             return options_say(ret_error, "unknown option '%.60s' (see weir-load --help)",
                                arguments[i]);
@@ -439,6 +486,8 @@ static bool options_check(const struct options *options, char *ret_error)
         return options_say(ret_error, "--connections times --depth is more than 67108864 requests");
     if (options->size * options->depth > 4 * GIB)
         return options_say(ret_error, "--size times --depth is more than 4096M per connection");
+    if (options->path[0] != '/')
+        return options_say(ret_error, "--path: '%.60s' does not begin with a slash", options->path);
     if (options->arrivals_given && options->rate <= 0)
         return options_say(ret_error, "--arrivals needs --rate: a closed loop has no schedule");
     if (options->uring_features && options->engine == WEIR_ENGINE_EPOLL)
@@ -461,12 +510,23 @@ enum options_result options_parse(struct options *options, int count, char **arg
     bool right = false;
     if (count < 2)
         options_say(ret_error, "say what to measure: weir-load echo --connect ADDRESS");
-    else if (strcmp(arguments[1], "echo") != 0)
-        options_say(ret_error, "unknown protocol '%.60s': only echo is known", arguments[1]);
+    else if (!options_find_word(options_protocol_words, arguments[1], &options->protocol))
+        options_say(ret_error, "unknown protocol '%.60s': echo and http are known", arguments[1]);
     else
         right = options_read_all(options, count, arguments, ret_error) &&
                 options_check(options, ret_error);
+    if (right && options->protocol == LOAD_HTTP)
+        options->size = options_request_write(options, NULL, 0);
     return right ? OPTIONS_RUN : OPTIONS_WRONG;
+}
+
+size_t options_request_write(const struct options *options, char *ret_text, size_t room)
+{
+    char host[WEIR_ADDRESS_TEXT_SIZE];
+    weir_address_print(&options->addresses[0], host);
+    return http_request_write(options->method, options->path,
+                              strncmp(host, "unix:", 5) == 0 ? "localhost" : host,
+                              options->body_size, ret_text, room);
 }
 
 void options_fini(struct options *options)
@@ -477,15 +537,18 @@ void options_fini(struct options *options)
 
 void options_print_help(FILE *file)
 {
-    fputs("usage: weir-load echo --connect ADDRESS [option ...]\n"
-          "Loads an echo server and reports rate, latency and errors.\n\n",
+    fputs("usage: weir-load echo|http --connect ADDRESS [option ...]\n"
+          "Loads an echo or HTTP server and reports rate, latency and errors.\n\n",
           file);
     for (size_t i = 0; i < OPTIONS_COUNT; i++) {
         char left[40];
         const struct option *option = &options_table[i];
         snprintf(left, sizeof left, "--%s%s%s", option->name, option->value ? " " : "",
                  option->value ? option->value : "");
-        fprintf(file, "  %-28s %s\n", left, option->help);
+        fprintf(file, "  %-28s %s%s\n", left, option->help,
+                !option->protocols                ? ""
+                : options_fits(option, LOAD_HTTP) ? " [http]"
+                                                  : " [echo]");
     }
     fputs("\n  --help, --version\n\n"
           "Exit status: 0 after a run, 1 when it failed or a reply was wrong, 2 for bad usage.\n",

@@ -11,6 +11,8 @@
 
 #include "schedule.h"
 
+enum load_protocol { LOAD_ECHO, LOAD_HTTP };
+
 enum verify { VERIFY_FULL, VERIFY_SAMPLE, VERIFY_NONE };
 
 enum {
@@ -25,10 +27,13 @@ struct options {
     struct weir_address local; // size 0: the kernel chooses
     uint32_t connections;
     uint32_t depth; // requests in flight per connection
-    uint64_t size;  // of a message
+    uint64_t size;  // of a message; http: of a request
     uint64_t duration_ns;
     uint64_t warmup_ns;
-    uint64_t timeout_ns; // per request; 0: never
+    uint64_t timeout_ns;       // per request; 0: never
+    uint32_t protocol;         // enum load_protocol
+    const char *method, *path; // http
+    uint64_t body_size;        // of a request
     uint32_t threads;
     uint16_t cpus[OPTIONS_CPUS_MAX];
     uint32_t cpus_count;
@@ -55,7 +60,11 @@ void options_fini(struct options *options);
 
 void options_print_help(FILE *file);
 
+// http: writes the request into `room` bytes; returns its length, also where it does not fit.
+size_t options_request_write(const struct options *options, char *ret_text, size_t room);
+
 // The words of the command line for a value, as reports repeat them.
+const char *options_protocol_name(uint32_t protocol);
 const char *options_verify_name(uint32_t verify);
 const char *options_arrivals_name(uint32_t arrivals);
 

@@ -33,6 +33,19 @@ int payload_init(struct payload *payload, uint64_t seed, size_t size, uint32_t d
     return 0;
 }
 
+int payload_init_repeated(struct payload *payload, const char *request, size_t size, uint32_t depth)
+{
+    size_t copies = PAYLOAD_CHUNK_MAX / size < depth ? PAYLOAD_CHUNK_MAX / size : depth;
+    copies = copies ? copies : 1;
+    char *region = malloc((copies + 1) * size);
+    if (!region)
+        return -ENOMEM;
+    for (size_t i = 0; i <= copies; i++)
+        memcpy(region + i * size, request, size);
+    *payload = (struct payload){ region, (uint32_t)size, (uint32_t)(copies * size) };
+    return 0;
+}
+
 void payload_fini(struct payload *payload)
 {
     free(payload->region);

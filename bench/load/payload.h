@@ -20,6 +20,9 @@ struct payload {
 
 // Makes the region for messages of `size` bytes, `depth` at once. -ENOMEM.
 int payload_init(struct payload *payload, uint64_t seed, size_t size, uint32_t depth);
+// Makes a region of copies of one request of `size` bytes, `depth` at once. -ENOMEM.
+int payload_init_repeated(struct payload *payload, const char *request, size_t size,
+                          uint32_t depth);
 void payload_fini(struct payload *payload);
 
 // Where a connection starts in the pattern: differs by its identity.

@@ -75,18 +75,25 @@ static void report_errors(const struct worker_result *sum, FILE *file)
                 sum->censored, sum->unsent, sum->lost);
 }
 
+static const char *report_operations(const struct options *options)
+{
+    return options->protocol == LOAD_HTTP ? "requests" : "echoes";
+}
+
 static void report_head(const struct crew_result *result, FILE *file)
 {
     const struct options *options = result->options;
     char text[WEIR_ADDRESS_TEXT_SIZE];
     weir_address_print(&options->addresses[0], text);
-    fprintf(file, "weir-load echo %s", text);
+    fprintf(file, "weir-load %s %s", options_protocol_name(options->protocol), text);
     if (options->addresses_count > 1)
         fprintf(file, " and %u more", options->addresses_count - 1);
     fprintf(file, ": %u connections x depth %u, %" PRIu64 " B", options->connections,
             options->depth, options->size);
+    if (options->protocol == LOAD_HTTP)
+        fprintf(file, ", %s %s", options->method, options->path);
     if (options->churn)
-        fprintf(file, ", %u echoes per connection", options->churn);
+        fprintf(file, ", %u %s per connection", options->churn, report_operations(options));
     if (options->idle)
         fprintf(file, ", %u idle", options->idle);
     if (options->rate > 0)
@@ -105,9 +112,11 @@ void report_print(const struct crew_result *result, FILE *file)
     double seconds = (double)result->measured_ns * 1e-9;
     double per_second = seconds > 0 ? 1 / seconds : 0;
     report_head(result, file);
-    fprintf(file, "rate      %.1f %s/s, %.1f MB/s each way (%" PRIu64 " in %.3f s)%s\n",
-            (double)sum->ops * per_second, options->churn ? "connections" : "echoes",
-            (double)(sum->echoes * options->size) * per_second * 1e-6, sum->ops, seconds,
+    fprintf(file, "rate      %.1f %s/s, %.1f MB/s%s (%" PRIu64 " in %.3f s)%s\n",
+            (double)sum->ops * per_second,
+            options->churn ? "connections" : report_operations(options),
+            (double)sum->bytes * per_second * 1e-6,
+            options->protocol == LOAD_ECHO ? " each way" : " received", sum->ops, seconds,
             result->interrupted ? ", interrupted" : "");
     if (sum->response)
         report_latency("response", sum->response, file);

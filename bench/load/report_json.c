@@ -181,7 +181,7 @@ static void report_json_counts(const struct crew_result *result, FILE *file)
     else
         fputs("  \"offered_per_s\": null,\n", file);
     fprintf(file, "  \"echoes\": %" PRIu64 ",\n  \"bytes\": %" PRIu64 ",\n", sum->echoes,
-            sum->echoes * options->size);
+            sum->bytes);
     fprintf(file,
             "  \"requests\": {\"verified\": %" PRIu64 ", \"censored\": %" PRIu64
             ", \"unsent\": %" PRIu64 ", \"lost\": %" PRIu64 "},\n",
@@ -196,10 +196,13 @@ void report_print_json(const struct crew_result *result, FILE *file)
 {
     const struct options *options = result->options;
     fprintf(file,
-            "{\n  \"schema\": \"weir-load/1\",\n  \"version\": \"%s\",\n  \"protocol\": \"echo\",\n"
+            "{\n  \"schema\": \"weir-load/1\",\n  \"version\": \"%s\",\n  \"protocol\": \"%s\",\n"
             "  \"mode\": \"%s\",\n  \"operation\": \"%s\",\n",
-            WEIR_VERSION, options->rate > 0 ? "open" : "closed",
-            options->churn ? "connection" : "echo");
+            WEIR_VERSION, options_protocol_name(options->protocol),
+            options->rate > 0 ? "open" : "closed",
+            options->churn                   ? "connection"
+            : options->protocol == LOAD_HTTP ? "request"
+                                             : "echo");
     report_json_parameters(options, file);
     fputs("  \"engine\": ", file);
     report_json_string(result->workers[0].engine, file);

@@ -27,6 +27,8 @@ const char *worker_failure_name(enum failure failure)
         [FAILURE_CLOSED_QUIET] = "closed_quiet",
         [FAILURE_TIMEOUT] = "timeout",
         [FAILURE_CORRUPT] = "corrupt",
+        [FAILURE_STATUS] = "status",
+        [FAILURE_MALFORMED] = "malformed",
         [FAILURE_EXCESS] = "excess",
         [FAILURE_OTHER] = "other",
     };
@@ -203,6 +205,9 @@ static void worker_log(void *context, enum weir_log_level level, const char *tex
 static void worker_buffers(const struct worker *worker, struct weir_loop_config *config)
 {
     uint64_t burst = worker->options->size * worker->options->depth;
+    // How long the replies of an HTTP server are, only they will tell.
+    if (worker->options->protocol == LOAD_HTTP && burst <= 4096)
+        burst = 4097;
     if (burst >= 128 * 1024) {
         config->buffer_size = 64 * 1024;
         config->buffer_count = 128;

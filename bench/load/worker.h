@@ -24,6 +24,7 @@
 #include <weir.h>
 
 #include "histogram.h"
+#include "http_reply.h"
 #include "options.h"
 #include "payload.h"
 #include "schedule.h"
@@ -44,6 +45,8 @@ enum failure {
     FAILURE_CLOSED_QUIET, // the peer closed it while none was
     FAILURE_TIMEOUT,      // a request took longer than --timeout
     FAILURE_CORRUPT,      // a reply differed from what was sent
+    FAILURE_STATUS,       // http: a status of 400 or above
+    FAILURE_MALFORMED,    // http: a reply that is none
     FAILURE_EXCESS,       // bytes came that nothing asked for
     FAILURE_OTHER,
     FAILURE_COUNT,
@@ -67,6 +70,7 @@ struct connection {
     uint32_t unstarted;               // churn: echoes of this connection still to start
     uint32_t send_offset, receive_offset; // in the payload's pattern
     uint64_t received;                    // bytes of the reply that is coming
+    struct http_reply *http;              // and what is known of it; NULL: an echo
     uint64_t replies;                     // complete ones on this connection
     bool open : 1;
     bool connecting : 1;
@@ -126,6 +130,7 @@ struct worker_result {
     struct histogram *lag; // NULL in a closed loop
     uint64_t ops;
     uint64_t echoes;
+    uint64_t bytes; // of these replies
     uint64_t verified;
     uint64_t censored;                // counted as at least as late as they were when given up
     uint64_t unsent;                  // of these, never sent
@@ -149,6 +154,8 @@ struct worker {
     struct weir_loop *loop;
     struct connection *connections; // the idle ones are last
     struct request *requests;
+    struct http_reply *http_replies; // http: one per connection
+    struct http_reply_model http_model;
     struct connection_list waiting;  // to be connected
     struct connection_list failed;   // to be connected after the back-off
     struct connection_list free;     // may start a request; stale entries are skipped
@@ -216,6 +223,17 @@ static inline bool worker_due(const struct worker *worker, uint64_t now_ns)
 {
     return worker->schedule.next_ns <= now_ns && worker->schedule.next_ns < worker->order.to_ns;
 }
+
+// reply.c
+
+// What the bytes at the head of a slice mean to the reply that is coming.
+struct reply_piece {
+    size_t used;
+    bool whole;           // the reply ends with them
+    enum failure failure; // FAILURE_COUNT: none
+};
+struct reply_piece reply_take(const struct connection *connection, bool compares,
+                              const struct weir_slice *slice);
 
 // client.c
 

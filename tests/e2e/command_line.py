@@ -173,7 +173,8 @@ class CommandLineTest(unittest.TestCase):
         bench = os.path.join(TOP, "bench/suite/weir-bench")
         load = os.environ["WEIR_LOAD"]
         for page, helps in (
-            ("weir.1", [[WEIR, "--help"], [WEIR, "echo", "--help"], [WEIR, "doctor", "--help"]]),
+            ("weir.1", [[WEIR, *words, "--help"] for words in (
+                (), ("echo",), ("http",), ("doctor",))]),
             ("weir-load.1", [[load, "--help"]]),
             ("weir-bench.1", [[bench, *words, "--help"] for words in (
                 (), ("quick",), ("run",), ("doctor",), ("list",), ("report",))]),

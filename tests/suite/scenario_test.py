@@ -41,6 +41,26 @@ class Files(unittest.TestCase):
         self.assertEqual((len(counts), sum(n - 2 for n in counts)), (8, 3))
         self.assertLess(quick.budget, 300)
 
+    def test_http_has_peers_that_may_be_missing(self):
+        """What is not installed is skipped with a note, and the base moves to what is left."""
+        http = scenario.load_file(os.path.join(suite_path.SUITE, "../scenarios/http.toml"))
+        self.assertEqual([v.name for v in http.variants],
+                         ["uring", "epoll", "nginx", "h2o", "lighttpd"])
+        self.assertTrue(all(cell.path for cell in http.cells))
+        for variant in http.variants[2:]:
+            variant.needs = "no-such-program"
+        scenario.select(http, options())
+        self.assertEqual([v.name for v in http.variants], ["uring", "epoll"])
+        self.assertEqual(len(http.notes), 3)
+        self.assertEqual(http.base, "uring")
+        self.assertIn("{weir} http", http.variants[0].command)
+
+    def test_paths_are_for_http(self):
+        """A path in an echo scenario, or none in an HTTP one, is refused."""
+        self.expect("a path is for server", cell=[{"name": "a", "path": "/x"}])
+        self.expect("a path is for server", server="http")
+        self.expect("server must be one of", server="gopher")
+
     def test_unknown_key_is_named(self):
         """A misspelt key would measure something else in silence."""
         self.expect("test.toml: cell 1: unknown key 'conections'",

@@ -236,7 +236,7 @@ static void options_refuse_what_is_not_exact(void **state)
 {
     static const char *const wrong[][2] = {
         { "", "" },
-        { "http --connect 127.0.0.1:7", "" },
+        { "ftp --connect 127.0.0.1:7", "" },
         { "echo", "--connect" },
         { "echo 127.0.0.1:7", "127.0.0.1:7" },
         { "echo --connect", "--connect" },

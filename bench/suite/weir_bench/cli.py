@@ -57,7 +57,7 @@ def add_run_options(parser):
     add("--engines", metavar="LIST", help="only these variants: epoll,uring,blocking")
     add("--variant", action="append", default=[], metavar="NAME=COMMAND",
         help="one more server; {port} {address} {host} {stats} {weir} are replaced; a COMMAND that "
-             "begins with - is options for `weir echo`")
+             "begins with - is options for weir's server")
     add("--base", metavar="NAME", help="the variant that ratios are to")
     add("--load", metavar="COMMAND", help="another load generator; {host} {port} {address} "
         "{connections} {depth} {size} {duration} {warmup} {rate} {churn} {idle} are replaced")
@@ -85,6 +85,8 @@ def command_run(options):
     if options.seconds is not None and options.budget is None:
         options.budget = 0
     select(scenario, options)
+    for note in scenario.notes:
+        print(f"weir-bench: {note}", file=sys.stderr)
     programs = {name: find_program(name, options.build) for name in ("weir", "weir-load")}
     needs_weir = any("{weir}" in variant.command for variant in scenario.variants)
     for name, needed in (("weir", needs_weir), ("weir-load", not options.load)):

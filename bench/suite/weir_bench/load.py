@@ -18,6 +18,10 @@ COMMON = ("{load} echo --connect {target} --connections {connections} --depth {d
           "--size {size} --duration {duration} --warmup {warmup} --verify {verify} "
           "--engine auto --seed {seed} --json -")
 
+HTTP = ("{load} http --connect {target} --path {path} --connections {connections} "
+        "--pipeline {depth} --duration {duration} --warmup {warmup} --verify {verify} "
+        "--engine uring --seed {seed} --json -")
+
 # The numbers that a rule of --load-parse may find, and what one of them is in our units.
 RULES = {
     "ops_per_s": ("ops_per_s", 1),
@@ -64,7 +68,7 @@ class WeirLoad:
         return None
 
     def command(self, cell, values):
-        template = COMMON
+        template = HTTP if cell.path else COMMON
         if cell.is_open():
             template += f" --rate {{rate}} --arrivals {cell.arrivals}"
         if cell.churn:

@@ -8,6 +8,7 @@ import fnmatch
 import os
 import re
 import shlex
+import shutil
 import tomllib
 from dataclasses import dataclass, field, fields
 
@@ -15,8 +16,14 @@ from . import Problem
 
 ENGINES = ("epoll", "uring", "blocking")
 
-# What `weir echo` gets in every variant that is given as options only.
-WEIR_ECHO = "{weir} echo --listen {address} --stats-json {stats}"
+# What every variant gets that is given as options only, by the scenario's server.
+WEIR_SERVERS = {
+    "echo": "{weir} echo --listen {address} --stats-json {stats}",
+    "http": "{weir} http --listen {address} --stats-json {stats} --root {root}",
+}
+
+# Where programs lie that an unprivileged user's PATH may lack.
+SYSTEM_PATH = ":/usr/sbin:/usr/local/sbin"
 
 # The loopback addresses of a cell with a namespace of its own: ports run out per destination.
 DESTINATIONS = "127.1.0.1-127.1.0.128"
@@ -28,6 +35,7 @@ class Cell:
 
     name: str
     size: int = 64
+    path: str = ""           # what an HTTP server is asked for; empty: messages are echoed
     connections: int = 1
     depth: int = 1           # requests in flight per connection
     churn: int = 0           # operations per connection, then a new one; 0: connections stay
@@ -44,7 +52,7 @@ class Cell:
         return bool(self.rate or self.rate_of)
 
     def title(self):
-        parts = [f"{size_text(self.size)} x {self.connections}"]
+        parts = [f"{self.path or size_text(self.size)} x {self.connections}"]
         if self.depth > 1:
             parts.append(f"depth {self.depth}")
         if self.churn:
@@ -67,12 +75,15 @@ class Variant:
     command: str
     engine: str = ""  # what its listening line must say; empty: not checked
     cells: list = field(default_factory=list)  # patterns; empty: all
+    needs: str = ""   # a program that must be installed; without it the variant is skipped
 
 
 @dataclass
 class Scenario:
     name: str
     about: str = ""
+    server: str = "echo"   # of weir: echo or http
+    files: dict = field(default_factory=dict)  # names and sizes, under the server's root
     blocks: int = 5
     seconds: float = 1.5   # measured per trial, at most
     warmup: float = 0.3
@@ -80,6 +91,7 @@ class Scenario:
     base: str = "epoll"
     variants: list = field(default_factory=list)
     cells: list = field(default_factory=list)
+    notes: list = field(default_factory=list)  # what was left out, and why
     sources: dict = field(default_factory=dict)  # by cell: the one that its rate is taken from
 
     def variants_of(self, cell):
@@ -130,21 +142,25 @@ def parse(path, values):
     values = dict(values)
     cells = [make(Cell, f"{path}: cell {i}", dict(cell))
              for i, cell in enumerate(values.pop("cell", []), 1)]
-    special = {name: make_variant(f"{path}: variant {name}", name, dict(value))
+    server = values.get("server", "echo")
+    if server not in WEIR_SERVERS:
+        raise Problem(f"{path}: server must be one of {', '.join(WEIR_SERVERS)}")
+    special = {name: make_variant(f"{path}: variant {name}", name, dict(value), server)
                for name, value in values.pop("variant", {}).items()}
     names = values.pop("variants", list(ENGINES[:2]))
     values.setdefault("name", os.path.basename(path).removesuffix(".toml"))
-    for key in {"cells", "sources"} & set(values):
+    for key in {"cells", "sources", "notes"} & set(values):
         raise Problem(f"{path}: unknown key '{key}'; a cell is a [[cell]]")
     scenario = make(Scenario, path, values)
     scenario.cells = cells
-    scenario.variants = [special.get(name) or engine_variant(name, path) for name in names]
+    scenario.variants = [special.get(name) or engine_variant(name, path, server)
+                         for name in names]
     check(path, scenario)
     return scenario
 
 
-def make_variant(where, name, values):
-    """A variant of a file: `options` for weir echo, or a whole `command`."""
+def make_variant(where, name, values, server="echo"):
+    """A variant of a file: `options` for weir's server, or a whole `command`."""
     options = values.pop("options", None)
     if (options is None) == ("command" not in values):
         if "cells" in values and name in ENGINES and options is None:
@@ -152,7 +168,7 @@ def make_variant(where, name, values):
         else:
             raise Problem(f"{where}: needs either options or command")
     if options is not None:
-        values["command"] = f"{WEIR_ECHO} {options}"
+        values["command"] = f"{WEIR_SERVERS[server]} {options}"
         values.setdefault("engine", engine_of(options))
     return make(Variant, where, {**values, "name": name})
 
@@ -162,21 +178,21 @@ def engine_of(options):
     return found[1] if found and found[1] != "auto" else ""
 
 
-def engine_variant(name, where):
+def engine_variant(name, where, server="echo"):
     if name not in ENGINES:
         raise Problem(f"{where}: no variant '{name}': known are {', '.join(ENGINES)} "
                       "and those that are defined")
-    return Variant(name, f"{WEIR_ECHO} --engine {name}", name)
+    return Variant(name, f"{WEIR_SERVERS[server]} --engine {name}", name)
 
 
-def variant_of_option(text):
-    """--variant NAME=COMMAND, where a command that begins with - is options for weir echo."""
+def variant_of_option(text, server="echo"):
+    """--variant NAME=COMMAND, where a command that begins with - is options for weir's server."""
     name, equals, command = text.partition("=")
     command = command.strip()
     if not equals or not name or not command:
         raise Problem(f"--variant {text}: wants NAME=COMMAND or NAME=--OPTIONS")
     if command.startswith("-"):
-        return make_variant(f"--variant {name}", name, {"options": command})
+        return make_variant(f"--variant {name}", name, {"options": command}, server)
     return Variant(name, command, "")
 
 
@@ -189,6 +205,8 @@ def check(where, scenario):
             raise Problem(f"{where}: no {kind} is left to run")
     for cell in scenario.cells:
         check_cell(f"{where}: cell {cell.name}", cell)
+        if bool(cell.path) != (scenario.server == "http"):
+            raise Problem(f"{where}: cell {cell.name}: a path is for server = \"http\"")
         if not scenario.variants_of(cell):
             raise Problem(f"{where}: cell {cell.name}: no variant is left to run")
 
@@ -222,11 +240,12 @@ def select(scenario, options):
         scenario.cells = [cell for cell in every if matches(cell.name, patterns)]
     if options.engines:
         have = {variant.name: variant for variant in scenario.variants}
-        scenario.variants = [have.get(name) or engine_variant(name, "--engines")
+        scenario.variants = [have.get(name) or engine_variant(name, "--engines", scenario.server)
                              for name in options.engines.split(",")]
     for text in options.variant:
-        variant = variant_of_option(text)
+        variant = variant_of_option(text, scenario.server)
         scenario.variants = [v for v in scenario.variants if v.name != variant.name] + [variant]
+    skip_missing(scenario)
     for key in ("base", "blocks", "seconds", "warmup", "budget"):
         if getattr(options, key) is not None:
             setattr(scenario, key, getattr(options, key))
@@ -235,6 +254,15 @@ def select(scenario, options):
     check("this selection", scenario)
     if scenario.blocks < 1 or scenario.seconds <= 0 or scenario.warmup < 0:
         raise Problem("blocks, seconds and warmup must be positive")
+
+
+def skip_missing(scenario):
+    """Leaves out the variants whose program is not installed, with a note."""
+    for variant in list(scenario.variants):
+        if variant.needs and not shutil.which(variant.needs,
+                                              path=os.environ.get("PATH", "") + SYSTEM_PATH):
+            scenario.variants.remove(variant)
+            scenario.notes.append(f"{variant.name} is skipped: {variant.needs} is not installed")
 
 
 def check_rate_sources(scenario, every):

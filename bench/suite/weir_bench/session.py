@@ -163,6 +163,7 @@ class Session:
             with tempfile.TemporaryDirectory(prefix="weir-bench-") as folder:
                 self.setting = Setting(self.programs["weir"], self.load, folder, machine,
                                        self.server_cpus, self.client_cpus)
+                trial.write_files(folder, self.scenario.files)
                 self.run_blocks(journal)
         except Interrupted as end:
             ended_by = end.args[0]

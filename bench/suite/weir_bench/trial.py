@@ -19,6 +19,8 @@ SAMPLE_SECONDS = 0.025
 MEMORY_SAMPLES = 3      # per measured time
 LISTENING = re.compile(r"^listening \S+ (\S+):(\d+)(?: engine=(\S+))?", re.M)
 
+PEERS = os.path.join(os.path.dirname(os.path.realpath(__file__)), "../../peers")
+
 # The wildcard of IPv4 and of IPv6.
 ANY_ADDRESS = {"0" * 8, "0" * 32}
 
@@ -40,6 +42,18 @@ class Setting:
     machine: object
     server_cpus: set
     client_cpus: set
+
+
+def write_files(folder, files):
+    """The files that servers serve, of bytes that no compression and no hole makes cheaper."""
+    root = os.path.join(folder, "root")
+    os.makedirs(root, exist_ok=True)
+    for name, size in files.items():
+        if os.path.basename(name) != name or type(size) is not int or size < 0:
+            raise Problem(f"file '{name}' = {size!r}: wants a plain name and a size")
+        with open(os.path.join(root, name), "wb") as file:
+            for at in range(0, size, 1 << 20):
+                file.write(os.urandom(min(size - at, 1 << 20)))
 
 
 @dataclass
@@ -120,7 +134,8 @@ def start_server(setting, order, namespace, children, stats_path):
     port = 0 if ours else free_port()
     command = fill(order.variant.command, {
         "weir": setting.weir, "address": f"{host}:{port}", "host": host, "port": port,
-        "stats": stats_path, "cpu": cpu_list(setting.server_cpus), "size": order.cell.size})
+        "stats": stats_path, "cpu": cpu_list(setting.server_cpus), "size": order.cell.size,
+        "root": os.path.join(setting.folder, "root"), "peers": PEERS, "folder": setting.folder})
     try:
         server = children.start("server", command, setting.folder, setting.server_cpus, namespace)
     except OSError as error:
@@ -164,6 +179,7 @@ def run_load(setting, order, namespace, children, server, address):
     command = setting.load.command(cell, {
         "host": host, "port": port, "address": f"{host}:{port}", "target": f"{host}:{port}",
         "connections": cell.connections, "depth": cell.depth, "size": cell.size,
+        "path": cell.path,
         "duration": f"{order.seconds:g}", "warmup": f"{order.warmup:g}",
         "rate": f"{order.rate:.0f}", "churn": cell.churn, "idle": cell.idle,
         "verify": cell.verify, "seed": order.seed, "cpu": cpu_list(setting.client_cpus)})
@@ -272,6 +288,6 @@ def keep_memory(cell, metrics, memory):
 
 def operations_of_server(cell, stats):
     """How many operations the server did from its start to its end; 0 if it does not say."""
-    if "enters" not in stats:
-        return 0
+    if "enters" not in stats or cell.path:
+        return 0  # what an answer's head adds to its size, only the server knows
     return stats.get("sent_bytes", 0) / cell.size / max(cell.churn, 1)

@@ -1,0 +1,127 @@
+// See check.h.
+#include "check.h"
+
+static int check_refuse(const char **ret_reason, int status, const char *reason)
+{
+    *ret_reason = reason;
+    return status;
+}
+
+// A host with or without a port, or nothing (RFC 9110, 7.2). What could be read as two hosts, as
+// user information or as a path is refused.
+static bool check_host_is_valid(struct http_text host)
+{
+    size_t colons = 0;
+    bool bracketed = host.size && host.data[0] == '[';
+    for (size_t i = 0; i < host.size; i++) {
+        unsigned char byte = (unsigned char)host.data[i];
+        bool letter = (byte | 32) >= 'a' && (byte | 32) <= 'z';
+        bool digit = byte >= '0' && byte <= '9';
+        if (byte == '[' ? i > 0 : byte == ']' ? !bracketed : false)
+            return false;
+        if (byte == ']')
+            bracketed = false;
+        colons += byte == ':' && !bracketed;
+        if (!letter && !digit && !strchr("-._~%!$&'()*+;=:[]", byte))
+            return false;
+        if (!byte || (colons && !digit && byte != ':'))
+            return false;
+    }
+    return colons <= 1 && !bracketed;
+}
+
+static int check_host(struct http_request *request, const char **ret_reason)
+{
+    struct http_text host, other;
+    size_t at = 0;
+    if (!http_request_next(request, FIELD_HOST, &at, &host))
+        return request->minor ? check_refuse(ret_reason, 400, "no Host") : 0;
+    if (http_request_next(request, FIELD_HOST, &at, &other))
+        return check_refuse(ret_reason, 400, "more than one Host");
+    return check_host_is_valid(host) ? 0 : check_refuse(ret_reason, 400, "malformed Host");
+}
+
+// llhttp refuses a second Content-Length, one beside Transfer-Encoding, and lists; what it lets
+// through is a coding that this server does not know before the last, chunked.
+static int check_framing(struct http_request *request, const char **ret_reason)
+{
+    struct http_text value, other;
+    size_t at = 0;
+    if (!http_request_next(request, FIELD_TRANSFER_ENCODING, &at, &value))
+        return 0;
+    if (!request->minor)
+        return check_refuse(ret_reason, 400, "Transfer-Encoding in HTTP/1.0");
+    if (http_request_has(request, FIELD_CONTENT_LENGTH))
+        return check_refuse(ret_reason, 400, "Content-Length beside Transfer-Encoding");
+    if (http_request_next(request, FIELD_TRANSFER_ENCODING, &at, &other))
+        return check_refuse(ret_reason, 400, "more than one Transfer-Encoding");
+    if (!http_text_is_word(value, "chunked"))
+        return check_refuse(ret_reason, 501, "unknown transfer coding");
+    return 0;
+}
+
+static int check_expect(struct http_request *request, const char **ret_reason)
+{
+    struct http_text value;
+    size_t at = 0;
+    while (http_request_next(request, FIELD_EXPECT, &at, &value)) {
+        if (!http_text_is_word(value, "100-continue"))
+            return check_refuse(ret_reason, 417, "unknown expectation");
+        request->expects_continue = request->minor > 0; // RFC 9110, 10.1.1: ignored in 1.0
+    }
+    return 0;
+}
+
+// Origin form, or absolute form, whose authority then stands for Host (RFC 9112, 3.2).
+static int check_target(struct http_request *request, const char **ret_reason)
+{
+    struct http_text rest = request->target;
+    for (size_t i = 0; i < rest.size; i++) {
+        unsigned char byte = (unsigned char)rest.data[i];
+        if (byte <= ' ' || byte >= 0x7f || byte == '#')
+            return check_refuse(ret_reason, 400, "character in the target");
+    }
+    if (rest.size == 1 && rest.data[0] == '*' && request->method == METHOD_OPTIONS) {
+        request->path = rest;
+        return 0;
+    }
+    if (rest.size > 7 && http_text_is_word((struct http_text){ rest.data, 7 }, "http://")) {
+        rest.data += 7;
+        rest.size -= 7;
+        struct http_text host = rest;
+        while (rest.size && rest.data[0] != '/' && rest.data[0] != '?') {
+            rest.data++;
+            rest.size--;
+        }
+        host.size -= rest.size;
+        if (!host.size || !check_host_is_valid(host))
+            return check_refuse(ret_reason, 400, "malformed authority in the target");
+        if (!rest.size || rest.data[0] == '?')
+            request->path = (struct http_text){ "/", 1 };
+    } else if (!rest.size || rest.data[0] != '/') {
+        return check_refuse(ret_reason, 400, "form of the target");
+    }
+    const char *mark = memchr(rest.data, '?', rest.size);
+    size_t path_size = mark ? (size_t)(mark - rest.data) : rest.size;
+    if (path_size)
+        request->path = (struct http_text){ rest.data, path_size };
+    if (mark)
+        request->query = (struct http_text){ mark + 1, rest.size - path_size - 1 };
+    return 0;
+}
+
+int http_request_check(struct http_request *request, const char **ret_reason)
+{
+    static int (*const checks[])(struct http_request * request, const char **ret_reason) = {
+        check_target,
+        check_host,
+        check_framing,
+        check_expect,
+    };
+    for (size_t i = 0; i < sizeof checks / sizeof checks[0]; i++) {
+        int status = checks[i](request, ret_reason);
+        if (status)
+            return status;
+    }
+    return 0;
+}

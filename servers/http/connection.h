@@ -1,0 +1,78 @@
+// One client's connection: requests in their order, one at a time, and what limits each.
+#ifndef HTTP_CONNECTION_H
+#define HTTP_CONNECTION_H
+
+#include "site.h"
+
+// The listeners' context is the site.
+extern const struct weir_protocol http_protocol;
+
+// What the connection is doing; it decides which time-out watches it.
+enum connection_phase {
+    CONNECTION_IDLE,    // between requests
+    CONNECTION_HEAD,    // a head is coming
+    CONNECTION_BODY,    // a body is coming
+    CONNECTION_BUSY,    // a handler answers
+    CONNECTION_DISCARD, // answered; the rest of the request's body is read and dropped
+    CONNECTION_CLOSING, // the last answer is queued: nothing is read any more
+};
+
+// The session of a stream, and to handlers their exchange.
+struct http_exchange {
+    struct weir_stream *stream;
+    struct http_worker *worker;
+    struct http_parser parser;
+    const struct http_route *route;
+    void *state; // the handler's
+    uint8_t phase;
+    bool feeding : 1;       // the input is being parsed now: nobody else may continue it
+    bool paused : 1;        // bytes are held, or a queue is full
+    bool peer_ended : 1;    // its half-close came
+    bool draining : 1;      // the server ends
+    bool writing : 1;       // a streamed answer has begun and not ended
+    bool want_writable : 1; // and waits for room
+    bool kept : 1;          // request and body are this exchange's own
+    bool final : 1;         // the connection closes behind this answer
+    bool chunked : 1;       // the streamed answer is
+    int status;             // of the answer, for the log
+    uint32_t requests;
+    struct weir_slice held; // input behind the request that is being answered
+    const char *body;       // in the input, or in body_memory
+    size_t body_size;
+    char *body_memory;
+    size_t body_room;
+    uint64_t answer_left;  // of a streamed answer with a length
+    uint64_t answer_size;  // what was streamed of it
+    uint64_t queued_total; // bytes that were ever given to the stream
+    uint64_t progress;     // bytes received and sent at the last look
+    uint64_t received_total;
+    uint64_t since_ns; // of the phase's begin
+    uint64_t due_ns;   // of the timer
+    struct weir_timer timer;
+};
+
+// exchange.c: the part that answers.
+
+// The answer is complete: what follows is read, or the connection closes.
+void http_exchange_finish(struct http_exchange *exchange, uint64_t size);
+// Answers a request that was not understood or is not served, and closes.
+void http_exchange_refuse(struct http_exchange *exchange, int status, const char *reason);
+// Queues whole answers of the cache, without a copy of the head.
+void http_exchange_send(struct http_exchange *exchange, const void *data, size_t size);
+
+// connection.c: the part that reads.
+
+// Goes on with held input after an answer that came later.
+void http_connection_continue(struct http_exchange *exchange);
+// Frees what belongs to one request.
+void http_connection_reset(struct http_exchange *exchange);
+// Makes the timer ring by then at the latest.
+void http_connection_watch(struct http_exchange *exchange, uint64_t due_ns);
+// From now on the peer has to take what is queued.
+void http_connection_watch_moving(struct http_exchange *exchange);
+void http_connection_enter(struct http_exchange *exchange, enum connection_phase phase);
+
+// Above so many queued bytes nothing more is answered; the loop's high mark, so `drained` follows.
+enum { CONNECTION_QUEUE_MAX = 256 * 1024, CONNECTION_QUEUE_LOW = 64 * 1024 };
+
+#endif

@@ -1,0 +1,293 @@
+// The files handler: everything below the root.
+//
+// A hit of the cache is answered on the spot: no system call, no allocation, one copy. Otherwise
+// the file is looked up, first with what the kernel has in memory (openat2's RESOLVE_CACHED and
+// RWF_NOWAIT), and only if that would wait for a disk as a job. docs/decisions/http-files.md has
+// the numbers.
+#include <errno.h>
+#include <stdlib.h>
+
+#include "connection.h"
+#include "listing.h"
+#include "mime.h"
+#include "routes.h"
+
+// A lookup that became a job.
+struct files_job {
+    struct weir_operation operation;
+    struct http_exchange *exchange;
+    struct http_lookup lookup;
+    bool json; // of a listing
+    char *listing;
+    size_t listing_size;
+    int listing_error;
+};
+
+static unsigned files_codings(const struct http_request *request)
+{
+    // A range is cut from the content as it lies in the file.
+    if (http_request_has(request, FIELD_RANGE))
+        return 0;
+    return http_codings_accepted(request);
+}
+
+// --- Answers -------------------------------------------------------------------------------------
+
+// Answers with what the conditions leave of the content: whole, a range, or nothing of it. The
+// content lies in memory, or in the file.
+static void files_answer(struct http_exchange *exchange, const struct http_validators *validators,
+                         const struct lookup_identity *identity, const char *type,
+                         const char *content, struct weir_file *file)
+{
+    struct http_range range = { 0, validators->size };
+    bool ranges = !identity->coding;
+    struct http_answer answer = {
+        .type = type,
+        .validators = validators,
+        .range = &range,
+        .coding = identity->coding,
+        .varies = identity->varies,
+        .ranges = ranges,
+    };
+    answer.status = http_condition_status(http_exchange_request(exchange), validators, ranges,
+                                          exchange->worker->date_time, &range);
+    if (answer.status == 412 || answer.status == 416) {
+        const char *text = http_status_text(answer.status);
+        answer.type = "text/plain; charset=utf-8";
+        answer.coding = CODING_IDENTITY;
+        http_answer(exchange, &answer, text, strlen(text));
+        return;
+    }
+    answer.length = range.size;
+    if (answer.status == 304 || !file)
+        http_answer(exchange, &answer, content ? content + range.from : NULL, range.size);
+    else
+        http_answer_file(exchange, &answer, file, range.from, range.size);
+}
+
+static void files_redirect(struct http_exchange *exchange, const char *path)
+{
+    char location[3 * HTTP_PATH_MAX + 3];
+    const struct http_request *request = http_exchange_request(exchange);
+    size_t size = 1;
+    location[0] = '/';
+    size += http_listing_escape_url(http_text_of(path), location + 1);
+    location[size++] = '/';
+    struct http_answer answer = { .status = 301, .location = { location, size } };
+    if (request->query.data && size + request->query.size + 1 < sizeof location) {
+        location[size] = '?';
+        memcpy(location + size + 1, request->query.data, request->query.size);
+        answer.location.size = size + 1 + request->query.size;
+    }
+    http_answer(exchange, &answer, NULL, 0);
+}
+
+// A file that is too large for the cache, open.
+static void files_answer_open(struct http_exchange *exchange, struct http_lookup *lookup)
+{
+    char etag[HTTP_ETAG_SIZE];
+    const struct lookup_identity *identity = &lookup->identity;
+    const struct http_validators validators = {
+        .etag =
+            http_etag_write(&identity->modified, (uint64_t)identity->size, identity->coding, etag),
+        .modified = identity->modified.tv_sec,
+        .size = (uint64_t)identity->size,
+    };
+    const char *type = http_mime_find(http_text_of(lookup->path));
+    struct weir_file *file = NULL;
+    if (lookup->memory) {
+        files_answer(exchange, &validators, identity, type, lookup->memory + LOOKUP_HEAD_ROOM,
+                     NULL);
+        return;
+    }
+    if (weir_file_adopt(exchange->worker->loop, lookup->fd, &file)) {
+        http_answer_status(exchange, 503);
+        return;
+    }
+    lookup->fd = -1; // the file's now
+    files_answer(exchange, &validators, identity, type, NULL, file);
+    weir_file_release(file);
+}
+
+// The usual case, and what this server is measured by.
+static bool files_answer_plain(struct http_exchange *exchange, struct http_entry *entry)
+{
+    const uint32_t special = 1U << FIELD_RANGE | 1U << FIELD_IF_MATCH | 1U << FIELD_IF_NONE_MATCH |
+                             1U << FIELD_IF_MODIFIED_SINCE | 1U << FIELD_IF_UNMODIFIED_SINCE;
+    const struct http_request *request = &exchange->parser.request;
+    struct http_worker *worker = exchange->worker;
+    if (request->method != METHOD_GET || !request->minor || exchange->final ||
+        (request->fields & special))
+        return false;
+    if (entry->date_time != worker->date_time) {
+        memcpy(entry->date, worker->date, HTTP_DATE_SIZE);
+        entry->date_time = worker->date_time;
+    }
+    http_exchange_send(exchange, entry->head, entry->head_size + entry->validators.size);
+    exchange->status = 200;
+    http_exchange_finish(exchange, entry->validators.size);
+    return true;
+}
+
+static void files_answer_entry(struct http_exchange *exchange, struct http_entry *entry)
+{
+    if (!files_answer_plain(exchange, entry))
+        files_answer(exchange, &entry->validators, &entry->identity, entry->type,
+                     http_entry_content(entry), NULL);
+}
+
+// --- Lookups -------------------------------------------------------------------------------------
+
+// What was found, as an answer. The lookup keeps nothing.
+static void files_found(struct http_exchange *exchange, struct http_lookup *lookup)
+{
+    struct http_worker *worker = exchange->worker;
+    struct http_text path = http_exchange_request(exchange)->path;
+    struct http_entry *entry = NULL;
+    uint64_t now_ns = weir_loop_now(worker->loop);
+    if (lookup->kind == LOOKUP_FILE && lookup->unchanged) {
+        entry = http_cache_find(&worker->cache, path, lookup->codings);
+        if (entry)
+            entry->checked_ns = now_ns;
+    } else if (lookup->kind == LOOKUP_FILE && lookup->memory) {
+        entry = http_cache_add(&worker->cache, path, lookup, worker->date, now_ns);
+    }
+    if (lookup->kind == LOOKUP_REFUSED) {
+        exchange->final |= lookup->status >= 500;
+        http_answer_status(exchange, lookup->status);
+    } else if (lookup->kind == LOOKUP_REDIRECT) {
+        files_redirect(exchange, lookup->path);
+    } else if (entry) {
+        files_answer_entry(exchange, entry);
+    } else {
+        files_answer_open(exchange, lookup);
+    }
+    http_lookup_release(lookup);
+}
+
+static bool files_wants_json(const struct http_request *request)
+{
+    struct http_text list, element;
+    size_t at = 0;
+    while (http_request_next(request, FIELD_ACCEPT, &at, &list)) {
+        while (http_text_next_element(&list, &element)) {
+            const char *mark = memchr(element.data, ';', element.size);
+            if (mark)
+                element.size = (size_t)(mark - element.data);
+            element = http_text_trim(element);
+            if (http_text_is_word(element, "text/html"))
+                return false;
+            if (http_text_is_word(element, "application/json"))
+                return true;
+        }
+    }
+    return false;
+}
+
+static int files_run(struct weir_operation *operation)
+{
+    struct files_job *job = (struct files_job *)operation;
+    if (job->lookup.kind != LOOKUP_LISTING)
+        http_lookup_run(&job->lookup);
+    if (job->lookup.kind == LOOKUP_LISTING)
+        job->listing_error = http_listing_make(job->lookup.root, job->lookup.fd, job->lookup.path,
+                                               job->json, &job->listing, &job->listing_size);
+    return 0;
+}
+
+static void files_listed(struct http_exchange *exchange, const struct files_job *job)
+{
+    const struct http_answer answer = {
+        .status = 200,
+        .type = job->json ? "application/json" : "text/html; charset=utf-8",
+        .varies_by_accept = true,
+    };
+    if (job->listing_error)
+        http_answer_status(exchange, 503);
+    else
+        http_answer(exchange, &answer, job->listing, job->listing_size);
+}
+
+static void files_done(struct weir_operation *operation, int64_t result)
+{
+    struct files_job *job = (struct files_job *)operation;
+    struct http_exchange *exchange = job->exchange;
+    if (result < 0) // the queue of jobs is full
+        http_answer_status(exchange, 503);
+    else if (job->lookup.kind == LOOKUP_LISTING)
+        files_listed(exchange, job);
+    else
+        files_found(exchange, &job->lookup);
+    http_lookup_release(&job->lookup);
+    free(job->listing);
+    free(job);
+}
+
+// The lookup goes on as a job: it found a listing to be made, or has to wait for a disk.
+static void files_defer(struct http_exchange *exchange, struct http_lookup *lookup)
+{
+    struct files_job *job = malloc(sizeof *job);
+    http_count(exchange->worker, COUNTER_JOBS);
+    if (!job || http_exchange_keep(exchange)) {
+        http_lookup_release(lookup);
+        free(job);
+        http_answer_status(exchange, 503);
+        return;
+    }
+    job->operation = (struct weir_operation){ .done = files_done, .stream = exchange->stream };
+    job->exchange = exchange;
+    job->lookup = *lookup;
+    job->lookup.cached_only = false;
+    job->json = files_wants_json(http_exchange_request(exchange));
+    job->listing = NULL;
+    job->listing_size = 0;
+    job->listing_error = 0;
+    weir_job_start(exchange->worker->loop, &job->operation, files_run);
+}
+
+// `entry` is what the cache has and may be out of date, or NULL.
+static void files_look_up(struct http_exchange *exchange, unsigned codings,
+                          const struct http_entry *entry)
+{
+    const struct http_site *site = exchange->worker->site;
+    struct http_lookup lookup;
+    lookup.root = site->root;
+    lookup.index = site->settings->index;
+    lookup.listing = site->settings->listing;
+    lookup.codings = codings;
+    lookup.cached_only = true;
+    lookup.head_only = http_exchange_request(exchange)->method == METHOD_HEAD;
+    lookup.revalidates = entry;
+    lookup.kind = LOOKUP_REFUSED;
+    if (entry)
+        lookup.known = entry->identity;
+    int status = http_path_resolve(http_exchange_request(exchange)->path, lookup.path);
+    if (status) {
+        http_answer_status(exchange, status);
+        return;
+    }
+    if (http_lookup_run(&lookup) == -EAGAIN || lookup.kind == LOOKUP_LISTING)
+        files_defer(exchange, &lookup);
+    else
+        files_found(exchange, &lookup);
+}
+
+static void files_serve(struct http_exchange *exchange, void *context)
+{
+    struct http_worker *worker = exchange->worker;
+    const struct http_request *request = &exchange->parser.request;
+    unsigned codings = files_codings(request);
+    struct http_entry *entry = http_cache_find(&worker->cache, request->path, codings);
+    (void)context;
+    if (entry && weir_loop_now(worker->loop) - entry->checked_ns < CACHE_FRESH_NS) {
+        http_count(worker, COUNTER_CACHE_HITS);
+        files_answer_entry(exchange, entry);
+        return;
+    }
+    http_count(worker, entry ? COUNTER_CACHE_CHECKS : COUNTER_CACHE_MISSES);
+    files_look_up(exchange, codings, entry);
+}
+
+const struct http_route http_route_files = { .path = "/",
+                                             .methods = "GET, HEAD",
+                                             .serve = files_serve };

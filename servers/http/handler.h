@@ -1,0 +1,63 @@
+// Dynamic routes: C functions that answer requests.
+//
+// A route is a row: a path, the methods it takes, and `serve`, which is called once for each
+// request, when head and body are complete. It answers in one of three ways:
+//   - with http_answer(): status, type, further lines and the whole content;
+//   - with http_answer_begin(), then http_answer_piece() as long as that returns true, going on in
+//     `writable` when it does not, and http_answer_end();
+//   - later: it calls http_exchange_keep() and answers from a callback of its own, a timer's or a
+//     job's. `gone` tells it when the connection closed before.
+// Callbacks run on the loop of the connection, with any engine.
+#ifndef HTTP_HANDLER_H
+#define HTTP_HANDLER_H
+
+#include <weir.h>
+
+#include "answer.h"
+
+// One request and its answer. It belongs to its connection, and is over with the last byte of the
+// answer: after http_answer() or http_answer_end() it must not be used.
+struct http_exchange;
+
+struct http_route {
+    const char *path;    // the whole path; one that ends with '/' stands for all below it as well
+    const char *methods; // for Allow; "*": all
+    void (*serve)(struct http_exchange *exchange, void *context);
+    void (*writable)(struct http_exchange *exchange, void *context); // may be NULL
+    void (*gone)(struct http_exchange *exchange, void *context);     // may be NULL
+    void *context;
+};
+
+// The request and its body; valid until `serve` returns, unless http_exchange_keep() returned 0.
+const struct http_request *http_exchange_request(const struct http_exchange *exchange);
+struct http_text http_exchange_body(const struct http_exchange *exchange);
+
+// Keeps request and body until the exchange is over. -ENOMEM.
+int http_exchange_keep(struct http_exchange *exchange);
+
+// The stream, for the owner of an operation, its loop, and its peer's address.
+struct weir_stream *http_exchange_stream(struct http_exchange *exchange);
+
+// A pointer of the handler's own, NULL at first.
+void http_exchange_set_state(struct http_exchange *exchange, void *state);
+void *http_exchange_state(const struct http_exchange *exchange);
+
+// Answers with `size` bytes of content; HEAD, 204 and 304 leave them out.
+void http_answer(struct http_exchange *exchange, const struct http_answer *answer,
+                 const void *content, size_t size);
+
+// Answers with a range of a file, which the exchange takes its own reference to.
+void http_answer_file(struct http_exchange *exchange, const struct http_answer *answer,
+                      struct weir_file *file, uint64_t offset, uint64_t size);
+
+// Answers with a status and a line of text that says so.
+void http_answer_status(struct http_exchange *exchange, int status);
+
+// A streamed answer. With a known answer->length exactly so many bytes must follow; otherwise they
+// are chunked, or end with the connection for an HTTP/1.0 client.
+void http_answer_begin(struct http_exchange *exchange, const struct http_answer *answer);
+// Queues a piece. False: go on when `writable` is called.
+bool http_answer_piece(struct http_exchange *exchange, const void *data, size_t size);
+void http_answer_end(struct http_exchange *exchange);
+
+#endif

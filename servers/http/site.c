@@ -1,0 +1,220 @@
+// See site.h.
+#include "site.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "access_log.h"
+#include "routes.h"
+
+enum { SITE_LOG_LINES_MAX = 10 }; // a second and worker
+
+// --- The site ------------------------------------------------------------------------------------
+
+static void site_add_route(struct http_site *site, struct http_route route)
+{
+    site->routes[site->routes_count++] = route;
+}
+
+static int site_open_root(struct http_site *site)
+{
+    const char *root = site->settings->root;
+    site->root = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (site->root >= 0)
+        return 0;
+    fprintf(stderr, "weir http: --root: %s: %s\n", root, strerror(errno));
+    return SERVE_EXIT_RUN;
+}
+
+static int site_open_logs(struct http_site *site)
+{
+    const struct http_settings *settings = site->settings;
+    site->log = (struct serve_log){ .path = settings->serve.log_path, .fd = -1 };
+    site->access_log = (struct serve_log){ .path = settings->access_log, .fd = -1 };
+    int error = serve_log_open(&site->log);
+    if (!error && settings->access_log && strcmp(settings->access_log, "-") == 0)
+        site->access_log = (struct serve_log){ .path = NULL, .fd = STDOUT_FILENO };
+    else if (!error && settings->access_log)
+        error = serve_log_open(&site->access_log);
+    if (!error)
+        return 0;
+    const char *path = site->log.fd < 0 ? settings->serve.log_path : settings->access_log;
+    fprintf(stderr, "weir http: %s: %s\n", path, strerror(-error));
+    return SERVE_EXIT_RUN;
+}
+
+int http_site_init(struct http_site *site, const struct http_settings *settings)
+{
+    *site = (struct http_site){
+        .settings = settings,
+        .limits = { .header_bytes = (uint32_t)settings->header_bytes_max,
+                    .headers = (uint32_t)settings->headers_max },
+        .root = -1,
+        .cache_budget = { .max = settings->cache_size },
+    };
+    pthread_mutex_init(&site->lock, NULL);
+    int status = site_open_logs(site);
+    if (!status && !settings->echo)
+        status = site_open_root(site);
+    if (settings->status_path)
+        site_add_route(site, http_route_status(settings->status_path, site));
+    if (settings->echo) {
+        site_add_route(site, http_route_headers);
+        site_add_route(site, http_route_echo);
+    } else {
+        site_add_route(site, http_route_files);
+    }
+    return status;
+}
+
+static void worker_free(struct http_worker *worker)
+{
+    http_access_log_destroy(worker->access_log);
+    http_cache_fini(&worker->cache);
+    free(worker->head);
+    free(worker);
+}
+
+void http_site_fini(struct http_site *site)
+{
+    struct http_worker *next;
+    for (struct http_worker *worker = site->workers; worker; worker = next) {
+        next = worker->next;
+        worker_free(worker);
+    }
+    if (site->root >= 0)
+        close(site->root);
+    serve_log_close(&site->log);
+    serve_log_close(&site->access_log);
+    pthread_mutex_destroy(&site->lock);
+}
+
+// --- Workers -------------------------------------------------------------------------------------
+
+static struct http_worker *worker_create(struct http_site *site)
+{
+    struct http_worker *worker = calloc(1, sizeof *worker);
+    if (!worker)
+        return NULL;
+    worker->site = site;
+    http_cache_init(&worker->cache, &site->cache_budget);
+    worker->head = http_head_create(&site->limits);
+    if (site->access_log.fd >= 0)
+        worker->access_log = http_access_log_create(worker);
+    if (worker->head && (worker->access_log || site->access_log.fd < 0))
+        return worker;
+    worker_free(worker);
+    return NULL;
+}
+
+// The loop's own, or one that has no loop.
+static struct http_worker *worker_find(struct http_site *site, const struct weir_loop *loop)
+{
+    struct http_worker *worker = site->workers, *idle = NULL;
+    for (; worker && worker->loop != loop; worker = worker->next) {
+        if (!worker->loop)
+            idle = worker;
+    }
+    return worker ? worker : idle;
+}
+
+struct http_worker *http_worker_take(struct http_site *site, struct weir_loop *loop)
+{
+    pthread_mutex_lock(&site->lock);
+    struct http_worker *worker = worker_find(site, loop);
+    if (!worker && (worker = worker_create(site))) {
+        worker->next = site->workers;
+        site->workers = worker;
+    }
+    if (worker && !worker->loop) {
+        worker->loop = loop;
+        worker->ephemeral = strcmp(weir_loop_engine(loop), "blocking") == 0;
+        worker->date_until_ns = 0;
+    }
+    pthread_mutex_unlock(&site->lock);
+    if (worker)
+        worker->connections++;
+    return worker;
+}
+
+void http_worker_give(struct http_worker *worker)
+{
+    if (--worker->connections || !worker->ephemeral)
+        return;
+    if (worker->access_log)
+        http_access_log_leave(worker->access_log);
+    pthread_mutex_lock(&worker->site->lock);
+    worker->loop = NULL;
+    pthread_mutex_unlock(&worker->site->lock);
+}
+
+void http_worker_tick(struct http_worker *worker, uint64_t now_ns)
+{
+    struct timespec now;
+    if (now_ns < worker->date_until_ns)
+        return;
+    clock_gettime(CLOCK_REALTIME, &now);
+    worker->date_until_ns = now_ns + 1000000000ULL - (uint64_t)now.tv_nsec;
+    if (now.tv_sec == worker->date_time)
+        return;
+    worker->date_time = now.tv_sec;
+    http_date_write(now.tv_sec, worker->date);
+}
+
+// --- Counters and log ----------------------------------------------------------------------------
+
+const char *http_counter_name(enum http_counter counter)
+{
+    static const char *const names[COUNTER_COUNT] = {
+        [COUNTER_REQUESTS] = "requests",
+        [COUNTER_STATUS_2XX] = "status_2xx",
+        [COUNTER_STATUS_3XX] = "status_3xx",
+        [COUNTER_STATUS_4XX] = "status_4xx",
+        [COUNTER_STATUS_5XX] = "status_5xx",
+        [COUNTER_REFUSED] = "refused",
+        [COUNTER_TIMEOUTS] = "timeouts",
+        [COUNTER_CACHE_HITS] = "cache_hits",
+        [COUNTER_CACHE_MISSES] = "cache_misses",
+        [COUNTER_CACHE_CHECKS] = "cache_checks",
+        [COUNTER_JOBS] = "jobs",
+        [COUNTER_LOG_DROPPED] = "log_dropped",
+    };
+    return names[counter];
+}
+
+void http_site_counters(struct http_site *site, uint64_t ret_counters[COUNTER_COUNT])
+{
+    memset(ret_counters, 0, COUNTER_COUNT * sizeof ret_counters[0]);
+    pthread_mutex_lock(&site->lock);
+    for (const struct http_worker *worker = site->workers; worker; worker = worker->next) {
+        for (size_t i = 0; i < COUNTER_COUNT; i++)
+            ret_counters[i] += atomic_load_explicit(&worker->counters[i], memory_order_relaxed);
+    }
+    pthread_mutex_unlock(&site->lock);
+}
+
+void http_worker_log(struct http_worker *worker, struct weir_stream *stream, const char *what,
+                     const char *reason)
+{
+    char host[WEIR_ADDRESS_TEXT_SIZE], text[256];
+    struct weir_address address;
+    uint64_t second = weir_loop_now(worker->loop) / 1000000000ULL;
+    if (second != worker->log_second) {
+        if (worker->log_lines > SITE_LOG_LINES_MAX) {
+            snprintf(text, sizeof text, "and %u more such lines",
+                     worker->log_lines - SITE_LOG_LINES_MAX);
+            serve_log_write(&worker->site->log, WEIR_LOG_WARNING, text);
+        }
+        worker->log_second = second;
+        worker->log_lines = 0;
+    }
+    if (++worker->log_lines > SITE_LOG_LINES_MAX)
+        return;
+    weir_stream_peer_address(stream, &address);
+    weir_address_print(&address, host);
+    snprintf(text, sizeof text, "%s: %s: %s", host, what, reason);
+    serve_log_write(&worker->site->log, WEIR_LOG_WARNING, text);
+}

@@ -1,0 +1,111 @@
+// What the connections of a server share: the site, and for each loop a worker.
+//
+// The site is made by main and is read-only while the server runs, but for its list of workers. A
+// worker belongs to one loop, so nothing of it is locked: the cache, the date, the counters, the
+// buffers of the access log. The loops of the blocking engine live as long as a connection; their
+// workers go back to the site and serve the next.
+#ifndef HTTP_SITE_H
+#define HTTP_SITE_H
+
+#include <pthread.h>
+
+#include <weir.h>
+
+#include "../serve.h"
+#include "cache.h"
+#include "handler.h"
+#include "parser.h"
+
+enum { SITE_ROUTES_MAX = 8 };
+
+// Counted per worker; one writer, any reader.
+enum http_counter {
+    COUNTER_REQUESTS,
+    COUNTER_STATUS_2XX,
+    COUNTER_STATUS_3XX,
+    COUNTER_STATUS_4XX,
+    COUNTER_STATUS_5XX,
+    COUNTER_REFUSED,  // malformed or beyond a limit: answered, and the connection closed
+    COUNTER_TIMEOUTS, // idle, head or rate
+    COUNTER_CACHE_HITS,
+    COUNTER_CACHE_MISSES,
+    COUNTER_CACHE_CHECKS, // looks at a file that an entry stands for
+    COUNTER_JOBS,         // lookups that could not be answered from memory
+    COUNTER_LOG_DROPPED,  // lines of the access log that found both buffers full
+    COUNTER_COUNT,
+};
+
+enum http_log_format { LOG_COMMON, LOG_COMBINED, LOG_JSON };
+
+struct http_settings {
+    struct serve_settings serve; // first: the options of all servers fill it
+    const char *root, *index, *status_path;
+    bool echo, listing;
+    uint64_t cache_size, body_max, bodies_max;
+    uint64_t header_bytes_max, headers_max;
+    uint64_t header_timeout_ns, rate_min, requests_max;
+    const char *access_log;
+    enum http_log_format access_log_format;
+};
+
+struct http_worker;
+struct http_access_log;
+
+struct http_site {
+    const struct http_settings *settings;
+    struct http_parser_limits limits;
+    int root; // descriptor, or -1
+    struct http_route routes[SITE_ROUTES_MAX];
+    size_t routes_count;
+    struct http_cache_budget cache_budget;
+    _Atomic uint64_t bodies_used; // bytes of request bodies that are being collected
+    struct serve_log log, access_log;
+    pthread_mutex_t lock;        // of the list
+    struct http_worker *workers; // all; never shorter
+};
+
+struct http_worker {
+    struct http_worker *next; // in site->workers
+    struct http_site *site;
+    struct weir_loop *loop; // NULL: waits for one
+    uint32_t connections;
+    bool ephemeral; // the loop ends with its connection
+    struct http_head *head;
+    struct http_cache cache;
+    char date[HTTP_DATE_SIZE];
+    time_t date_time;
+    uint64_t date_until_ns; // of the loop's clock
+    uint64_t log_second;    // refusals are logged, but not more than a few a second
+    uint32_t log_lines;
+    struct http_access_log *access_log; // NULL: none
+    _Atomic uint64_t counters[COUNTER_COUNT];
+};
+
+// Opens the root and makes the routes. Errors are printed. The exit status, or 0.
+int http_site_init(struct http_site *site, const struct http_settings *settings);
+// After the server has ended.
+void http_site_fini(struct http_site *site);
+
+// The worker of this loop; NULL when memory is out. Each connection takes and gives one.
+struct http_worker *http_worker_take(struct http_site *site, struct weir_loop *loop);
+void http_worker_give(struct http_worker *worker);
+
+// Renews the date when a second has passed.
+void http_worker_tick(struct http_worker *worker, uint64_t now_ns);
+
+static inline void http_count(struct http_worker *worker, enum http_counter counter)
+{
+    _Atomic uint64_t *value = &worker->counters[counter];
+    atomic_store_explicit(value, atomic_load_explicit(value, memory_order_relaxed) + 1,
+                          memory_order_relaxed);
+}
+
+// The sums over all workers. Any thread.
+void http_site_counters(struct http_site *site, uint64_t ret_counters[COUNTER_COUNT]);
+const char *http_counter_name(enum http_counter counter);
+
+// Tells the log about a connection that was refused or timed out.
+void http_worker_log(struct http_worker *worker, struct weir_stream *stream, const char *what,
+                     const char *reason);
+
+#endif
