@@ -11,6 +11,7 @@ needed=(
     'command -v ninja|ninja-build'
     'command -v pkg-config|pkg-config'
     'pkg-config --exists cmocka|libcmocka-dev'
+    'pkg-config --exists libseccomp|libseccomp-dev'
     'test -x /usr/bin/python3|python3'
     'command -v ip|iproute2'
     'command -v patch|patch'

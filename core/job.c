@@ -16,10 +16,12 @@ enum { JOB_STACK_SIZE = 256 * 1024 };
 struct job_pool {
     struct weir_loop *loop;
     pthread_mutex_t lock;
-    pthread_cond_t changed; // a job was queued, or `ending` was set
+    pthread_cond_t changed; // a job was queued, `confined` grew, or `ending` was set
     struct weir_post *first, **last;
-    uint32_t queued; // in the list
-    uint32_t idle;   // helpers that wait for a job
+    uint32_t queued;   // in the list
+    uint32_t idle;     // helpers that wait for a job
+    uint32_t confined; // helpers that have tried to confine themselves
+    int failure;       // the first error of that
     bool ending;
     uint32_t threads_count, threads_max;
     pthread_t threads[];
@@ -69,11 +71,30 @@ static struct weir_operation *job_next(struct job_pool *pool)
     return post ? job_of_post(post) : NULL;
 }
 
+// Whether this helper may go on.
+static bool job_confine(struct job_pool *pool)
+{
+    const struct weir_loop_config *config = &pool->loop->config;
+    int error;
+
+    if (!config->confine)
+        return true;
+    error = config->confine(config->confine_context, WEIR_THREAD_JOB);
+    pthread_mutex_lock(&pool->lock);
+    pool->confined++;
+    pool->failure = pool->failure ? pool->failure : error;
+    pthread_cond_broadcast(&pool->changed);
+    pthread_mutex_unlock(&pool->lock);
+    return !error;
+}
+
 static void *job_help(void *argument)
 {
     struct job_pool *pool = argument;
     struct weir_operation *operation;
 
+    if (!job_confine(pool))
+        return NULL;
     while ((operation = job_next(pool)))
         job_deliver(pool->loop, operation, operation->run(operation));
     return NULL;
@@ -116,6 +137,25 @@ static struct job_pool *job_pool_create(struct weir_loop *loop)
     pthread_mutex_init(&pool->lock, NULL);
     pthread_cond_init(&pool->changed, NULL);
     return pool;
+}
+
+// Later the loop's own filter would forbid new threads.
+int jobs_confine(struct weir_loop *loop)
+{
+    struct job_pool *pool = loop->jobs ? loop->jobs : job_pool_create(loop);
+    int error = 0;
+
+    if (!pool)
+        return -ENOMEM;
+    loop->jobs = pool;
+    while (!error && pool->threads_count < pool->threads_max)
+        error = job_add_helper(pool);
+    pthread_mutex_lock(&pool->lock);
+    while (pool->confined < pool->threads_count)
+        pthread_cond_wait(&pool->changed, &pool->lock);
+    error = pool->failure ? pool->failure : error;
+    pthread_mutex_unlock(&pool->lock);
+    return error;
 }
 
 // Makes room for one more job: -EAGAIN when the queue is full, and an error when no helper exists

@@ -387,6 +387,30 @@ static void loop_gauges(struct weir_loop *loop)
     stats_high(loop, streams_high, loop->streams_open);
 }
 
+static int loop_confine(struct weir_loop *loop)
+{
+    const struct weir_loop_config *config = &loop->config;
+    const uint32_t helped =
+        WEIR_ABILITY_JOBS | WEIR_ABILITY_OPEN | WEIR_ABILITY_READ | WEIR_ABILITY_WRITE;
+    int error = 0;
+    if (config->abilities & helped && loop->engine->job == jobs_start)
+        error = jobs_confine(loop);
+    if (!error)
+        error = config->confine(config->confine_context, WEIR_THREAD_LOOP);
+    loop->confined = !error;
+    return error;
+}
+
+// The first flush enables the ring. What it already brings is told when the thread is confined.
+static int loop_flush(struct weir_loop *loop, uint64_t deadline_ns)
+{
+    if (loop->confined || !loop->config.confine)
+        return loop->engine->flush(loop, deadline_ns);
+    int count = loop->engine->flush(loop, 0);
+    int error = count < 0 ? 0 : loop_confine(loop);
+    return error ? error : count;
+}
+
 int weir_loop_turn(struct weir_loop *loop, uint64_t deadline_ns)
 {
     assert(!loop->running_callbacks);
@@ -408,7 +432,7 @@ int weir_loop_turn(struct weir_loop *loop, uint64_t deadline_ns)
     // Those at the head of the line may have nothing to receive: the others need not wait for them.
     if (loop->starved && loop->pool.leased < loop->pool.count)
         deadline_ns = 0;
-    int count = loop->engine->flush(loop, deadline_ns);
+    int count = loop_flush(loop, deadline_ns);
     loop->turn_index++;
     loop->now_ns = loop->system->clock(loop->system_state);
     for (int i = 0; i < count; i++)

@@ -200,8 +200,9 @@ struct weir_loop {
     uint64_t now_ns;
     uint32_t turn_index;
     bool running_callbacks;
-    bool ending; // weir_loop_destroy() was called
-    bool failed; // the engine broke; turns return `failure`
+    bool ending;   // weir_loop_destroy() was called
+    bool confined; // config.confine ran
+    bool failed;   // the engine broke; turns return `failure`
     int failure;
 
     struct slot *slots;
@@ -343,6 +344,8 @@ void listener_stream_released(struct weir_stream *stream);
 void jobs_start(struct weir_loop *loop, struct weir_operation *operation);
 // Runs it now, on this thread; `done` follows through a post.
 void jobs_run(struct weir_loop *loop, struct weir_operation *operation);
+// Makes all helpers, and returns when each has confined itself: 0, or the first error.
+int jobs_confine(struct weir_loop *loop);
 void jobs_fini(struct weir_loop *loop); // waits for what runs
 
 // engines/uring: the version of liburing that is linked, for --version.

@@ -206,10 +206,28 @@ static bool server_thread_done(const struct server_thread *thread)
     return thread->draining && thread->loop->slots_open == 0;
 }
 
+// Nothing is accepted before: the listeners are not armed yet.
+static int server_thread_confine(struct server_thread *thread)
+{
+    struct weir_server *server = thread->server;
+    if (!server->config.loop.confine)
+        return 0;
+    int result = weir_loop_turn(thread->loop, 0), error = result < 0 ? result : 0;
+    pthread_mutex_lock(&server->mutex);
+    server->failure = server->failure ? server->failure : error;
+    server->confined++;
+    pthread_cond_broadcast(&server->changed);
+    pthread_mutex_unlock(&server->mutex);
+    return error;
+}
+
 static int server_thread_turns(struct server_thread *thread)
 {
     struct weir_loop *loop = thread->loop;
     struct weir_listener *next;
+    int error = server_thread_confine(thread);
+    if (error)
+        return error;
     for (struct weir_listener *listener = loop->listeners; listener; listener = next) {
         next = listener->next;
         listener_arm(listener);
@@ -380,6 +398,21 @@ static int server_start_thread(struct weir_server *server, uint32_t index)
     return -error;
 }
 
+// Returns when every thread has confined itself, or one could not.
+static int server_await_confined(struct weir_server *server)
+{
+    pthread_mutex_lock(&server->mutex);
+    while (server->confined < server->threads_count && !server->failure)
+        pthread_cond_wait(&server->changed, &server->mutex);
+    int error = server->failure;
+    pthread_mutex_unlock(&server->mutex);
+    if (!error)
+        return 0;
+    weir_server_stop(server);
+    weir_server_wait(server);
+    return error;
+}
+
 int weir_server_start(struct weir_server *server)
 {
     if (server->started)
@@ -399,7 +432,7 @@ int weir_server_start(struct weir_server *server)
         weir_server_wait(server);
         return error;
     }
-    return 0;
+    return server->config.loop.confine ? server_await_confined(server) : 0;
 }
 
 static void server_advance(struct weir_server *server, enum server_phase phase)

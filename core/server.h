@@ -36,9 +36,10 @@ struct weir_server {
     char plan[sizeof((struct weir_loop *)NULL)->plan];
 
     pthread_mutex_t mutex;  // guards what follows
-    pthread_cond_t changed; // a connection ended, or the phase changed
+    pthread_cond_t changed; // a connection ended, a thread was confined, or the phase changed
     enum server_phase phase;
     uint32_t running;          // threads
+    uint32_t confined;         // threads that have tried to confine themselves
     int failure;               // first error of a loop
     struct weir_stats retired; // of loops that are gone
     struct connection *connections;

@@ -69,6 +69,7 @@ static int connection_open(struct connection *connection, struct weir_loop **ret
     struct weir_loop *loop;
     config.buffer_count = CONNECTION_BUFFERS;
     config.streams_max = CONNECTION_STREAMS;
+    config.confine = NULL; // a thread inherits the filters of the one that made it
     int error = weir_loop_create(&config, &loop);
     if (error)
         return error;

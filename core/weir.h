@@ -111,6 +111,22 @@ enum weir_log_level { WEIR_LOG_ERROR, WEIR_LOG_WARNING, WEIR_LOG_INFO, WEIR_LOG_
 // Called on the thread that met the event; `text` is one line without its end.
 typedef void weir_log_function(void *context, enum weir_log_level level, const char *text);
 
+// What a loop that is confined may still do. Receiving, sending, closing and resetting it may
+// always.
+enum weir_ability {
+    WEIR_ABILITY_ACCEPT = 1 << 0,  // accept on listeners
+    WEIR_ABILITY_LISTEN = 1 << 1,  // weir_listener_open() after the first turn
+    WEIR_ABILITY_CONNECT = 1 << 2, // weir_stream_connect()
+    WEIR_ABILITY_END = 1 << 3,     // weir_stream_end(), weir_stream_linger()
+    WEIR_ABILITY_OPEN = 1 << 4,    // weir_file_open()
+    WEIR_ABILITY_READ = 1 << 5,    // weir_file_read(), weir_stream_send_file()
+    WEIR_ABILITY_WRITE = 1 << 6,   // weir_file_write(), weir_stream_receive_file()
+    WEIR_ABILITY_JOBS = 1 << 7,    // weir_job_start()
+};
+
+// Who asks to be confined.
+enum weir_thread { WEIR_THREAD_LOOP, WEIR_THREAD_JOB };
+
 struct weir_loop_config {
     enum weir_engine engine;
     const char *uring_features; // "default", "default,-NAME", "kernel-6.1", "-6.8", "-6.12"
@@ -124,7 +140,15 @@ struct weir_loop_config {
     uint64_t close_timeout_ns;  // no progress for this long after close aborts; 0: never
     uint64_t busy_poll_ns;      // look for work this long before sleeping; 0: sleep at once
     uint32_t job_threads;       // helpers for weir_job_start, 1 to 64, made when first needed
-    weir_log_function *log;     // may be NULL
+    // WEIR_ABILITY_ bits: the ring takes nothing else from its first turn on (-EACCES). 0: all.
+    // The kernel's part only: what system calls may do is for `confine`.
+    uint32_t abilities;
+    // Runs on the loop's thread in its first turn, when its ring is enabled and before any other
+    // callback, and before that on each job helper, which then start at once: the place for a
+    // seccomp filter. -errno ends the loop with that error. May be NULL.
+    int (*confine)(void *context, enum weir_thread thread);
+    void *confine_context;
+    weir_log_function *log; // may be NULL
     void *log_context;
 };
 
@@ -402,9 +426,9 @@ WEIR_PUBLIC int weir_server_listen(struct weir_server *server, const struct weir
                                    const struct weir_protocol *protocol, void *context,
                                    struct weir_address *ret_address);
 
-// Starts the threads, which inherit the caller's signal mask: block signals first. Errors: -EINVAL
-// when it was started before, and those of pthread_create(3); then the server can only be
-// destroyed.
+// Starts the threads, which inherit the caller's signal mask: block signals first. With
+// loop.confine it returns when all are confined. Errors: -EINVAL when it was started before, those
+// of pthread_create(3) and of `confine`; then the server can only be destroyed.
 WEIR_PUBLIC int weir_server_start(struct weir_server *server);
 
 // Stops accepting and lets streams finish, up to drain_timeout_ns. Any thread, any number of times.

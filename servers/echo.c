@@ -16,6 +16,9 @@ static const struct weir_protocol echo_protocol = {
     .received = echo_received,
 };
 
+// Nothing but connections: no file, no job, no socket of its own.
+static const struct sandbox_needs echo_needs = { .abilities = WEIR_ABILITY_ACCEPT };
+
 int echo_main(int argc, char **argv)
 {
     static const struct option_set options = {
@@ -26,6 +29,7 @@ int echo_main(int argc, char **argv)
     };
     struct serve_settings settings;
     serve_settings_init(&settings);
+    settings.needs = &echo_needs;
     int parsed = options_parse(&options, argc, argv, &settings);
     if (parsed)
         return parsed > 0 ? 0 : SERVE_EXIT_USAGE;

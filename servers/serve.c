@@ -1,5 +1,7 @@
-// Runs a server: limits, listeners, start, signals, end. The order matters: signals are blocked
-// before any thread exists, and the "listening" lines come when connections are accepted.
+// Runs a server: limits, listeners, sandbox, start, signals, end. The order matters: signals are
+// blocked before any thread exists; addresses are bound and the log opened while that is still
+// allowed; the sandbox closes before a thread runs or a ring is enabled; and the "listening" lines
+// come when connections are accepted.
 #include "serve.h"
 
 #include <errno.h>
@@ -14,6 +16,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "serve_sandbox.h"
+
 // Descriptors beside those of connections: standard streams, log, rings, wake-ups, and a few
 // accepted connections per listener that are on their way.
 enum { SERVE_FILES_BASE = 64, SERVE_FILES_THREAD = 8, SERVE_FILES_LISTENER = 9 };
@@ -26,6 +30,8 @@ struct serve {
     const struct serve_settings *settings;
     struct weir_server *server;
     struct serve_log log;
+    struct sandbox sandbox;
+    struct privileges privileges; // of settings->user
     int signals_fd;
     bool draining;
     bool starting;   // errors are kept, so that a failed start is one line
@@ -113,6 +119,7 @@ static void serve_config(struct serve *serve, struct weir_server_config *ret_con
         ret_config->loop.send_high = settings->send_high;
         ret_config->loop.send_low = settings->send_low;
     }
+    serve_sandbox_configure(&serve->sandbox, ret_config);
     ret_config->loop.log = serve_hear;
     ret_config->loop.log_context = serve;
 }
@@ -193,6 +200,16 @@ static int serve_listen(struct serve *serve, const struct weir_protocol *protoco
     return 0;
 }
 
+static void serve_say_sandbox(struct serve *serve)
+{
+    char text[256];
+    sandbox_print(&serve->sandbox, text, sizeof text);
+    serve_say(serve, WEIR_LOG_INFO, "sandbox: %s", text);
+    if (geteuid() == 0)
+        serve_say(serve, WEIR_LOG_WARNING,
+                  "this server runs as root; --user NAME gives up its privileges");
+}
+
 // Says where connections are accepted, and how.
 static int serve_announce(struct serve *serve, const struct weir_address *bounds)
 {
@@ -207,6 +224,7 @@ static int serve_announce(struct serve *serve, const struct weir_address *bounds
     }
     serve_say(serve, WEIR_LOG_INFO, "plan: %s%s%s", engine,
               *weir_server_plan(serve->server) ? ": " : "", weir_server_plan(serve->server));
+    serve_say_sandbox(serve);
     return fflush(stdout) == 0 ? 0 : serve_fault(serve, "standard output", strerror(errno));
 }
 
@@ -231,7 +249,8 @@ static int serve_write_stats(struct serve *serve)
     const char *path = serve->settings->stats_path;
     int error = 0;
     if (path)
-        error = serve_stats_write(path, serve->server, (uint32_t)serve->settings->threads);
+        error = serve_stats_write(path, serve->server, (uint32_t)serve->settings->threads,
+                                  &serve->sandbox);
     return error ? serve_fault(serve, path, strerror(-error)) : 0;
 }
 
@@ -307,6 +326,41 @@ static void serve_wait(struct serve *serve)
     }
 }
 
+// --- The sandbox ---------------------------------------------------------------------------------
+
+// While this process may still look around: the user's groups and the jail. Returns the exit
+// status.
+static int serve_prepare_privileges(struct serve *serve)
+{
+    const struct serve_settings *settings = serve->settings;
+    int error = settings->user ? privileges_find(settings->user, &serve->privileges) : 0;
+    if (error)
+        return serve_fault(serve, settings->user,
+                           error == -ENOENT ? "no such user" : strerror(-error));
+    error = settings->chroot ? privileges_chroot(settings->chroot) : 0;
+    return error ? serve_fault(serve, settings->chroot, strerror(-error)) : 0;
+}
+
+// From here on only what the server needs is left to it. Rings exist and can do nothing yet.
+static int serve_enter_sandbox(struct serve *serve)
+{
+    static const char *const engines[] = {
+        [WEIR_ENGINE_URING] = "uring",
+        [WEIR_ENGINE_EPOLL] = "epoll",
+        [WEIR_ENGINE_BLOCKING] = "blocking",
+    };
+    const char *engine = weir_server_engine(serve->server);
+    int error = serve->settings->user ? privileges_drop(&serve->privileges) : 0;
+    if (error)
+        return serve_fault(serve, serve->settings->user, strerror(-error));
+    for (size_t i = WEIR_ENGINE_URING; i < sizeof engines / sizeof engines[0]; i++) {
+        if (!strcmp(engine, engines[i]))
+            serve->sandbox.engine = (enum weir_engine)i;
+    }
+    error = sandbox_enter(&serve->sandbox);
+    return error ? serve_fault(serve, "the server cannot start", serve->sandbox.fault) : 0;
+}
+
 // --- Run -----------------------------------------------------------------------------------------
 
 static int serve_with_server(struct serve *serve, const struct weir_protocol *protocol,
@@ -316,13 +370,20 @@ static int serve_with_server(struct serve *serve, const struct weir_protocol *pr
     int status = serve_listen(serve, protocol, context, bounds);
     if (status)
         return status;
+    status = serve_enter_sandbox(serve);
+    if (status)
+        return status;
     serve->starting = false; // from here on, other threads speak too
     int error = weir_server_start(serve->server);
     if (error)
-        return serve_fault(serve, "start", strerror(-error));
+        return serve_fault(serve, "start",
+                           serve->sandbox.fault[0] ? serve->sandbox.fault : strerror(-error));
     status = serve_announce(serve, bounds);
     if (status)
         return status;
+    error = sandbox_confine_main(&serve->sandbox);
+    if (error)
+        return serve_fault(serve, "start", serve->sandbox.fault);
     serve_wait(serve);
     error = weir_server_wait(serve->server);
     if (error)
@@ -347,7 +408,10 @@ static int serve_with_log(struct serve *serve, const struct weir_protocol *proto
         return status;
     }
     close(serve->signals_fd);
-    int status = serve_fault(serve, "the server cannot start", strerror(-error));
+    char advice[256] = "";
+    if (error == -ENOMEM)
+        serve_sandbox_memlock(serve->settings, advice, sizeof advice);
+    int status = serve_fault(serve, "the server cannot start", *advice ? advice : strerror(-error));
     return error == -EINVAL ? SERVE_EXIT_USAGE
                             : status; // an option's value that only the core knows
 }
@@ -360,9 +424,15 @@ int serve_run(const struct option_set *options, const struct serve_settings *set
     int status = serve_check(&serve);
     if (status)
         return status;
+    status = serve_prepare_privileges(&serve);
+    if (status)
+        return status;
     int error = serve_log_open(&serve.log);
     if (error)
         return serve_fault(&serve, settings->log_path, strerror(-error));
+    error = serve_sandbox_init(&serve.sandbox, settings);
+    if (error)
+        return serve_fault(&serve, "--sandbox: paths", strerror(-error));
     status = serve_with_log(&serve, protocol, context);
     serve_log_close(&serve.log);
     return status;

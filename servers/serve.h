@@ -7,6 +7,7 @@
 #include <weir.h>
 
 #include "options.h"
+#include "sandbox.h"
 
 enum { SERVE_EXIT_RUN = 1, SERVE_EXIT_USAGE = 2 };
 
@@ -33,9 +34,12 @@ struct serve_settings {
     uint64_t unix_mode;
     uint64_t buffers, buffer_size;
     const char *log_path, *stats_path;
+    enum sandbox_mode sandbox;
+    const char *user, *chroot;
     // Set by a server, not by options.
     size_t send_high, send_low; // 0: the loop's defaults
     struct serve_log *logs[2];  // NULL, or logs of its own that SIGHUP opens anew as well
+    const struct sandbox_needs *needs; // NULL: no sandbox
 };
 
 // The rows that fill it.
@@ -57,7 +61,8 @@ void serve_log_close(struct serve_log *log);
 void serve_log_write(void *log, enum weir_log_level level, const char *text);
 
 // Writes the statistics as one JSON object; a regular file is replaced as a whole or not at all.
-int serve_stats_write(const char *path, const struct weir_server *server, uint32_t threads);
+int serve_stats_write(const char *path, const struct weir_server *server, uint32_t threads,
+                      struct sandbox *sandbox);
 void serve_stats_log(struct serve_log *log, const struct weir_server *server);
 
 #endif

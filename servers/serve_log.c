@@ -104,22 +104,27 @@ void serve_stats_log(struct serve_log *log, const struct weir_server *server)
     free(text);
 }
 
-// The engine and its plan come first, then the counters, all in one object. Names of engines and
-// features need no escapes.
-static int serve_stats_print(FILE *file, const struct weir_server *server, uint32_t threads)
+// The engine, its plan and the sandbox come first, then the counters, all in one object. Names of
+// engines and features need no escapes.
+static int serve_stats_print(FILE *file, const struct weir_server *server, uint32_t threads,
+                             struct sandbox *sandbox)
 {
     char *counters = serve_stats_text(server, true);
     if (!counters)
         return -ENOMEM;
-    int printed = fprintf(
-        file, "{\"version\":\"%s\",\"engine\":\"%s\",\"plan\":\"%s\",\"threads\":%u,%s",
-        WEIR_VERSION, weir_server_engine(server), weir_server_plan(server), threads, counters + 1);
+    char sandbox_text[256];
+    sandbox_print_json(sandbox, sandbox_text, sizeof sandbox_text);
+    int printed = fprintf(file,
+                          "{\"version\":\"%s\",\"engine\":\"%s\",\"plan\":\"%s\",\"threads\":%u,"
+                          "\"sandbox\":%s,%s",
+                          WEIR_VERSION, weir_server_engine(server), weir_server_plan(server),
+                          threads, sandbox_text, counters + 1);
     free(counters);
     return printed < 0 ? -EIO : 0;
 }
 
 static int serve_stats_save(const char *path, int flags, const struct weir_server *server,
-                            uint32_t threads)
+                            uint32_t threads, struct sandbox *sandbox)
 {
     int fd = open(path, O_WRONLY | O_CLOEXEC | O_NOCTTY | flags, 0644);
     if (fd < 0)
@@ -129,7 +134,7 @@ static int serve_stats_save(const char *path, int flags, const struct weir_serve
         close(fd);
         return -ENOMEM;
     }
-    int error = serve_stats_print(file, server, threads);
+    int error = serve_stats_print(file, server, threads, sandbox);
     if (!error && (fputc('\n', file) == EOF || fflush(file) != 0))
         error = -errno;
     // A file system may report a full disk as late as here.
@@ -138,17 +143,19 @@ static int serve_stats_save(const char *path, int flags, const struct weir_serve
     return error;
 }
 
-int serve_stats_write(const char *path, const struct weir_server *server, uint32_t threads)
+int serve_stats_write(const char *path, const struct weir_server *server, uint32_t threads,
+                      struct sandbox *sandbox)
 {
     char temporary[PATH_MAX];
     struct stat status;
     // A device or a pipe is written to; renaming over it would destroy it.
     if (stat(path, &status) == 0 && !S_ISREG(status.st_mode))
-        return serve_stats_save(path, 0, server, threads);
+        return serve_stats_save(path, 0, server, threads, sandbox);
     int size = snprintf(temporary, sizeof temporary, "%s.tmp", path);
     if (size < 0 || (size_t)size >= sizeof temporary)
         return -ENAMETOOLONG;
-    int error = serve_stats_save(temporary, O_CREAT | O_TRUNC | O_NOFOLLOW, server, threads);
+    int error =
+        serve_stats_save(temporary, O_CREAT | O_TRUNC | O_NOFOLLOW, server, threads, sandbox);
     if (!error && rename(temporary, path) < 0)
         error = -errno;
     if (error)

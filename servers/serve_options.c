@@ -36,6 +36,20 @@ static const char *serve_options_engine(const char *text, void *settings)
     return "auto, uring, epoll or blocking";
 }
 
+static const char *serve_options_sandbox(const char *text, void *settings)
+{
+    static const char *const names[] = {
+        [SANDBOX_OFF] = "off", [SANDBOX_ON] = "on", [SANDBOX_STRICT] = "strict"
+    };
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        if (strcmp(text, names[i]) != 0)
+            continue;
+        ((struct serve_settings *)settings)->sandbox = (enum sandbox_mode)i;
+        return NULL;
+    }
+    return "off, on or strict";
+}
+
 // Reads one number, and moves on behind it.
 static bool serve_options_cpu_number(const char **text, unsigned long *ret_number)
 {
@@ -203,6 +217,21 @@ const struct option_row serve_options[] = {
       .help = "write statistics to FILE at the end and at SIGUSR1",
       .kind = OPTION_TEXT,
       MEMBER(stats_path) },
+    { .name = "sandbox",
+      .argument = "MODE",
+      .help = "off, on (default: what this machine offers) or strict (all of it, or no start)",
+      .kind = OPTION_CUSTOM,
+      .parse = serve_options_sandbox },
+    { .name = "user",
+      .argument = "NAME",
+      .help = "serve with this user's privileges; listeners are bound before",
+      .kind = OPTION_TEXT,
+      MEMBER(user) },
+    { .name = "chroot",
+      .argument = "DIR",
+      .help = "make DIR the root folder first; log, statistics and unix paths are in it",
+      .kind = OPTION_TEXT,
+      MEMBER(chroot) },
     { .name = NULL },
 };
 
@@ -217,5 +246,7 @@ void serve_settings_init(struct serve_settings *settings)
         .buffers = config.loop.buffer_count,
         .buffer_size = config.loop.buffer_size,
         .drain_timeout_ns = config.drain_timeout_ns,
+        // A sanitizer's report needs system calls and files of its own.
+        .sandbox = SANDBOX_SANITIZED ? SANDBOX_OFF : SANDBOX_ON,
     };
 }

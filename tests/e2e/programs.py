@@ -147,12 +147,23 @@ def listening_socket(pid):
 
 def forbid_uring():
     """For preexec_fn: from here on io_uring_setup fails as under a container's seccomp profile."""
+    forbid_call(425)
+
+
+def forbid_call(number, first=None):
+    """From here on the system call with this number, or that with this first argument, fails with
+    EPERM."""
     load, jump_if_equal, ret = 0x20, 0x15, 0x06
     allow, fail = 0x7FFF0000, 0x00050000 | 1  # SECCOMP_RET_ALLOW; SECCOMP_RET_ERRNO with EPERM
-    program = b"".join(struct.pack("HBBI", *row) for row in [
-        (load, 0, 0, 0), (jump_if_equal, 0, 1, 425), (ret, 0, 0, fail), (ret, 0, 0, allow)])
+    rows = [(load, 0, 0, 0), (jump_if_equal, 0, 1, number), (ret, 0, 0, fail),
+            (ret, 0, 0, allow)]
+    if first is not None:
+        rows[1:2] = [(jump_if_equal, 0, 3, number), (load, 0, 0, 16),
+                     (jump_if_equal, 0, 1, first)]
+    program = b"".join(struct.pack("HBBI", *row) for row in rows)
     code = ctypes.create_string_buffer(program)
-    filter_ = ctypes.create_string_buffer(struct.pack("HxxxxxxP", 4, ctypes.addressof(code)))
+    filter_ = ctypes.create_string_buffer(
+        struct.pack("HxxxxxxP", len(rows), ctypes.addressof(code)))
     library = ctypes.CDLL(None, use_errno=True)
     zero = ctypes.c_ulong(0)
     if library.prctl(38, ctypes.c_ulong(1), zero, zero, zero):  # PR_SET_NO_NEW_PRIVS

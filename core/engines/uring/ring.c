@@ -14,13 +14,12 @@ static int ring_setup(void *state, struct io_uring *ring, unsigned entries,
 
 // The descriptor is registered by the thread that will use it: the table of registered rings is the
 // thread's. It saves the lookup of the descriptor in every enter; without it, the ring works too.
+// Before the ring is enabled, because then its restrictions begin to hold.
 static int ring_enable(void *state, struct io_uring *ring)
 {
     (void)state;
-    int error = io_uring_enable_rings(ring);
-    if (!error)
-        io_uring_register_ring_fd(ring);
-    return error;
+    io_uring_register_ring_fd(ring);
+    return io_uring_enable_rings(ring);
 }
 
 static int ring_enter(void *state, struct io_uring *ring, unsigned submit, unsigned wait,

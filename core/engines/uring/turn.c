@@ -39,7 +39,9 @@ static int uring_enable(struct weir_loop *loop)
     struct uring *uring = uring_of(loop);
     if (uring->enabled)
         return 0;
-    int error = uring->operations->enable(uring->operations_state, &uring->ring);
+    int error = loop->config.abilities ? uring_restrict(loop) : 0;
+    if (!error)
+        error = uring->operations->enable(uring->operations_state, &uring->ring);
     uring->enabled = !error;
     return error;
 }

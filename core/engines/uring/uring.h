@@ -96,6 +96,10 @@ int uring_flush(struct weir_loop *loop, uint64_t deadline_ns);
 // features.c
 int features_resolve(struct weir_loop *loop, struct uring_plan *ret_plan);
 
+// restrict.c
+// Binds the ring, which is not yet enabled, to what the configured abilities need.
+int uring_restrict(struct weir_loop *loop);
+
 // accept.c
 void uring_accept(struct weir_loop *loop, struct weir_listener *listener, uint32_t index);
 void uring_accept_cancel(struct weir_loop *loop, struct weir_listener *listener);

@@ -1,0 +1,284 @@
+// Enters the sandbox: Landlock for the process, then a seccomp filter for each thread. The order of
+// the start is serve.c's.
+#include "sandbox.h"
+
+#include <errno.h>
+#include <malloc.h>
+#include <seccomp.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "sandbox_calls.h"
+
+// Landlock before this (Linux 6.7) does not stop a socket from connecting elsewhere.
+enum { SANDBOX_LANDLOCK_STRICT = 4 };
+
+void sandbox_init(struct sandbox *sandbox, enum sandbox_mode mode,
+                  const struct sandbox_needs *needs)
+{
+    *sandbox = (struct sandbox){ .mode = mode, .needs = needs, .seccomp = !SANDBOX_SANITIZED };
+    pthread_mutex_init(&sandbox->lock, NULL);
+    for (size_t i = 0; needs && i < needs->paths_count; i++)
+        sandbox_add_path(sandbox, &needs->paths[i]);
+}
+
+int sandbox_add_path(struct sandbox *sandbox, const struct sandbox_path *path)
+{
+    if (sandbox->paths_count == SANDBOX_PATHS_MAX)
+        return -ENOSPC;
+    sandbox->paths[sandbox->paths_count++] = *path;
+    return 0;
+}
+
+// --- Entering ------------------------------------------------------------------------------------
+
+// Keeps malloc on brk(2), so that no loop needs to map memory (and none opens a file of /proc, as
+// other arenas do before they shrink). Reads what gmtime_r(3) would read from a file at its first
+// call.
+static void sandbox_prepare_libc(const struct sandbox *sandbox)
+{
+    tzset();
+    seccomp_api_get();
+    if (sandbox->mode != SANDBOX_STRICT)
+        return;
+    mallopt(M_ARENA_MAX, 1);
+    mallopt(M_MMAP_MAX, 0);
+}
+
+static int sandbox_refuse(struct sandbox *sandbox, int error, const char *reason)
+{
+    snprintf(sandbox->fault, sizeof sandbox->fault, "--sandbox strict: %s", reason);
+    return error;
+}
+
+int sandbox_enter(struct sandbox *sandbox)
+{
+    if (sandbox->mode == SANDBOX_STRICT && !sandbox->needs)
+        return sandbox_refuse(sandbox, -ENOTSUP, "this server does not state what it needs");
+    if (sandbox->mode == SANDBOX_STRICT && SANDBOX_SANITIZED)
+        return sandbox_refuse(sandbox, -ENOTSUP, "sanitizers need system calls of their own");
+    if (sandbox->mode == SANDBOX_OFF || !sandbox->needs)
+        return 0;
+    sandbox_prepare_libc(sandbox);
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0)
+        sandbox->no_new_privileges = true;
+    else if (sandbox->mode == SANDBOX_STRICT)
+        return sandbox_refuse(sandbox, -errno, "the kernel knows no no_new_privs");
+    // A sanitizer looks at the process's memory map when it reports, and when the process ends.
+    if (SANDBOX_SANITIZED)
+        sandbox_add_path(sandbox, &(struct sandbox_path){ .path = "/proc" });
+    int error = sandbox_landlock_enter(sandbox);
+    if (error)
+        return error;
+    if (sandbox->mode == SANDBOX_STRICT && sandbox->landlock < SANDBOX_LANDLOCK_STRICT)
+        return sandbox_refuse(sandbox, -ENOTSUP,
+                              "needs Landlock with network rules: Linux 6.7 or newer, and landlock "
+                              "in the kernel's lsm= list");
+    return 0;
+}
+
+// --- Filters -------------------------------------------------------------------------------------
+
+static struct scmp_arg_cmp sandbox_comparison(const struct sandbox_check *check)
+{
+    uint64_t value = check->value;
+    if (value == SANDBOX_OWN_PROCESS)
+        value = (uint64_t)getpid();
+    return (struct scmp_arg_cmp){
+        .arg = check->index,
+        .op = SCMP_CMP_MASKED_EQ,
+        .datum_a = check->mask,
+        .datum_b = value,
+    };
+}
+
+// A call that this architecture lacks has a negative number, and needs no rule.
+static int sandbox_number(const struct sandbox_call *row)
+{
+    int number = seccomp_syscall_resolve_name(row->name);
+    if (number < 0 && row->otherwise)
+        number = seccomp_syscall_resolve_name(row->otherwise);
+    return number;
+}
+
+static int sandbox_add_rule(scmp_filter_ctx filter, uint32_t action, int number,
+                            const struct sandbox_call *row)
+{
+    struct scmp_arg_cmp comparisons[SANDBOX_CHECKS_MAX];
+    unsigned count = action == SCMP_ACT_ALLOW ? row->checks_count : 0;
+    for (unsigned i = 0; i < count; i++)
+        comparisons[i] = sandbox_comparison(&row->checks[i]);
+    int error = number < 0 ? 0 : seccomp_rule_add_array(filter, action, number, count, comparisons);
+    return error == -EEXIST ? 0 : error; // the same rule by another row
+}
+
+static bool sandbox_leaves(const struct sandbox *sandbox, const struct sandbox_call *row)
+{
+    return row->level == SANDBOX_LEFT ||
+           (sandbox->mode == SANDBOX_ON && row->level != SANDBOX_REFUSED);
+}
+
+static bool sandbox_leaves_name(const struct sandbox *sandbox, const char *name, uint32_t threads)
+{
+    uint32_t having = sandbox->needs->abilities | sandbox->conditions;
+    const struct sandbox_call *rows;
+    size_t count = sandbox_calls(&rows);
+    for (size_t i = 0; i < count; i++) {
+        if (!strcmp(rows[i].name, name) && sandbox_call_applies(&rows[i], threads, having) &&
+            sandbox_leaves(sandbox, &rows[i]))
+            return true;
+    }
+    return false;
+}
+
+// A refusal of its own: what the mode does with calls that are not listed is another. A name that
+// is left with a check on its arguments takes no second rule without one.
+static bool sandbox_refuses(const struct sandbox *sandbox, const struct sandbox_call *row,
+                            uint32_t threads)
+{
+    if (row->level == SANDBOX_LEFT || row->level == SANDBOX_LEFT_ON)
+        return false;
+    if (sandbox->mode == SANDBOX_ON && !row->refusal)
+        return false;
+    return !sandbox_leaves_name(sandbox, row->name, threads);
+}
+
+static int sandbox_add_rows(scmp_filter_ctx filter, const struct sandbox *sandbox, uint32_t threads)
+{
+    uint32_t having = sandbox->needs->abilities | sandbox->conditions;
+    const struct sandbox_call *rows;
+    size_t count = sandbox_calls(&rows);
+    int error = 0;
+    for (size_t i = 0; !error && i < count; i++) {
+        const struct sandbox_call *row = &rows[i];
+        if (!sandbox_call_applies(row, threads, having))
+            continue;
+        uint32_t refusal = SCMP_ACT_ERRNO((uint32_t)(row->refusal ? row->refusal : EPERM));
+        if (sandbox_leaves(sandbox, row))
+            error = sandbox_add_rule(filter, SCMP_ACT_ALLOW, sandbox_number(row), row);
+        else if (sandbox_refuses(sandbox, row, threads))
+            error = sandbox_add_rule(filter, refusal, sandbox_number(row), row);
+    }
+    return error;
+}
+
+// What the server's own callbacks and jobs call.
+static int sandbox_add_names(scmp_filter_ctx filter, const char *const *names)
+{
+    int error = 0;
+    for (; names && *names && !error; names++) {
+        const struct sandbox_call row = { .name = *names };
+        error = sandbox_add_rule(filter, SCMP_ACT_ALLOW, sandbox_number(&row), &row);
+    }
+    return error;
+}
+
+static int sandbox_fill(scmp_filter_ctx filter, const struct sandbox *sandbox, uint32_t threads)
+{
+    const struct sandbox_needs *needs = sandbox->needs;
+    const uint32_t loops = SANDBOX_LOOP_URING | SANDBOX_LOOP_EPOLL | SANDBOX_LOOP_BLOCKING;
+    int error = sandbox_add_rows(filter, sandbox, threads);
+    if (!error && threads & loops)
+        error = sandbox_add_names(filter, needs->loop_calls);
+    // The blocking engine's jobs run on its loops.
+    if (!error && threads & (SANDBOX_JOB | SANDBOX_LOOP_BLOCKING))
+        error = sandbox_add_names(filter, needs->job_calls);
+    return error;
+}
+
+// The library shares state between filters, so that one thread at a time builds its own.
+static int sandbox_filter(struct sandbox *sandbox, uint32_t threads)
+{
+    bool strict = sandbox->mode == SANDBOX_STRICT;
+    int error = -ENOMEM;
+    pthread_mutex_lock(&sandbox->lock);
+    scmp_filter_ctx filter = seccomp_init(strict ? SCMP_ACT_KILL_PROCESS : SCMP_ACT_ERRNO(EPERM));
+    if (filter) {
+        error = sandbox_fill(filter, sandbox, threads);
+        if (!error)
+            error = seccomp_load(filter);
+        // Still needs malloc, which lives on what every filter leaves.
+        seccomp_release(filter);
+    }
+    if (error) {
+        sandbox->seccomp = false;
+        sandbox_refuse(sandbox, error, "the kernel takes no seccomp filter");
+    }
+    pthread_mutex_unlock(&sandbox->lock);
+    return strict ? error : 0;
+}
+
+int sandbox_confine(void *context, enum weir_thread thread)
+{
+    struct sandbox *sandbox = context;
+    if (SANDBOX_SANITIZED)
+        return 0;
+    return sandbox_filter(sandbox, sandbox_threads_of(sandbox->engine, thread));
+}
+
+int sandbox_confine_main(struct sandbox *sandbox)
+{
+    if (SANDBOX_SANITIZED || sandbox->mode == SANDBOX_OFF || !sandbox->needs)
+        return 0;
+    return sandbox_filter(sandbox, SANDBOX_MAIN);
+}
+
+// --- What holds ----------------------------------------------------------------------------------
+
+static const char *const sandbox_modes[] = {
+    [SANDBOX_OFF] = "off", [SANDBOX_ON] = "on", [SANDBOX_STRICT] = "strict"
+};
+
+static bool sandbox_is_off(const struct sandbox *sandbox)
+{
+    return sandbox->mode == SANDBOX_OFF || !sandbox->needs;
+}
+
+static bool sandbox_has_filters(struct sandbox *sandbox)
+{
+    pthread_mutex_lock(&sandbox->lock);
+    bool seccomp = sandbox->seccomp && !sandbox_is_off(sandbox);
+    pthread_mutex_unlock(&sandbox->lock);
+    return seccomp;
+}
+
+static bool sandbox_has_ring(const struct sandbox *sandbox)
+{
+    return !sandbox_is_off(sandbox) && sandbox->engine == WEIR_ENGINE_URING;
+}
+
+void sandbox_print(struct sandbox *sandbox, char *ret_text, size_t size)
+{
+    char landlock[64] = "no landlock (the kernel has none)";
+    if (sandbox_is_off(sandbox)) {
+        snprintf(ret_text, size, "off%s%s%s",
+                 sandbox->mode == SANDBOX_OFF ? "" : ": this server does not state what it needs",
+                 sandbox->user ? ": user " : "", sandbox->user ? sandbox->user : "");
+        return;
+    }
+    if (sandbox->landlock)
+        snprintf(landlock, sizeof landlock, "landlock %d", sandbox->landlock);
+    snprintf(ret_text, size, "%s: %s%s%s, %s%s, %s", sandbox_modes[sandbox->mode],
+             sandbox->user ? "user " : "same user", sandbox->user ? sandbox->user : "",
+             sandbox->no_new_privileges ? ", no_new_privs" : ", NO no_new_privs", landlock,
+             sandbox_has_ring(sandbox) ? ", ring restricted" : "",
+             sandbox_has_filters(sandbox) ? "seccomp"
+             : SANDBOX_SANITIZED          ? "no seccomp (built with a sanitizer)"
+                                          : "no seccomp (the kernel refuses it)");
+}
+
+void sandbox_print_json(struct sandbox *sandbox, char *ret_text, size_t size)
+{
+    static const char *const words[] = { "false", "true" };
+    // Names of users need no escapes: sandbox->user is in the system's database of users.
+    snprintf(ret_text, size,
+             "{\"mode\":\"%s\",\"user\":\"%s\",\"no_new_privs\":%s,\"landlock\":%d,\"ring\":%s,"
+             "\"seccomp\":%s}",
+             sandbox_is_off(sandbox) ? "off" : sandbox_modes[sandbox->mode],
+             sandbox->user ? sandbox->user : "", words[sandbox->no_new_privileges],
+             sandbox->landlock, words[sandbox_has_ring(sandbox)],
+             words[sandbox_has_filters(sandbox)]);
+}

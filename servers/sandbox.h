@@ -1,0 +1,92 @@
+// The sandbox: what is left to a server that runs. A server states what it needs as data; from that
+// come the ring's restrictions, the folders that Landlock leaves in reach, and one seccomp filter
+// per kind of thread. docs/security.md says what each is for, and lists what remains.
+#ifndef SANDBOX_H
+#define SANDBOX_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <weir.h>
+
+enum sandbox_mode {
+    SANDBOX_OFF,
+    SANDBOX_ON,     // all that this machine offers; what it refuses fails with EPERM
+    SANDBOX_STRICT, // all of it or no start; an unexpected system call ends the process
+};
+
+enum sandbox_access {
+    SANDBOX_READ,    // read files and folders
+    SANDBOX_CHANGE,  // and create, write, rename and remove them
+    SANDBOX_REPLACE, // write, create and remove files only: a log's folder
+    SANDBOX_REMOVE,  // remove files only: a unix socket's folder
+};
+
+// A file or a folder with all that is below it.
+struct sandbox_path {
+    const char *path; // NULL: what fd stands for
+    int fd;
+    enum sandbox_access access;
+    bool close; // fd is the sandbox's to close
+};
+
+// What a server asks for beside its log, statistics and listeners, which every server has.
+struct sandbox_needs {
+    uint32_t abilities;            // WEIR_ABILITY_ bits
+    const char *const *loop_calls; // system calls that its callbacks make, up to NULL; or NULL
+    const char *const *job_calls;  // those that its jobs make
+    const struct sandbox_path *paths;
+    size_t paths_count;
+};
+
+// Conditions of system calls beside the abilities.
+enum { SANDBOX_WITH_UNIX = 1 << 16, SANDBOX_WITH_FILES = 1 << 17 };
+
+enum { SANDBOX_PATHS_MAX = 96 };
+
+struct sandbox {
+    enum sandbox_mode mode;
+    const struct sandbox_needs *needs; // NULL: nothing can be enforced
+    const char *user;                  // to whom privileges were dropped, or NULL
+    enum weir_engine engine;           // the one that runs
+    uint32_t conditions;               // SANDBOX_WITH_ bits
+    struct sandbox_path paths[SANDBOX_PATHS_MAX];
+    size_t paths_count;
+
+    // What holds.
+    bool no_new_privileges;
+    int landlock; // version of its interface, or 0
+    pthread_mutex_t lock;
+    bool seccomp; // under `lock`: no thread failed to take its filter
+    char fault[256];
+};
+
+// Starts empty. The lock lives as long as the process.
+void sandbox_init(struct sandbox *sandbox, enum sandbox_mode mode,
+                  const struct sandbox_needs *needs);
+
+// Adds what stays in reach. -ENOSPC: there are too many.
+int sandbox_add_path(struct sandbox *sandbox, const struct sandbox_path *path);
+
+// For good: no new privileges, and Landlock for this thread and those that it makes. 0, or -errno
+// with the reason in `fault`: only in strict mode, or for a path that is not there.
+int sandbox_enter(struct sandbox *sandbox);
+
+// Gives the calling thread its filter: the `confine` of weir_loop_config, whose context is the
+// sandbox. 0, or -errno in strict mode.
+int sandbox_confine(void *sandbox, enum weir_thread thread);
+
+// The same for the thread that waits for signals and ends the server.
+int sandbox_confine_main(struct sandbox *sandbox);
+
+// One line of what holds and what is missing, and the same as a JSON object.
+void sandbox_print(struct sandbox *sandbox, char *ret_text, size_t size);
+void sandbox_print_json(struct sandbox *sandbox, char *ret_text, size_t size);
+
+// Landlock (sandbox_landlock.c): the version of the kernel's interface, or 0.
+int sandbox_landlock_version(void);
+int sandbox_landlock_enter(struct sandbox *sandbox);
+
+#endif

@@ -1,0 +1,179 @@
+// The table behind every filter. It is short because glibc and the kernel make it short: malloc is
+// told to live on brk(2) in strict mode, clocks are read without a call where the vDSO can, and
+// what only tidies up at the end of a thread is refused without harm.
+#include "sandbox_calls.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+
+#define WHOLE UINT64_MAX
+
+enum {
+    URING = SANDBOX_LOOP_URING,
+    EPOLL = SANDBOX_LOOP_EPOLL,
+    BLOCKING = SANDBOX_LOOP_BLOCKING,
+    LOOPS = URING | EPOLL | BLOCKING,
+    IMMEDIATE = EPOLL | BLOCKING,
+    EVERY = SANDBOX_MAIN | LOOPS | SANDBOX_JOB,
+    ACCEPTS = WEIR_ABILITY_ACCEPT | WEIR_ABILITY_LISTEN,
+    OPENS_SOCKETS = WEIR_ABILITY_LISTEN | WEIR_ABILITY_CONNECT,
+};
+
+static const struct sandbox_call sandbox_rows[] = {
+    // Every thread: locks, the log and wake-ups, memory, and the clock where the vDSO has none.
+    { .name = "futex", .threads = EVERY },
+    { .name = "write", .threads = EVERY },
+    { .name = "brk", .threads = EVERY },
+    { .name = "clock_gettime", .threads = EVERY },
+
+    // Loops: listeners are closed and their paths removed when the server drains.
+    { .name = "close", .threads = LOOPS | SANDBOX_MAIN },
+    { .name = "exit", .threads = LOOPS | SANDBOX_JOB },
+    { .name = "unlink", .otherwise = "unlinkat", .threads = LOOPS, .when = SANDBOX_WITH_UNIX },
+
+    { .name = "io_uring_enter", .threads = URING },
+    // The end of a ring gives its registered descriptor back; the end of its thread does it too.
+    { .name = "io_uring_register", .threads = URING, .level = SANDBOX_REFUSED },
+
+    { .name = "epoll_wait", .otherwise = "epoll_pwait", .threads = EPOLL },
+    { .name = "epoll_pwait2", .threads = EPOLL },
+    { .name = "epoll_ctl", .threads = EPOLL },
+    { .name = "accept4", .threads = IMMEDIATE, .when = ACCEPTS },
+    { .name = "recvfrom", .threads = IMMEDIATE },
+    { .name = "recvmsg", .threads = IMMEDIATE },
+    { .name = "sendto", .threads = IMMEDIATE },
+    { .name = "sendmsg", .threads = IMMEDIATE },
+    { .name = "setsockopt",
+      .threads = IMMEDIATE,
+      .checks_count = 2,
+      .checks = { { 1, WHOLE, SOL_SOCKET }, { 2, WHOLE, SO_LINGER } } },
+    { .name = "shutdown", .threads = IMMEDIATE, .when = WEIR_ABILITY_END },
+    { .name = "sendfile", .threads = IMMEDIATE, .when = WEIR_ABILITY_READ },
+    { .name = "preadv2", .threads = IMMEDIATE | SANDBOX_JOB_EPOLL, .when = WEIR_ABILITY_READ },
+    { .name = "pwritev2", .threads = IMMEDIATE | SANDBOX_JOB_EPOLL, .when = WEIR_ABILITY_WRITE },
+    { .name = "openat2", .threads = BLOCKING | SANDBOX_JOB_EPOLL, .when = WEIR_ABILITY_OPEN },
+
+    // Sockets that are made while the server runs.
+    { .name = "socket", .threads = LOOPS, .when = OPENS_SOCKETS },
+    { .name = "setsockopt", .threads = LOOPS, .when = OPENS_SOCKETS },
+    { .name = "bind", .threads = LOOPS, .when = OPENS_SOCKETS },
+    { .name = "listen", .threads = LOOPS, .when = WEIR_ABILITY_LISTEN },
+    { .name = "getsockname", .threads = LOOPS, .when = OPENS_SOCKETS },
+    { .name = "connect", .threads = IMMEDIATE, .when = WEIR_ABILITY_CONNECT },
+    { .name = "getsockopt", .threads = IMMEDIATE, .when = WEIR_ABILITY_CONNECT },
+
+    // The blocking engine makes a thread with a loop for each connection. clone3(2) hides its flags
+    // in memory, so glibc is sent to clone(2), whose flags say that it makes a thread.
+    { .name = "ppoll", .threads = BLOCKING },
+    { .name = "read", .threads = BLOCKING },
+    { .name = "eventfd2", .threads = BLOCKING },
+    { .name = "ioctl",
+      .threads = BLOCKING,
+      .checks_count = 1,
+      .checks = { { 1, 0xffffffff, FIONBIO } } },
+    { .name = "setsockopt",
+      .threads = BLOCKING,
+      .checks_count = 2,
+      .checks = { { 1, WHOLE, SOL_SOCKET }, { 2, WHOLE, SO_RCVTIMEO } } },
+    { .name = "setsockopt",
+      .threads = BLOCKING,
+      .checks_count = 2,
+      .checks = { { 1, WHOLE, SOL_SOCKET }, { 2, WHOLE, SO_SNDTIMEO } } },
+    { .name = "clone3", .threads = BLOCKING, .level = SANDBOX_REFUSED, .refusal = ENOSYS },
+    { .name = "clone",
+      .threads = BLOCKING,
+      .checks_count = 1,
+      .checks = { { 0, CLONE_THREAD, CLONE_THREAD } } },
+    { .name = "mmap", .threads = BLOCKING, .checks_count = 1, .checks = { { 2, PROT_EXEC, 0 } } },
+    { .name = "munmap", .threads = BLOCKING },
+    { .name = "mprotect",
+      .threads = BLOCKING,
+      .checks_count = 1,
+      .checks = { { 2, PROT_EXEC, 0 } } },
+    { .name = "madvise", .threads = BLOCKING },
+    { .name = "rt_sigprocmask", .threads = BLOCKING },
+    { .name = "rseq", .threads = BLOCKING },
+    { .name = "set_robust_list", .threads = BLOCKING },
+
+    // The thread that waits for signals; it writes statistics and opens the log anew.
+    { .name = "poll", .otherwise = "ppoll", .threads = SANDBOX_MAIN },
+    { .name = "read", .threads = SANDBOX_MAIN },
+    { .name = "restart_syscall", .threads = SANDBOX_MAIN },
+    { .name = "exit_group", .threads = SANDBOX_MAIN },
+    { .name = "openat", .threads = SANDBOX_MAIN, .when = SANDBOX_WITH_FILES },
+    { .name = "newfstatat",
+      .otherwise = "fstatat64",
+      .threads = SANDBOX_MAIN,
+      .when = SANDBOX_WITH_FILES },
+    { .name = "fstat", .threads = SANDBOX_MAIN, .when = SANDBOX_WITH_FILES },
+    { .name = "fcntl",
+      .threads = SANDBOX_MAIN,
+      .when = SANDBOX_WITH_FILES,
+      .checks_count = 1,
+      .checks = { { 1, WHOLE, F_GETFL } } },
+    { .name = "dup3", .threads = SANDBOX_MAIN, .when = SANDBOX_WITH_FILES },
+    { .name = "rename",
+      .otherwise = "renameat",
+      .threads = SANDBOX_MAIN,
+      .when = SANDBOX_WITH_FILES },
+    { .name = "unlink",
+      .otherwise = "unlinkat",
+      .threads = SANDBOX_MAIN,
+      .when = SANDBOX_WITH_FILES },
+
+    // Memory beside brk(2), never executable, and what glibc does when a thread ends.
+    { .name = "mmap",
+      .threads = EVERY,
+      .level = SANDBOX_QUIET,
+      .checks_count = 1,
+      .checks = { { 2, PROT_EXEC, 0 } } },
+    { .name = "mprotect",
+      .threads = EVERY,
+      .level = SANDBOX_QUIET,
+      .checks_count = 1,
+      .checks = { { 2, PROT_EXEC, 0 } } },
+    { .name = "munmap", .threads = EVERY, .level = SANDBOX_QUIET },
+    { .name = "mremap", .threads = EVERY, .level = SANDBOX_QUIET },
+    { .name = "madvise", .threads = EVERY, .level = SANDBOX_QUIET },
+    { .name = "rt_sigprocmask", .threads = EVERY, .level = SANDBOX_QUIET },
+    // abort(3), and waits that were interrupted by a stop and a continue.
+    { .name = "getpid", .threads = EVERY, .level = SANDBOX_LEFT_ON },
+    { .name = "gettid", .threads = EVERY, .level = SANDBOX_LEFT_ON },
+    { .name = "tgkill",
+      .threads = EVERY,
+      .level = SANDBOX_LEFT_ON,
+      .checks_count = 2,
+      .checks = { { 0, WHOLE, SANDBOX_OWN_PROCESS }, { 2, WHOLE, SIGABRT } } },
+    { .name = "rt_sigreturn", .threads = EVERY, .level = SANDBOX_LEFT_ON },
+    { .name = "restart_syscall", .threads = LOOPS | SANDBOX_JOB, .level = SANDBOX_LEFT_ON },
+    { .name = "sched_yield", .threads = EVERY, .level = SANDBOX_LEFT_ON },
+};
+
+size_t sandbox_calls(const struct sandbox_call **ret_rows)
+{
+    *ret_rows = sandbox_rows;
+    return sizeof sandbox_rows / sizeof sandbox_rows[0];
+}
+
+bool sandbox_call_applies(const struct sandbox_call *row, uint32_t threads, uint32_t having)
+{
+    return row->threads & threads && (!row->when || row->when & having);
+}
+
+uint32_t sandbox_threads_of(enum weir_engine engine, enum weir_thread thread)
+{
+    static const uint32_t loops[] = {
+        [WEIR_ENGINE_AUTO] = 0, // never runs: it becomes another
+        [WEIR_ENGINE_URING] = SANDBOX_LOOP_URING,
+        [WEIR_ENGINE_EPOLL] = SANDBOX_LOOP_EPOLL,
+        [WEIR_ENGINE_BLOCKING] = SANDBOX_LOOP_BLOCKING,
+    };
+    if (thread == WEIR_THREAD_LOOP)
+        return loops[engine];
+    return SANDBOX_JOB | (engine == WEIR_ENGINE_EPOLL ? SANDBOX_JOB_EPOLL : 0);
+}

@@ -1,0 +1,91 @@
+// See serve_sandbox.h.
+#include "serve_sandbox.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+// Queues, buffer ring and table of descriptors of one ring, generously.
+enum { SERVE_RING_MEMORY = 1 << 20 };
+
+// --- Paths ---------------------------------------------------------------------------------------
+
+// Devices are never replaced, and their folder is nobody's to write in.
+static bool serve_sandbox_is_device(const char *path)
+{
+    struct stat status;
+    return !strncmp(path, "/dev/", 5) ||
+           (stat(path, &status) == 0 && (S_ISCHR(status.st_mode) || S_ISBLK(status.st_mode)));
+}
+
+// A file that is replaced, opened anew or removed needs the folder that it lies in. The folder is
+// opened now, while it can be; one that is not there needs no rule.
+static int serve_sandbox_add(struct sandbox *sandbox, const char *path, enum sandbox_access access)
+{
+    char folder[PATH_MAX] = ".";
+    struct sandbox_path rule = { .access = access, .close = true };
+    const char *slash = strrchr(path, '/');
+    if (serve_sandbox_is_device(path))
+        snprintf(folder, sizeof folder, "%s", path);
+    else if (slash)
+        snprintf(folder, sizeof folder, "%.*s", slash == path ? 1 : (int)(slash - path), path);
+    rule.fd = open(folder, O_PATH | O_CLOEXEC);
+    return rule.fd < 0 ? 0 : sandbox_add_path(sandbox, &rule);
+}
+
+int serve_sandbox_init(struct sandbox *sandbox, const struct serve_settings *settings)
+{
+    int error = 0;
+    sandbox_init(sandbox, settings->sandbox, settings->needs);
+    sandbox->user = settings->user;
+    if (sandbox->mode == SANDBOX_OFF || !sandbox->needs)
+        return 0;
+    if (settings->log_path || settings->stats_path)
+        sandbox->conditions |= SANDBOX_WITH_FILES;
+    if (settings->log_path)
+        error = serve_sandbox_add(sandbox, settings->log_path, SANDBOX_REPLACE);
+    if (!error && settings->stats_path)
+        error = serve_sandbox_add(sandbox, settings->stats_path, SANDBOX_REPLACE);
+    for (size_t i = 0; !error && i < settings->listens_count; i++) {
+        const struct weir_address *address = &settings->listens[i];
+        if (address->any.sa_family != AF_UNIX)
+            continue;
+        sandbox->conditions |= SANDBOX_WITH_UNIX;
+        error = serve_sandbox_add(sandbox, address->un.sun_path, SANDBOX_REMOVE);
+    }
+    return error;
+}
+
+// --- The server's part ---------------------------------------------------------------------------
+
+void serve_sandbox_configure(struct sandbox *sandbox, struct weir_server_config *config)
+{
+    if (sandbox->mode == SANDBOX_OFF || !sandbox->needs)
+        return;
+    config->loop.abilities = sandbox->needs->abilities;
+    config->loop.confine = sandbox_confine;
+    config->loop.confine_context = sandbox;
+}
+
+// --- Limits --------------------------------------------------------------------------------------
+
+// Kernels before 5.12, and from 6.14 on, charge rings to the limit, but not those of root.
+void serve_sandbox_memlock(const struct serve_settings *settings, char *ret_text, size_t size)
+{
+    struct rlimit limit;
+    unsigned long long wanted = settings->threads * SERVE_RING_MEMORY;
+    *ret_text = '\0';
+    if (settings->engine == WEIR_ENGINE_EPOLL || settings->engine == WEIR_ENGINE_BLOCKING ||
+        geteuid() == 0 || getrlimit(RLIMIT_MEMLOCK, &limit) < 0 || limit.rlim_cur >= wanted)
+        return;
+    snprintf(ret_text, size,
+             "the limit of locked memory, %llu KiB, may be too low for %llu rings; raise it with: "
+             "ulimit -l %llu (systemd: LimitMEMLOCK=)",
+             (unsigned long long)limit.rlim_cur / 1024, (unsigned long long)settings->threads,
+             wanted / 1024);
+}
