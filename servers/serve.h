@@ -37,8 +37,8 @@ struct serve_settings {
     enum sandbox_mode sandbox;
     const char *user, *chroot;
     // Set by a server, not by options.
-    size_t send_high, send_low; // 0: the loop's defaults
-    struct serve_log *logs[2];  // NULL, or logs of its own that SIGHUP opens anew as well
+    size_t send_high, send_low;        // 0: the loop's defaults
+    struct serve_log *logs[2];         // NULL, or logs of its own that SIGHUP opens anew as well
     const struct sandbox_needs *needs; // NULL: no sandbox
 };
 
