@@ -69,7 +69,7 @@ class Runs(unittest.TestCase):
 
     def command(self, *arguments):
         return [suite_path.LAUNCHER, "run", self.scenario, "--build", self.folder,
-                "--json", self.json, *arguments]
+                "--json", self.json, "--skip-conformance", *arguments]
 
     def bench(self, *arguments, load="", status=0):
         """Runs it; returns (report, standard output, standard error)."""
@@ -192,6 +192,27 @@ class Runs(unittest.TestCase):
                 for row in report["table"]}
         # Wide, because the machine that tests may be busy.
         self.assertTrue(120_000 < cost["slow"] - cost["epoll"] < 320_000, cost)
+
+    def test_a_server_that_answers_wrongly_is_found_before_it_is_timed(self):
+        """The conformance run sees it, and all of its trials are invalid."""
+        command = [word for word in self.command("--cells", "echo") if "conformance" not in word]
+        run = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False,
+                             env={**os.environ, "FAKE_LOAD": "corrupt-when-full"})
+        self.assertEqual(run.returncode, 1, run.stderr)
+        self.assertIn("conformance echo epoll: 1 replies had a wrong payload", run.stderr)
+        with open(self.json, encoding="utf-8") as file:
+            report = json.load(file)
+        self.assertIn("conformance", self.guards_of(report))
+        self.assertEqual(report["trials"][0]["status"], "invalid")
+
+    def test_a_throttled_client_makes_the_rate_invalid(self):
+        """The client sleeps before each request: neither side is busy, and the rate is nobody's."""
+        report, out, _ = self.bench("--cells", "echo", "--blocks", "2", "--variant",
+                                    "twin=--engine epoll", load="throttle")
+        self.assertIn("nobody-busy", self.guards_of(report))
+        twin = next(row for row in report["table"] if row["variant"] == "twin")
+        self.assertEqual(twin["verdicts"]["ops_per_s"]["verdict"], "INVALID")
+        self.assertIn("INVALID: nobody-busy", out)
 
     def test_other_servers_and_loads_stand_in(self):
         """A server that prints nothing, and a generator that is read by expressions."""

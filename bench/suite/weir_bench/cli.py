@@ -67,6 +67,8 @@ def add_run_options(parser):
     add("--client-cpu", metavar="LIST", help="the client's CPUs, the second by default")
     add("--seed", type=int, metavar="N", help="repeats an order of trials")
     add("--json", metavar="FILE", help="keep everything there")
+    add("--skip-conformance", action="store_true",
+        help="do not compare every byte once before the run")
     add("--markdown", action="store_true", help="print the table as Markdown")
     add("--quiet", action="store_true", help="no progress")
 

@@ -13,6 +13,7 @@ import tomllib
 from dataclasses import dataclass, field, fields
 
 from . import Problem
+from .verdict import MORE_IS_BETTER
 
 ENGINES = ("epoll", "uring", "blocking")
 
@@ -46,6 +47,8 @@ class Cell:
     arrivals: str = "poisson"
     namespace: bool = False  # a network namespace of its own with many destinations
     verify: str = "sample"
+    file: str = ""           # what is served, for commands that have {file}
+    cache: str = "warm"      # or cold: whether it lies in the page cache when a trial begins
     variants: list = field(default_factory=list)  # only these; empty: all
 
     def is_open(self):
@@ -89,6 +92,7 @@ class Scenario:
     warmup: float = 0.3
     budget: float = 0      # seconds for everything; 0: as long as it takes
     base: str = "epoll"
+    endpoints: list = field(default_factory=list)  # that verdicts are given on; empty: all
     variants: list = field(default_factory=list)
     cells: list = field(default_factory=list)
     notes: list = field(default_factory=list)  # what was left out, and why
@@ -197,6 +201,9 @@ def variant_of_option(text, server="echo"):
 
 
 def check(where, scenario):
+    for name in scenario.endpoints:
+        if name not in MORE_IS_BETTER:
+            raise Problem(f"{where}: no endpoint '{name}': known are {', '.join(MORE_IS_BETTER)}")
     names = [cell.name for cell in scenario.cells]
     for kind, list_ in (("cell", names), ("variant", [v.name for v in scenario.variants])):
         if twice := {name for name in list_ if list_.count(name) > 1}:
@@ -219,9 +226,11 @@ def check_cell(where, cell):
         if getattr(cell, key) < 0:
             raise Problem(f"{where}: {key} must not be negative")
     for key, allowed in (("arrivals", ("constant", "poisson")),
-                         ("verify", ("full", "sample", "none"))):
+                         ("verify", ("full", "sample", "none")), ("cache", ("warm", "cold"))):
         if getattr(cell, key) not in allowed:
             raise Problem(f"{where}: {key} must be one of {', '.join(allowed)}")
+    if cell.file and not os.path.isfile(cell.file):
+        raise Problem(f"{where}: file {cell.file} is not there")
     if cell.rate and cell.rate_of:
         raise Problem(f"{where}: rate and rate_of exclude each other")
     if not 0 < cell.rate_share <= 2:

@@ -8,7 +8,7 @@ import signal
 import statistics
 import tempfile
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from . import SCHEMA, Problem, environment, trial
 from .journal import Journal
@@ -22,6 +22,8 @@ from .trial import Order, Setting
 OVERHEAD_SECONDS = 0.6     # starting and ending a server and a load, until it is known better
 SECONDS_MIN = 0.3          # a trial is not made shorter than this to keep the budget
 CALIBRATIONS = 2
+CONFORMANCE_SECONDS = 0.1
+CONFORMANCE_CONNECTIONS = 8
 FAILURES_MAX = 2           # then a variant is dropped from a cell
 
 
@@ -138,13 +140,14 @@ class Session:
             "schema": SCHEMA, "complete": False, "command": self.options.command_line,
             "started": time.strftime("%Y-%m-%d %H:%M:%S %z"), "seed": self.seed,
             "base": scenario.base, "blocks_done": 0, "skipped": {}, "rates": {},
+            "conformance": {},
             "server_cpus": ",".join(map(str, sorted(self.server_cpus))),
             "client_cpus": ",".join(map(str, sorted(self.client_cpus))),
             "load": self.load.name,
             "scenario": {
                 "name": scenario.name, "about": scenario.about, "blocks": scenario.blocks,
                 "seconds": scenario.seconds, "warmup": scenario.warmup,
-                "budget": scenario.budget,
+                "budget": scenario.budget, "endpoints": scenario.endpoints,
                 "cells": [{**asdict(cell), "title": cell.title()} for cell in scenario.cells],
                 "variants": [asdict(variant) for variant in scenario.variants]},
             "environment": environment.collect(self.programs), "calibration": [], "trials": [],
@@ -179,6 +182,8 @@ class Session:
     def run_blocks(self, journal):
         pace = Pace(self.scenario, self.total, self.options.seconds is not None)
         self.skip_impossible()
+        if not self.options.skip_conformance:
+            self.check_conformance()
         self.calibrate(pace)
         pace.left = self.progress.total
         for block in range(self.scenario.blocks):
@@ -205,7 +210,8 @@ class Session:
         # The same schedule and payload for every variant of a block.
         seed = random.Random(f"{self.seed}/{block}/{cell.name}").randrange(1 << 31)
         order = Order(cell, variant, block, seconds, self.scenario.warmup, seed,
-                      self.rates.get(cell.name, cell.rate))
+                      self.rates.get(cell.name, cell.rate),
+                      self.report["conformance"].get(variant.name, ""))
         what = f"block {block + 1}/{self.scenario.blocks} {cell.name} {variant.name}"
         self.progress.begin(what)
         record = trial.run(self.setting, order)
@@ -247,6 +253,24 @@ class Session:
                     reason = str(error)
             if reason:
                 self.skip(cell, reason)
+
+    def check_conformance(self):
+        """Every variant answers with every byte compared, before anything is timed."""
+        for variant in self.scenario.variants:
+            cells = [cell for cell, variants in self.plan if variant in variants]
+            if not cells or not self.load.verifies():
+                continue
+            cell = max(cells, key=lambda each: each.size)
+            cell = replace(cell, connections=min(cell.connections, CONFORMANCE_CONNECTIONS),
+                           idle=0, rate=0.0, rate_of="", verify="full")
+            record = trial.run(self.setting, Order(cell, variant, 0, CONFORMANCE_SECONDS, 0,
+                                                   self.seed % (1 << 31)))
+            # A server that fails will fail again, and be told of, when it is measured.
+            wrong = [guard["text"] for guard in record.get("guards", ())
+                     if guard["guard"] == "payload"]
+            self.report["conformance"][variant.name] = wrong[0] if wrong else ""
+            if wrong:
+                self.progress.say(f"conformance {cell.name} {variant.name}: {wrong[0]}")
 
     def calibrate(self, pace):
         """Measures what the base variant can do in the cells that others take their rate from."""
