@@ -8,9 +8,9 @@ import shlex
 import signal
 import sys
 
-from . import Problem, doctor, journal, table
+from . import Problem, calibrate, compare, doctor, journal, sheet, table
 from .load import make_load
-from .scenario import load_file, select
+from .scenario import from_report, load_file, select
 from .session import Interrupted, Session, find_program
 
 HERE = os.path.dirname(os.path.realpath(__file__))
@@ -26,7 +26,10 @@ def make_parser():
     quick = commands.add_parser("quick", help="compare the engines in under five minutes")
     add_run_options(quick)
     run = commands.add_parser("run", help="run the cells of a scenario")
-    run.add_argument("scenario", metavar="SCENARIO", help="a TOML file, or a name that list prints")
+    run.add_argument("scenario", nargs="?", metavar="SCENARIO",
+                     help="a TOML file, or a name that list prints")
+    run.add_argument("--resume", metavar="FILE",
+                     help="go on with the run whose --json FILE was interrupted")
     add_run_options(run)
     for name, text in (("doctor", "look for what would spoil a run, with the fix"),
                        ("list", "list scenarios, or the cells of one")):
@@ -36,10 +39,29 @@ def make_parser():
         else:
             add_build_option(command)
             command.add_argument("--json", action="store_true", help="as JSON")
-    report = commands.add_parser("report", help="print the table of a JSON file again")
-    report.add_argument("file", metavar="FILE.json")
-    report.add_argument("--markdown", action="store_true", help="as Markdown")
+    add_readers(commands)
+    calibrate_ = commands.add_parser(
+        "calibrate", help="measure the noise floor and the load's ceiling in the cells of a scenario")
+    calibrate_.add_argument("scenario", nargs="?", default="quick", metavar="SCENARIO")
+    add_run_options(calibrate_)
     return parser
+
+
+def add_readers(commands):
+    """The commands that only read what runs wrote."""
+    report = commands.add_parser("report", help="print the table of a run again, or as a page")
+    report.add_argument("files", nargs="+", metavar="FILE.json")
+    add_formats(report)
+    compare_ = commands.add_parser("compare", help="is the second of two runs slower?")
+    compare_.add_argument("files", nargs=2, metavar="FILE.json")
+    compare_.add_argument("--gate", action="store_true",
+                          help="exit 1 for a regression, 2 where there is no answer")
+    compare_.add_argument("--json", action="store_true", help="as JSON")
+
+
+def add_formats(parser):
+    parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
+    parser.add_argument("--csv", action="store_true", help="print it as CSV")
 
 
 def add_build_option(parser):
@@ -69,7 +91,8 @@ def add_run_options(parser):
     add("--json", metavar="FILE", help="keep everything there")
     add("--skip-conformance", action="store_true",
         help="do not compare every byte once before the run")
-    add("--markdown", action="store_true", help="print the table as Markdown")
+    add("--calibration", metavar="FILE", help="what `calibrate --json FILE` found on this machine")
+    add_formats(parser)
     add("--quiet", action="store_true", help="no progress")
 
 
@@ -82,23 +105,58 @@ def find_scenario(name):
     raise Problem(f"no scenario '{name}': `weir-bench list` prints those that are there")
 
 
-def command_run(options):
+def load_scenario(options):
+    if options.scenario is None:
+        raise Problem("which SCENARIO? `weir-bench list` prints those that are there")
     scenario = load_file(find_scenario(options.scenario))
     if options.seconds is not None and options.budget is None:
         options.budget = 0
     select(scenario, options)
     for note in scenario.notes:
         print(f"weir-bench: {note}", file=sys.stderr)
+    return scenario
+
+
+def make_session(scenario, options):
     programs = {name: find_program(name, options.build) for name in ("weir", "weir-load")}
     needs_weir = any("{weir}" in variant.command for variant in scenario.variants)
     for name, needed in (("weir", needs_weir), ("weir-load", not options.load)):
         if needed and programs[name] is None:
             raise Problem(f"{name} was not found: build it with ./do build, "
                           "or say where it is with --build")
-    load = make_load(options, programs["weir-load"])
-    report, ended_by, saved = Session(scenario, programs, load, options).run()
+    session = Session(scenario, programs, make_load(options, programs["weir-load"]), options)
+    if options.calibration:
+        calibrate.apply(session.report, journal.read(options.calibration))
+    return session
+
+
+def command_run(options):
+    if options.resume:
+        return finish_run(*resumed(options).run(), options)
+    return finish_run(*make_session(load_scenario(options), options).run(), options)
+
+
+def resumed(options):
+    """The session of an interrupted run, as far as it came."""
+    if options.scenario or options.calibration or options.json:
+        raise Problem("--resume takes everything from the FILE: no SCENARIO, --json, --calibration")
+    path = options.resume.removesuffix(".part")
+    # An orderly end by a signal leaves FILE itself, a crash only FILE.part.
+    begun = journal.read(path + ".part" if os.path.exists(path + ".part") else path)
+    if begun["complete"]:
+        raise Problem(f"{path}: this run is complete")
+    options.json, options.seed = path, begun["seed"]
+    options.server_cpu, options.client_cpu = begun["server_cpus"], begun["client_cpus"]
+    session = make_session(from_report(begun), options)
+    if session.load.name != begun["load"]:
+        raise Problem(f"the run began with the load {begun['load']}: give --load again")
+    session.go_on(begun)
+    return session
+
+
+def finish_run(report, ended_by, saved, options):
     if report["trials"]:
-        print_report(report, options.markdown)
+        print_report(report, options)
     if "ended_by" in report and not report["complete"]:
         print(f"weir-bench: {report['ended_by']}: {len(report['trials'])} trials were measured",
               file=sys.stderr)
@@ -108,12 +166,36 @@ def command_run(options):
     return 1 if failed or not saved or not report["trials"] else 0
 
 
-def print_report(report, markdown):
-    sys.stdout.write(table.as_markdown(report) if markdown else table.as_text(report))
+def print_report(report, options):
+    form = table.as_markdown if options.markdown else sheet.as_csv if options.csv else table.as_text
+    sys.stdout.write(form(report))
+
+
+def command_calibrate(options):
+    scenario = load_scenario(options)
+    calibrate.prepare(scenario)
+    session = make_session(scenario, options)
+    session.finish = calibrate.finish
+    report, ended_by, saved = session.run()
+    status = finish_run(report, ended_by, saved, options)
+    if report["trials"] and not (options.csv or options.markdown):
+        sys.stdout.write(calibrate.as_text(report))
+    return status
+
+
+def command_compare(options):
+    a, b = map(journal.read, options.files)
+    problems, comparisons = compare.compare(a, b)
+    if options.json:
+        json.dump({"problems": problems, "comparisons": comparisons}, sys.stdout, indent=1)
+        print()
+    else:
+        sys.stdout.write(compare.as_text(problems, comparisons))
+    return compare.gate(problems, comparisons) if options.gate else 0
 
 
 def command_quick(options):
-    options.scenario = "quick"
+    options.scenario, options.resume = "quick", None
     return command_run(options)
 
 
@@ -144,12 +226,14 @@ def command_list(options):
 
 
 def command_report(options):
-    print_report(journal.read(options.file), options.markdown)
+    for path in options.files:
+        print_report(journal.read(path), options)
     return 0
 
 
 COMMANDS = {"quick": command_quick, "run": command_run, "doctor": command_doctor,
-            "list": command_list, "report": command_report}
+            "list": command_list, "report": command_report, "calibrate": command_calibrate,
+            "compare": command_compare}
 
 
 def on_signal(number, _):

@@ -163,6 +163,19 @@ def parse(path, values):
     return scenario
 
 
+def from_report(report):
+    """The scenario of a run that began, as it was then."""
+    values = dict(report["scenario"])
+    cells = [make(Cell, "cell", {k: v for k, v in cell.items() if k != "title"})
+             for cell in values.pop("cells")]
+    variants = [make(Variant, "variant", dict(v)) for v in values.pop("variants")]
+    scenario = make(Scenario, "scenario", {**values, "base": report["base"]})
+    scenario.cells, scenario.variants = cells, variants
+    scenario.sources = {name: make(Cell, "cell", dict(cell))
+                        for name, cell in report["sources"].items()}
+    return scenario
+
+
 def make_variant(where, name, values, server="echo"):
     """A variant of a file: `options` for weir's server, or a whole `command`."""
     options = values.pop("options", None)

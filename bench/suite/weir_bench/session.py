@@ -130,9 +130,28 @@ class Session:
         self.plan = [(cell, scenario.variants_of(cell)) for cell in scenario.cells]
         self.total = scenario.blocks * sum(len(variants) for _, variants in self.plan)
         self.failures = {}
+        self.finish = lambda report: None  # adds what a kind of run finds out
         self.rates = {}
+        self.done = set()
         self.report = self.new_report()
         self.progress = Progress(self.total, options.quiet)
+
+    def go_on(self, begun):
+        """Takes over what an interrupted run measured; only the rest is run."""
+        mine = self.report["environment"]["programs"]
+        for name, program in begun["environment"]["programs"].items():
+            if mine.get(name, {}).get("sha256") != program["sha256"]:
+                raise Problem(f"this is not the {name} that the run began with: its later trials "
+                              "would not be comparable")
+        for key in ("started", "command", "environment", "trials", "calibration", "rates",
+                    "conformance", "floors", "ceilings"):
+            self.report[key] = begun[key]
+        self.report["resumed"] = [*begun.get("resumed", []), time.strftime("%Y-%m-%d %H:%M:%S %z")]
+        self.rates = dict(begun["rates"])
+        for record in begun["trials"]:
+            self.done.add((record["cell"], record["variant"], record["block"]))
+            self.count_failure(record, record["block"], tell=False)
+        self.progress.skip(len(self.done))
 
     def new_report(self):
         scenario = self.scenario
@@ -140,7 +159,8 @@ class Session:
             "schema": SCHEMA, "complete": False, "command": self.options.command_line,
             "started": time.strftime("%Y-%m-%d %H:%M:%S %z"), "seed": self.seed,
             "base": scenario.base, "blocks_done": 0, "skipped": {}, "rates": {},
-            "conformance": {},
+            "conformance": {}, "floors": {}, "ceilings": {},
+            "sources": {name: asdict(cell) for name, cell in scenario.sources.items()},
             "server_cpus": ",".join(map(str, sorted(self.server_cpus))),
             "client_cpus": ",".join(map(str, sorted(self.client_cpus))),
             "load": self.load.name,
@@ -176,16 +196,19 @@ class Session:
             self.progress.close()
             self.report["ended"] = time.strftime("%Y-%m-%d %H:%M:%S %z")
             self.report["table"] = summarize(self.report)
+            self.finish(self.report)
             saved = journal.finish()
         return self.report, ended_by, saved
 
     def run_blocks(self, journal):
         pace = Pace(self.scenario, self.total, self.options.seconds is not None)
         self.skip_impossible()
-        if not self.options.skip_conformance:
+        if not self.done and not self.options.skip_conformance:
             self.check_conformance()
-        self.calibrate(pace)
-        pace.left = self.progress.total
+        if not self.done:
+            self.calibrate(pace)
+            journal.learned("skipped", "rates", "calibration", "conformance")
+        pace.left = self.progress.total - self.progress.done
         for block in range(self.scenario.blocks):
             order = order_of_block(self.plan, block, self.seed)
             if block and not pace.fits(len(order)):
@@ -196,7 +219,7 @@ class Session:
             seconds = pace.seconds()
             self.progress.expected = seconds + self.scenario.warmup + pace.overhead()
             for cell, variant in order:
-                if self.is_dropped(cell, variant):
+                if self.is_dropped(cell, variant) or (cell.name, variant.name, block) in self.done:
                     continue
                 record = self.run_one(cell, variant, block, seconds)
                 journal.add(record)
@@ -211,6 +234,7 @@ class Session:
         seed = random.Random(f"{self.seed}/{block}/{cell.name}").randrange(1 << 31)
         order = Order(cell, variant, block, seconds, self.scenario.warmup, seed,
                       self.rates.get(cell.name, cell.rate),
+                      self.report["ceilings"].get(cell.name, 0),
                       self.report["conformance"].get(variant.name, ""))
         what = f"block {block + 1}/{self.scenario.blocks} {cell.name} {variant.name}"
         self.progress.begin(what)
@@ -226,13 +250,13 @@ class Session:
     def is_dropped(self, cell, variant):
         return self.failures.get((cell.name, variant.name), 0) >= FAILURES_MAX
 
-    def count_failure(self, record, block):
+    def count_failure(self, record, block, tell=True):
         if record["status"] != "failed":
             return
         key = record["cell"], record["variant"]
         self.failures[key] = self.failures.get(key, 0) + 1
         left = self.scenario.blocks - block - 1
-        if self.failures[key] == FAILURES_MAX and left:
+        if self.failures[key] == FAILURES_MAX and left and tell:
             self.progress.drop(left)
             self.progress.say(f"{' '.join(key)}: failed {FAILURES_MAX} times, not tried again")
 

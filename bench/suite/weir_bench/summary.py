@@ -59,7 +59,7 @@ def add_verdicts(report, rows):
         row["verdicts"] = {}
         cell = next(c for c in report["scenario"]["cells"] if c["name"] == row["cell"])
         for endpoint in endpoints_of(report, cell):
-            if row["variant"] != row["base"] and (found := compare_row(report, row, endpoint)):
+            if row["variant"] != row["base"] and (found := compare_row(report, row, cell, endpoint)):
                 row["verdicts"][endpoint] = found
                 comparisons.append(found)
     decide(comparisons)
@@ -75,13 +75,13 @@ def endpoints_of(report, cell):
     return [name for name in chosen if name != unfit]
 
 
-def compare_row(report, row, endpoint):
+def compare_row(report, row, cell, endpoint):
     """One comparison for decide(); None where there is nothing to compare."""
     trials = {name: [t for t in report["trials"]
                      if t["cell"] == row["cell"] and t["variant"] == name]
               for name in (row["variant"], row["base"])}
     found = {"endpoint": endpoint,
-             "margin": margin_of(report.get("floors", {}), row["cell"], endpoint)}
+             "margin": margin_of(report.get("floors", {}), cell, endpoint)}
     spoiled = next(filter(None, (reason_spoiled(name, list_, endpoint)
                                  for name, list_ in trials.items())), None)
     values = [by_block([t for t in list_ if t["status"] == "ok"], endpoint)

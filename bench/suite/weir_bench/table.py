@@ -7,6 +7,9 @@ LABEL_WIDTH = 14
 COLUMN_WIDTH = 13
 ROWS_TOLD_MAX = 4  # of one kind of warning; more are added up
 
+HEADINGS = {name: heading for name, heading, _ in METRICS + EXTRA}
+KINDS = {name: kind for name, _, kind in METRICS + EXTRA}
+
 NOTES = (
     "ops/s: operations per second, each a verified echo. server/op and machine/op: CPU time per\n"
     "operation, of the server's processes and of the whole machine with the client. calls/op: the\n"
@@ -17,6 +20,10 @@ NOTES = (
     "leave. Printed only with at least 100 samples beyond the percentile. A mark ! means: see the\n"
     "warnings.",
 )
+
+
+def kind_of(metric):
+    return KINDS[metric]
 
 
 def three_digits(value):
@@ -109,23 +116,21 @@ def warnings_of(rows, severities):
 
 def counts_of(rows):
     """How many comparisons of each endpoint ended how."""
-    headings = {name: heading for name, heading, _ in METRICS + EXTRA}
     for endpoint in MORE_IS_BETTER:
         found = [row["verdicts"][endpoint]["verdict"] for row in rows
                  if endpoint in row["verdicts"]]
         if found:
-            yield f"{headings[endpoint]}: " + ", ".join(
+            yield f"{HEADINGS[endpoint]}: " + ", ".join(
                 f"{found.count(verdict)} {verdict}" for verdict in VERDICTS if verdict in found)
 
 
 def reasons_of(rows):
     """Why verdicts are missing, one line per row and endpoint; the decided ones speak for
     themselves."""
-    headings = {name: heading for name, heading, _ in METRICS + EXTRA}
     for row in rows:
         for endpoint, found in row["verdicts"].items():
             if found["verdict"] in (INCONCLUSIVE, INVALID):
-                yield (f"{row['cell']} {row['variant']} {headings[endpoint]}: "
+                yield (f"{row['cell']} {row['variant']} {HEADINGS[endpoint]}: "
                        f"{found['verdict']}: {found['reason']}")
 
 

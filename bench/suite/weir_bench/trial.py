@@ -68,6 +68,7 @@ class Order:
     warmup: float
     seed: int
     rate: float = 0
+    ceiling: float = 0      # what the load can do here at most, where that was calibrated
     conformance: str = ""   # what the variant did wrong when it was checked
 
     def name(self):
@@ -82,6 +83,7 @@ def run(setting, order):
               "open": order.cell.is_open(),
               "in_flight": order.cell.connections * order.cell.depth,
               "engine_asked": order.variant.engine, "conformance": order.conformance,
+              "ceiling_per_s": order.ceiling, "churn": order.cell.churn,
               "cpus_allowed": len(setting.server_cpus | setting.client_cpus),
               "server_cpus": len(setting.server_cpus), "size": order.cell.size}
     try:

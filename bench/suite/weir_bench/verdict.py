@@ -107,14 +107,25 @@ def reason_to_doubt(comparison, margin, family):
     comparison["blocks_needed"] = needed
     text = (f"{len(logs)} pairs show differences from {math.expm1(effect):.1%}; "
             f"{needed} blocks would show {comparison['margin']:.1%}")
-    if len(logs) < pairs_for_significance(family):
-        text += f", fewer than {pairs_for_significance(family)} can show nothing"
+    fewest = comparison.get("fewest") or pairs_for_significance(family)
+    if len(logs) < fewest:
+        text += f", fewer than {fewest} can show nothing"
     return text
+
+
+def class_of(cell):
+    """Cells of a class share a noise floor where a cell of that name was not calibrated."""
+    if cell["churn"]:
+        return "class churn"
+    if cell["rate"] or cell["rate_of"]:
+        return "class open"
+    return "class alone" if cell["connections"] * cell["depth"] == 1 else "class closed"
 
 
 def margin_of(floors, cell, endpoint):
     """The equivalence margin: the calibrated noise floor of the cell where it is wider."""
-    return max(MARGIN_MIN, floors.get(cell, {}).get(endpoint, 0))
+    found = floors.get(cell["name"]) or (floors and floors.get(class_of(cell))) or {}
+    return max(MARGIN_MIN, found.get(endpoint, 0))
 
 
 def decide(comparisons):
@@ -125,7 +136,7 @@ def decide(comparisons):
     for endpoint in MORE_IS_BETTER:
         family = [c for c in comparisons if c["endpoint"] == endpoint and not c.get("spoiled")]
         for comparison in family:
-            comparison["p"] = sign_flip_p(comparison["logs"])
+            comparison.setdefault("p", sign_flip_p(comparison["logs"]))
         for comparison, p in zip(family, holm([c["p"] for c in family])):
             comparison["p_adjusted"] = p
             comparison["verdict"], comparison["reason"] = judge(comparison, p, len(family))
