@@ -86,6 +86,7 @@ def result_of(options, latencies, started, seconds):
         "offered_per_s": options.rate or None,
         "latency_ns": {"response": shown if options.rate else None, "service": shown,
                        "lag": shown if options.rate else None},
+        "histograms": {"response": None, "service": {"buckets": [[v, 1] for v in latencies]}},
         "errors": {"corrupt": int(corrupt), "reset": 2 * ("resets" in FAULTS), "total": 9},
     }
 

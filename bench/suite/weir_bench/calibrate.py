@@ -1,8 +1,8 @@
 """What this machine can tell apart, and how fast the load can be: to be known before a verdict.
 
 The noise floor of a cell is what an A/A comparison, the same server twice, cannot exclude: the far
-end of its interval. The ceiling of the load is its rate over the share of the CPU that it used, with
-the reflector that left it the cheapest work.
+end of its interval. The ceiling of the load is its rate over the share of the CPU that it used,
+with the reflector that left it the cheapest work.
 """
 
 import math

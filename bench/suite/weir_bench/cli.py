@@ -8,7 +8,7 @@ import shlex
 import signal
 import sys
 
-from . import Problem, calibrate, compare, doctor, journal, sheet, table
+from . import Problem, calibrate, compare, doctor, journal, page, sheet, table
 from .load import make_load
 from .scenario import from_report, load_file, select
 from .session import Interrupted, Session, find_program
@@ -41,7 +41,7 @@ def make_parser():
             command.add_argument("--json", action="store_true", help="as JSON")
     add_readers(commands)
     calibrate_ = commands.add_parser(
-        "calibrate", help="measure the noise floor and the load's ceiling in the cells of a scenario")
+        "calibrate", help="measure the noise floor and the load's ceiling in each cell")
     calibrate_.add_argument("scenario", nargs="?", default="quick", metavar="SCENARIO")
     add_run_options(calibrate_)
     return parser
@@ -62,6 +62,7 @@ def add_readers(commands):
 def add_formats(parser):
     parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
     parser.add_argument("--csv", action="store_true", help="print it as CSV")
+    parser.add_argument("--html", metavar="FILE", help="write one page with pictures there")
 
 
 def add_build_option(parser):
@@ -167,6 +168,8 @@ def finish_run(report, ended_by, saved, options):
 
 
 def print_report(report, options):
+    if options.html:
+        write_page([(report["scenario"]["name"], report)], options.html)
     form = table.as_markdown if options.markdown else sheet.as_csv if options.csv else table.as_text
     sys.stdout.write(form(report))
 
@@ -226,9 +229,22 @@ def command_list(options):
 
 
 def command_report(options):
-    for path in options.files:
-        print_report(journal.read(path), options)
+    reports = [(os.path.basename(path), journal.read(path)) for path in options.files]
+    if options.html:
+        write_page(reports, options.html)
+        return 0
+    for _, report in reports:
+        print_report(report, options)
     return 0
+
+
+def write_page(reports, path):
+    text = page.page(reports)
+    try:
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise Problem(f"--html {path}: {error.strerror}") from None
 
 
 COMMANDS = {"quick": command_quick, "run": command_run, "doctor": command_doctor,

@@ -1,8 +1,8 @@
 """Compares two runs of the same cells: is the second one slower?
 
 The trials of two runs share no block, so this is the comparison of two independent samples: the
-Hodges-Lehmann shift of the logarithms, with the interval and the p value of the exact rank-sum test.
-What moved the machine between the runs moves the result: a ratio within one run is worth more.
+Hodges-Lehmann shift of the logarithms, with interval and p value of the exact rank-sum test. What
+moved the machine between the runs moves the result: a ratio within one run is worth more.
 """
 
 import math

@@ -58,8 +58,9 @@ def add_verdicts(report, rows):
     for row in rows:
         row["verdicts"] = {}
         cell = next(c for c in report["scenario"]["cells"] if c["name"] == row["cell"])
-        for endpoint in endpoints_of(report, cell):
-            if row["variant"] != row["base"] and (found := compare_row(report, row, cell, endpoint)):
+        others = endpoints_of(report, cell) if row["variant"] != row["base"] else ()
+        for endpoint in others:
+            if found := compare_row(report, row, cell, endpoint):
                 row["verdicts"][endpoint] = found
                 comparisons.append(found)
     decide(comparisons)
