@@ -8,10 +8,11 @@ import shlex
 import signal
 import sys
 
-from . import Problem, calibrate, compare, doctor, journal, page, sheet, table
+from . import (Problem, calibrate, capacity, compare, doctor, explain, journal, ladder, page,
+               replay, sheet, sweep, table)
 from .load import make_load
 from .scenario import from_report, load_file, select
-from .session import Interrupted, Session, find_program
+from .session import Interrupted, Pace, Session, find_program
 
 HERE = os.path.dirname(os.path.realpath(__file__))
 # The same way in the source tree and where `meson install` puts them.
@@ -40,11 +41,33 @@ def make_parser():
             add_build_option(command)
             command.add_argument("--json", action="store_true", help="as JSON")
     add_readers(commands)
+    add_studies(commands)
     calibrate_ = commands.add_parser(
         "calibrate", help="measure the noise floor and the load's ceiling in each cell")
     calibrate_.add_argument("scenario", nargs="?", default="quick", metavar="SCENARIO")
     add_run_options(calibrate_)
     return parser
+
+
+def add_studies(commands):
+    """The commands that make a run of their own of a scenario's cells."""
+    for name, default, text in (
+            ("sweep", "quick", "one cell at many sizes, connections or rates"),
+            ("ladder", "core", "what each io_uring feature buys"),
+            ("capacity", "quick", "the highest rate that keeps a latency objective"),
+            ("replay", "replay", "published results: does this machine agree?"),
+            ("explain", "core", "profile a cell and name what limits it")):
+        study = commands.add_parser(name, help=text)
+        if name == "explain":
+            study.add_argument("cell", metavar="CELL")
+        study.add_argument("--scenario", default=default, metavar="NAME",
+                           help=f"whose cells, {default} by default")
+        if name == "sweep":
+            study.add_argument("--var", required=True, metavar="NAME=FROM:TO",
+                               help="size=64:1M, connections=1,10,100, rate=1000:64000:2 ...")
+        if name == "capacity":
+            study.add_argument("--slo", default="p99=1ms", metavar="p99=TIME")
+        add_run_options(study)
 
 
 def add_readers(commands):
@@ -118,14 +141,14 @@ def load_scenario(options):
     return scenario
 
 
-def make_session(scenario, options):
+def make_session(scenario, options, kind=Session):
     programs = {name: find_program(name, options.build) for name in ("weir", "weir-load")}
     needs_weir = any("{weir}" in variant.command for variant in scenario.variants)
     for name, needed in (("weir", needs_weir), ("weir-load", not options.load)):
         if needed and programs[name] is None:
             raise Problem(f"{name} was not found: build it with ./do build, "
                           "or say where it is with --build")
-    session = Session(scenario, programs, make_load(options, programs["weir-load"]), options)
+    session = kind(scenario, programs, make_load(options, programs["weir-load"]), options)
     if options.calibration:
         calibrate.apply(session.report, journal.read(options.calibration))
     return session
@@ -184,6 +207,70 @@ def command_calibrate(options):
     if report["trials"] and not (options.csv or options.markdown):
         sys.stdout.write(calibrate.as_text(report))
     return status
+
+
+# The cell that a study takes where --cells names none.
+STUDIED = "echo-64-c64"
+
+
+def study(options, session, text):
+    status = finish_run(*session.run(), options)
+    if session.report["trials"] and not (options.csv or options.markdown):
+        sys.stdout.write(text(session.report))
+    return status
+
+
+def studied_scenario(options):
+    if options.cells is None and options.scenario in ("quick", "core"):
+        options.cells = STUDIED
+    return load_scenario(options)
+
+
+def command_sweep(options):
+    scenario = studied_scenario(options)
+    told = sweep.spread(scenario, options.var)
+    session = make_session(scenario, options)
+    session.report["sweep"] = told
+    return study(options, session, sweep.as_text)
+
+
+def command_ladder(options):
+    scenario = load_scenario(options)
+    weir = find_program("weir", options.build)
+    if weir is None:
+        raise Problem("weir was not found: build it with ./do build, or say where with --build")
+    told = ladder.prepare(scenario, weir)
+    session = make_session(scenario, options)
+    session.report["ladder"] = told
+    return study(options, session, ladder.as_text)
+
+
+def command_capacity(options):
+    scenario = studied_scenario(options)
+    capacity.parse_objective(options.slo)
+    scenario.endpoints = ["capacity_per_s"]
+    scenario.budget = 0.0
+    session = make_session(scenario, options, capacity.CapacitySession)
+    session.report["slo"] = options.slo
+    return study(options, session, lambda report: f"\nObjective: {report['slo']}\n")
+
+
+def command_replay(options):
+    scenario = load_scenario(options)
+    replay.check(scenario)
+    return study(options, make_session(scenario, options), replay.as_text)
+
+
+def command_explain(options):
+    options.cells = options.cell
+    session = make_session(load_scenario(options), options)
+    with session.prepared():
+        session.calibrate(Pace(session.scenario, 1, True))
+        for cell, variants in session.plan:
+            for variant in variants:
+                sys.stdout.write(explain.as_text(explain.explain(session, cell, variant)) + "\n")
+                sys.stdout.flush()
+    return 0
 
 
 def command_compare(options):
@@ -249,7 +336,8 @@ def write_page(reports, path):
 
 COMMANDS = {"quick": command_quick, "run": command_run, "doctor": command_doctor,
             "list": command_list, "report": command_report, "calibrate": command_calibrate,
-            "compare": command_compare}
+            "compare": command_compare, "sweep": command_sweep, "ladder": command_ladder,
+            "capacity": command_capacity, "replay": command_replay, "explain": command_explain}
 
 
 def on_signal(number, _):

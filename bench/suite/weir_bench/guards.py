@@ -68,7 +68,9 @@ def nobody_was_busy(trial):
     if trial["open"] or trial["in_flight"] == 1 or client_was_limit(trial):
         return None
     busiest = max(cpu["client_share"], cpu["server_share"])
-    if busiest < IDLE_SHARE_MAX and not forty_milliseconds(trial):
+    # Of what the hypervisor left.
+    busy_enough = IDLE_SHARE_MAX * (1 - cpu["steal_share"])
+    if busiest < busy_enough and not forty_milliseconds(trial):
         return (f"neither side was busy (server {percent(cpu['server_share'])}, client "
                 f"{percent(cpu['client_share'])}): something else set the pace, a throttled client "
                 "or a wait")

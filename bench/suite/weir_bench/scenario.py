@@ -50,6 +50,7 @@ class Cell:
     file: str = ""           # what is served, for commands that have {file}
     cache: str = "warm"      # or cold: whether it lies in the page cache when a trial begins
     variants: list = field(default_factory=list)  # only these; empty: all
+    expect: dict = field(default_factory=dict)    # a published result, see replay.py
 
     def is_open(self):
         return bool(self.rate or self.rate_of)

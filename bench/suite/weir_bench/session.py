@@ -1,5 +1,6 @@
 """A run: which trial when, and everything that must hold around them."""
 
+import contextlib
 import os
 import random
 import resource
@@ -178,27 +179,35 @@ class Session:
         journal = Journal(self.options.json, self.report, self.progress.say)
         self.progress.say(f"weir-bench {self.scenario.name}: {self.total} trials in "
                           f"{self.scenario.blocks} blocks, seed {self.seed}")
-        raise_file_limit()
-        keep_away(self.server_cpus)
-        machine = Machine()
         ended_by = 0
         try:
-            with tempfile.TemporaryDirectory(prefix="weir-bench-") as folder:
-                self.setting = Setting(self.programs["weir"], self.load, folder, machine,
-                                       self.server_cpus, self.client_cpus)
-                trial.write_files(folder, self.scenario.files)
+            with self.prepared():
                 self.run_blocks(journal)
         except Interrupted as end:
             ended_by = end.args[0]
             self.report["ended_by"] = f"ended by {signal.Signals(ended_by).name}"
         finally:
-            machine.close()
             self.progress.close()
             self.report["ended"] = time.strftime("%Y-%m-%d %H:%M:%S %z")
             self.report["table"] = summarize(self.report)
             self.finish(self.report)
             saved = journal.finish()
         return self.report, ended_by, saved
+
+    @contextlib.contextmanager
+    def prepared(self):
+        """Within it trials can run: self.setting has what they share."""
+        raise_file_limit()
+        keep_away(self.server_cpus)
+        machine = Machine()
+        try:
+            with tempfile.TemporaryDirectory(prefix="weir-bench-") as folder:
+                self.setting = Setting(self.programs["weir"], self.load, folder, machine,
+                                       self.server_cpus, self.client_cpus)
+                trial.write_files(folder, self.scenario.files)
+                yield
+        finally:
+            machine.close()
 
     def run_blocks(self, journal):
         pace = Pace(self.scenario, self.total, self.options.seconds is not None)
@@ -238,7 +247,7 @@ class Session:
                       self.report["conformance"].get(variant.name, ""))
         what = f"block {block + 1}/{self.scenario.blocks} {cell.name} {variant.name}"
         self.progress.begin(what)
-        record = trial.run(self.setting, order)
+        record = self.perform(order)
         outcome = record["status"]
         if outcome != "failed":
             outcome = show(record["metrics"]["ops_per_s"], "rate") + "/s"
@@ -246,6 +255,9 @@ class Session:
         if record["status"] == "failed":
             self.progress.say(f"{order.name()}: {record['failure']}")
         return record
+
+    def perform(self, order):
+        return trial.run(self.setting, order)
 
     def is_dropped(self, cell, variant):
         return self.failures.get((cell.name, variant.name), 0) >= FAILURES_MAX

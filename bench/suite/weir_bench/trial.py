@@ -16,6 +16,7 @@ from .scenario import DESTINATIONS, fill
 
 READY_SECONDS = 10
 LATE_SECONDS = 15       # a load that has not ended by then never will
+INSTRUMENT_SECONDS = 10  # to write its file
 SAMPLE_SECONDS = 0.025
 MEMORY_SAMPLES = 3      # per measured time
 LISTENING = re.compile(r"^listening \S+ (\S+):(\d+)(?: engine=(\S+))?", re.M)
@@ -68,6 +69,7 @@ class Order:
     warmup: float
     seed: int
     rate: float = 0
+    instrument: str = ""    # a command that watches the server meanwhile: {pid} {seconds} {folder}
     ceiling: float = 0      # what the load can do here at most, where that was calibrated
     conformance: str = ""   # what the variant did wrong when it was checked
 
@@ -122,6 +124,8 @@ def run_in(setting, order, namespace, record):
         if load.status != 0:
             raise TrialFailed(f"the load {load.how_it_ended()}: {load.last_words()}")
         result = setting.load.parse(load.output(), order.seconds)
+        if order.instrument:
+            record["instrument"] = end_of_instrument(children)
         record["server"]["drained"] = server.stop()
         if server.status != 0 and record["server"]["drained"] and order.variant.engine:
             raise TrialFailed(f"the server {server.how_it_ended()}: {server.last_words()}")
@@ -202,6 +206,8 @@ def run_load(setting, order, namespace, children, server, address):
         load = children.start("load", command, setting.folder, setting.client_cpus, namespace)
     except OSError as error:
         raise TrialFailed(f"the load {command[0]} did not start: {error}") from None
+    if order.instrument:
+        watch(setting, order, children, server)
     meter = Meter(setting.machine, group_pids(server.pid), load.pid, slab)
     planned = order.warmup + order.seconds
     start = time.monotonic()
@@ -223,6 +229,16 @@ def run_load(setting, order, namespace, children, server, address):
     return load, meter
 
 
+def watch(setting, order, children, server):
+    """Starts the instrument beside the load: such a trial explains and is never compared."""
+    command = fill(order.instrument, {"pid": server.pid, "folder": setting.folder,
+                                      "seconds": f"{order.seconds + order.warmup:g}"})
+    try:
+        children.start("instrument", command, setting.folder, setting.client_cpus)
+    except OSError as error:
+        raise TrialFailed(f"the instrument {command[0]} did not start: {error}") from None
+
+
 def read_stats(path):
     """The server's own counters; {} where it has none."""
     text = read_text(path)
@@ -232,6 +248,14 @@ def read_stats(path):
         return json.loads(text)
     except ValueError as error:
         raise TrialFailed(f"the server's statistics are no JSON: {error}") from None
+
+
+def end_of_instrument(children):
+    """What it said, and whether it worked."""
+    child = next(child for child in children.list if child.what == "instrument")
+    child.wait(INSTRUMENT_SECONDS)
+    child.stop()
+    return {"status": child.status, "said": child.output() + read_text(child.paths[1])}
 
 
 def usage_of(child):
