@@ -11,6 +11,8 @@ from .session import Session
 
 STEPS = 6            # after them the interval is 1/64 of what a closed loop reaches
 ACHIEVED_MIN = 0.98
+SECONDS_MAX = 10     # a low rate is measured longer, until the percentile has its samples
+SAMPLES = {"p50_ns": 300, "p99_ns": 11_000}
 SECONDS = {"us": 1e3, "ms": 1e6, "s": 1e9}
 
 
@@ -64,7 +66,8 @@ class CapacitySession(Session):
 
         def measure(rate):
             cell = replace(order.cell, rate=rate, rate_of="")
-            return trial.run(self.setting, replace(order, cell=cell, rate=rate))
+            seconds = max(order.seconds, min(SAMPLES[metric] / rate, SECONDS_MAX))
+            return trial.run(self.setting, replace(order, cell=cell, rate=rate, seconds=seconds))
 
         took = first["took"]
         try:
