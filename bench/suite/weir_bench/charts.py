@@ -21,8 +21,8 @@ def number(value):
 class Axis:
     """Maps values to pixels, linear or logarithmic, and knows its ticks."""
 
-    def __init__(self, low, high, start, end, log=False):
-        self.log = log
+    def __init__(self, low, high, start, end, log=False, marks=()):
+        self.log, self.marks = log, [mark for mark in marks if low <= mark <= high]
         if log:
             low, high = math.log(low), math.log(high)
         if high <= low:
@@ -35,6 +35,8 @@ class Axis:
         return self.start + part * (self.end - self.start)
 
     def ticks(self, count=6):
+        if self.marks:
+            return self.marks
         if self.log:
             return log_ticks(math.exp(self.low), math.exp(self.high), count)
         step = nice((self.high - self.low) / count)
@@ -52,7 +54,9 @@ def log_ticks(low, high, count):
         step = nice((high - low) / count)
         return [i * step for i in range(math.ceil(low / step), math.floor(high / step) + 1) if i]
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    ticks = [10.0 ** p for p in powers if low <= 10.0 ** p <= high]
+    factors = (1, 2, 5) if high / low < 1000 else (1,)
+    ticks = [factor * 10.0 ** p for p in powers for factor in factors
+             if low <= factor * 10.0 ** p <= high]
     return ticks[::max(1, len(ticks) // count)]
 
 
@@ -124,7 +128,7 @@ def forest(title, entries):
     bottom = height - BOTTOM
     axis = Axis(low, high, LEFT, WIDTH - RIGHT, log=True)
     parts = x_axis(axis, bottom, lambda v: f"{v:.3g}", "ratio to the base, logarithmic")
-    parts.append(line(axis.at(1), TOP, axis.at(1), bottom, "one"))
+    drawn_last = []
     for at, (label, c) in enumerate(entries):
         y = TOP + 20 * at + 10
         kind = c["verdict"].lower()
@@ -136,7 +140,10 @@ def forest(title, entries):
         if "low" in c:
             said += f" (interval {c['low']:.3f} to {c['high']:.3f})"
             drawn.insert(0, line(axis.at(c["low"]), y, axis.at(c["high"]), y, f"{kind} bar"))
-        parts += [text(LEFT - 8, y + 4, label, "end"), mark(said, drawn)]
+        parts.append(text(LEFT - 8, y + 4, label, "end"))
+        drawn_last.append(mark(said, drawn))
+    # Over the margins.
+    parts += [line(axis.at(1), TOP, axis.at(1), bottom, "one"), *drawn_last]
     return svg(title, f"{len(entries)} ratios with their intervals; the band is the margin within "
                "which a difference does not matter", height, parts)
 
@@ -159,12 +166,13 @@ def stacked(title, entries, names, show):
     return svg(title, "stacked bars", height, [*parts, *legend(names, height - 6)])
 
 
-def curves(title, by_name, show_x, show_y, x_title, log=(False, True), points=False):
-    """Lines, or with `points` single marks. by_name: {name: [(x, y), ...]}."""
+def curves(title, by_name, show_x, show_y, x_title, log=(False, True), points=False, marks=()):
+    """Lines, or with `points` single marks. by_name: {name: [(x, y), ...]}; marks: the x ticks."""
     every = [point for list_ in by_name.values() for point in list_]
     height = 280
     bottom = height - BOTTOM - 20
-    x = Axis(min(p[0] for p in every), max(p[0] for p in every), LEFT, WIDTH - RIGHT, log[0])
+    x = Axis(min(p[0] for p in every), max(p[0] for p in every), LEFT, WIDTH - RIGHT, log[0],
+             marks)
     y = Axis(min(p[1] for p in every) / 1.05, max(p[1] for p in every) * 1.05, bottom, TOP, log[1])
     parts = [*x_axis(x, bottom, show_x, x_title), *y_axis(y, show_y)]
     for at, (name, list_) in enumerate(by_name.items()):

@@ -11,6 +11,9 @@ from .summary import METRICS, summarize
 from .table import HEADINGS, KINDS, NOTES, VERDICT_NOTE, head_of, show, warnings_of
 from .verdict import MORE_IS_BETTER
 
+# Where the ticks of percentiles stand: each nine has the same width.
+NINES = [-math.log10(1 - share) for share in (0.5, 0.9, 0.99, 0.999, 0.9999)]
+
 HERE = os.path.dirname(os.path.realpath(__file__))
 
 
@@ -158,7 +161,6 @@ def latencies(report, cell):
     lines = {}
     for name in names_of(report):
         trials = [t for t in report["trials"] if (t["cell"], t["variant"]) == (cell["name"], name)]
-        # So that each nine has the same width.
         points = [(-math.log10(1 - share), value)
                   for share, value in histogram.of_trials(trials) if value > 0]
         if len(points) > 1:
@@ -167,7 +169,7 @@ def latencies(report, cell):
         what = "response" if cell["rate"] or cell["rate_of"] else "service time, closed loop"
         caption = f"Latency by percentile, {cell['name']}: {what}"
         yield caption, charts.curves(caption, lines, lambda v: f"{100 * (1 - 10 ** -v):.5g} %",
-                                     lambda v: show(v, "time"), "percentile")
+                                     lambda v: show(v, "time"), "percentile", marks=NINES)
 
 
 def order_of_trials(report):
