@@ -11,9 +11,10 @@ from run_fixture import RunFixture
 from weir_bench import Problem, capacity, explain, ladder, replay, scenario, sweep
 
 
-def row(cell, variant, endpoint, ratio, verdict):
+def row(cell, variant, endpoint, ratio, verdict, high=None):
     return {"cell": cell, "variant": variant,
-            "verdicts": {endpoint: {"ratio": ratio, "verdict": verdict, "reason": "so"}}}
+            "verdicts": {endpoint: {"ratio": ratio, "verdict": verdict, "reason": "so",
+                                    "high": high or ratio * 1.01}}}
 
 
 class Sweeps(unittest.TestCase):
@@ -43,14 +44,15 @@ class Sweeps(unittest.TestCase):
 
 class Ladders(unittest.TestCase):
     def test_a_feature_that_gains_little_everywhere_is_named(self):
-        """Both below the limit, one above it, one that was not measured."""
-        report = {"ladder": {"features": ["ring", "quiet", "gone"]}, "table": [
+        """One surely below the limit, one above it, one that is unsure, one not measured."""
+        report = {"ladder": {"features": ["ring", "quiet", "unsure", "gone"]}, "table": [
+            row("a", "no-unsure", "machine_cpu_ns", 1.0, "INCONCLUSIVE", 1.3),
             row("a", "no-ring", "machine_cpu_ns", 1.02, "EQUIVALENT"),
             row("b", "no-ring", "machine_cpu_ns", 1.20, "SLOWER"),
             row("a", "no-quiet", "machine_cpu_ns", 1.02, "EQUIVALENT"),
             row("a", "epoll", "machine_cpu_ns", 1.9, "SLOWER")]}
         text = ladder.as_text(report)
-        self.assertIn("a +2.0% equivalent, b +20.0%", text)
+        self.assertIn("a +2.0% equivalent, b +20.0% slower", text)
         self.assertEqual(text.count("gains less than 5% in every row"), 1)
         self.assertIn("not measured", text)
 

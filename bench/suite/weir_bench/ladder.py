@@ -4,6 +4,7 @@ So every gain has a name. The kernel-... sets show what older kernels leave; the
 where the whole ladder stands.
 """
 
+import math
 import re
 import subprocess
 
@@ -12,11 +13,12 @@ from .scenario import WEIR_ECHO, Variant, engine_variant
 
 BASE = "default"
 GAIN_MIN = 0.05   # a feature that gains less in every row does not earn its place
+NEEDED = ("buffer-ring",)   # every plan has it
 KERNELS = ("kernel-6.1", "kernel-6.8", "kernel-6.12")
 
 
 def features_of(weir):
-    """The names of the features in this kernel's default plan, as `weir doctor` lists them."""
+    """What can be left out of this kernel's default plan, as `weir doctor` lists it."""
     try:
         said = subprocess.run([weir, "doctor"], capture_output=True, text=True, timeout=20,
                               check=False).stdout
@@ -25,7 +27,7 @@ def features_of(weir):
     names = re.findall(r"^ +ok +(\S+) +\* ", said, re.M)
     if not names:
         raise Problem("weir doctor names no feature of the default plan: is there an io_uring?")
-    return names
+    return [name for name in names if name not in NEEDED]
 
 
 def variant(name, set_):
@@ -46,22 +48,22 @@ def prepare(scenario, weir):
 
 
 def rungs(report, endpoint="machine_cpu_ns"):
-    """By feature: [(cell, cost without it over cost with it, verdict)], failures left out."""
+    """By feature: [(cell, its comparison: the cost without it over the cost with it)]."""
     found = {name: [] for name in report["ladder"]["features"]}
     for row in report["table"]:
         name = row["variant"].removeprefix("no-")
         seen = row["verdicts"].get(endpoint, {})
         if name != row["variant"] and name in found and "ratio" in seen:
-            found[name].append((row["cell"], seen["ratio"], seen["verdict"]))
+            found[name].append((row["cell"], seen))
     return found
 
 
 def as_text(report):
-    lines = ["", "What each feature saves of machine/op (the cost without it against the default):"]
+    lines = ["", "What each feature saves of machine/op (the plan without it against the default):"]
     for name, seen in rungs(report).items():
-        told = ", ".join(f"{cell} {ratio - 1:+.1%} {'' if verdict == 'SLOWER' else verdict.lower()}"
-                         .rstrip() for cell, ratio, verdict in seen)
+        told = ", ".join(f"{cell} {c['ratio'] - 1:+.1%} {c['verdict'].lower()}" for cell, c in seen)
         lines.append(f"  {name:<18} {told or 'not measured'}")
-        if seen and all(ratio < 1 + GAIN_MIN for _, ratio, _ in seen):
+        # Only where the whole interval says so.
+        if seen and all(c.get("high", math.inf) < 1 + GAIN_MIN for _, c in seen):
             lines.append(f"  {'':<18} gains less than {GAIN_MIN:.0%} in every row")
     return "\n".join(lines) + "\n"

@@ -243,8 +243,8 @@ class Session:
         seed = random.Random(f"{self.seed}/{block}/{cell.name}").randrange(1 << 31)
         order = Order(cell, variant, block, seconds, self.scenario.warmup, seed,
                       self.rates.get(cell.name, cell.rate),
-                      self.report["ceilings"].get(cell.name, 0),
-                      self.report["conformance"].get(variant.name, ""))
+                      ceiling=self.report["ceilings"].get(cell.name, 0),
+                      conformance=self.report["conformance"].get(variant.name, ""))
         what = f"block {block + 1}/{self.scenario.blocks} {cell.name} {variant.name}"
         self.progress.begin(what)
         record = self.perform(order)
