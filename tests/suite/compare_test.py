@@ -43,14 +43,14 @@ class Compare(unittest.TestCase):
             self.assertEqual(compare.rank_sum_counts(n, m), counts)
 
     def test_interval_covers_the_truth_as_often_as_it_says(self):
-        """A thousand simulated pairs of runs of eight and ten trials."""
+        """500 simulated pairs of runs of eight and ten trials."""
         chance = random.Random(3)
         hits = 0
-        for _ in range(1000):
+        for _ in range(500):
             found = compare.shift([chance.gauss(0, 1) for _ in range(8)],
                                   [chance.gauss(0.5, 1) for _ in range(10)])
             hits += found["low"] <= 2.718281828 ** 0.5 <= found["high"]
-        self.assertLess(abs(hits / 1000 - found["level"]), 0.03)
+        self.assertLess(abs(hits / 500 - found["level"]), 0.03)
         self.assertGreaterEqual(found["level"], 0.95)
 
     def test_the_gate_has_three_answers(self):
@@ -63,11 +63,11 @@ class Compare(unittest.TestCase):
         self.assertEqual(self.verdict(a, run_of(102, 0.3, chance)), ("INCONCLUSIVE", 2))
 
     def test_equal_builds_are_seldom_called_different(self):
-        """Of 300 pairs of equal runs at most 5 %, and some: the test can fail."""
+        """Of 200 pairs of equal runs at most 5 %, and some: the test can fail."""
         chance = random.Random(2)
         wrong = sum(self.verdict(run_of(100, 0.1, chance), run_of(100, 0.1, chance))[0]
-                    in ("FASTER", "SLOWER") for _ in range(300))
-        self.assertLess(wrong, 0.07 * 300)
+                    in ("FASTER", "SLOWER") for _ in range(200))
+        self.assertLess(wrong, 0.07 * 200)
         self.assertGreater(wrong, 0)
 
     def test_runs_of_different_machines_or_cells_are_not_compared(self):
@@ -100,7 +100,8 @@ class Compare(unittest.TestCase):
 class Runs(RunFixture):
     def test_an_interrupted_run_goes_on(self):
         """Only what is missing is run, in the same order, and the file is whole afterwards."""
-        report, _, _ = self.bench("--cells", "echo,half", "--blocks", "2", "--seed", "3")
+        report, _, _ = self.bench("--cells", "echo,half", "--blocks", "2", "--seed", "3",
+                                  "--seconds", "0.1")
         part = self.json + ".part"
         head = {k: v for k, v in report.items() if k not in ("trials", "table")}
         with open(part, "w", encoding="utf-8") as file:
@@ -140,7 +141,7 @@ class Runs(RunFixture):
         calibration = os.path.join(self.folder, "calibration.json")
         run = subprocess.run([suite_path.LAUNCHER, "calibrate", self.scenario, "--build",
                               self.folder, "--json", calibration, "--cells", "echo", "--blocks",
-                              "2", "--skip-conformance"],
+                              "2", "--skip-conformance", "--seconds", "0.1", "--warmup", "0.02"],
                              capture_output=True, text=True, timeout=60, check=False)
         self.assertEqual(run.returncode, 0, run.stderr)
         self.assertIn("Noise floor", run.stdout)

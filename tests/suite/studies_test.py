@@ -155,7 +155,8 @@ class Explanations(unittest.TestCase):
 class Studies(RunFixture):
     def study(self, name, *arguments, status=0):
         run = subprocess.run([suite_path.LAUNCHER, name, *arguments, "--scenario", self.scenario,
-                              "--build", self.folder, "--skip-conformance"], capture_output=True,
+                              "--build", self.folder, "--skip-conformance", "--seconds", "0.1",
+                              "--warmup", "0.02"], capture_output=True,
                              text=True, timeout=60, check=False)
         self.assertEqual(run.returncode, status, run.stdout + run.stderr)
         self.assertNotIn("Traceback", run.stderr)
