@@ -136,6 +136,22 @@ class Runs(RunFixture):
         self.assertEqual(again.returncode, 2)
         self.assertIn("this is not the weir that the run began with", again.stderr)
 
+    def test_what_an_interrupted_run_left_out_stays_out(self):
+        """A cell whose rate could not be found has none when the run goes on, either."""
+        report, _, _ = self.bench("--cells", "echo,half", "--seconds", "0.1")
+        head = {k: v for k, v in report.items() if k not in ("trials", "table")}
+        first = next(t for t in report["trials"] if t["cell"] == "echo")
+        with open(self.json + ".part", "w", encoding="utf-8") as file:
+            file.write(json.dumps({**head, "complete": False, "rates": {}}) + "\n")
+            file.write(json.dumps({"skipped": {"half": "no capacity"}}) + "\n")
+            file.write(json.dumps({"trial": first}) + "\n")
+        run = subprocess.run([suite_path.LAUNCHER, "run", "--resume", self.json, "--build",
+                              self.folder], capture_output=True, text=True, timeout=60, check=False)
+        self.assertEqual(run.returncode, 0, run.stderr)
+        self.assertIn("half: not run: no capacity", run.stdout)
+        with open(self.json, encoding="utf-8") as file:
+            self.assertEqual([t["cell"] for t in json.load(file)["trials"]], ["echo"])
+
     def test_calibration_finds_floor_and_ceiling_and_a_run_uses_them(self):
         """The twin's interval becomes the margin; compare and CSV speak of the same numbers."""
         calibration = os.path.join(self.folder, "calibration.json")

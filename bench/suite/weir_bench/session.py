@@ -134,6 +134,7 @@ class Session:
         self.finish = lambda report: None  # adds what a kind of run finds out
         self.rates = {}
         self.done = set()
+        self.skipped_before = {}
         self.report = self.new_report()
         self.progress = Progress(self.total, options.quiet)
 
@@ -149,6 +150,8 @@ class Session:
             self.report[key] = begun[key]
         self.report["resumed"] = [*begun.get("resumed", []), time.strftime("%Y-%m-%d %H:%M:%S %z")]
         self.rates = dict(begun["rates"])
+        if begun["trials"]:
+            self.skipped_before = begun["skipped"]
         for record in begun["trials"]:
             self.done.add((record["cell"], record["variant"], record["block"]))
             self.count_failure(record, record["block"], tell=False)
@@ -281,7 +284,7 @@ class Session:
 
     def skip_impossible(self):
         for cell, _ in list(self.plan):
-            reason = self.load.lacks(cell)
+            reason = self.load.lacks(cell) or self.skipped_before.get(cell.name)
             if not reason and cell.namespace:
                 try:
                     Namespace().close()
