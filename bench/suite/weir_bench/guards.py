@@ -72,8 +72,8 @@ def nobody_was_busy(trial):
     busy_enough = IDLE_SHARE_MAX * (1 - cpu["steal_share"])
     if busiest < busy_enough and not forty_milliseconds(trial):
         return (f"neither side was busy (server {percent(cpu['server_share'])}, client "
-                f"{percent(cpu['client_share'])}): something else set the pace, a throttled client "
-                "or a wait")
+                f"{percent(cpu['client_share'])}): something else set the pace: a throttled "
+                "client, a wait, or what else runs here")
     return None
 
 
