@@ -118,6 +118,12 @@ class Replays(unittest.TestCase):
         self.assertEqual({name: answer for name, _, answer, _ in replay.answers(report)},
                          {name: answer for name, (_, answer) in expected.items()})
         self.assertIn("2 agrees, 1 disagrees, 2 no answer", replay.as_text(report))
+        # The client was at its limit in c, but the server's CPU per operation has an answer.
+        report["table"][2]["verdicts"]["server_cpu_ns"] = {"ratio": 1.25, "verdict": "SLOWER",
+                                                           "reason": "so"}
+        _, _, answer, seen = replay.answers(report)[2]
+        self.assertEqual((answer, seen["ratio"], seen["by"]),
+                         ("agrees", 0.8, "per CPU of the server"))
 
 
 class Explanations(unittest.TestCase):

@@ -1,7 +1,9 @@
 """Published results, measured again here: does this machine agree about who is ahead?
 
 A cell's `expect` has the published ratio of a variant's operations per second to the base's, and
-where it was published. Numbers of other machines are not expected to come out; signs are.
+where it was published. Numbers of other machines are not expected to come out; signs are. Where the
+rate is the client's, as with one CPU each it often is, the answer is the rate that a full CPU of
+the server would reach: the inverse of its CPU time per operation.
 """
 
 from . import Problem
@@ -46,16 +48,21 @@ def answers(report):
 
 
 def rate_of(row):
-    """What the row says about operations per second, if anything."""
-    return row["verdicts"].get("ops_per_s") if row else None
+    """What the row says about the rate, and "by" what: per second, or per CPU of the server."""
+    if row is None:
+        return None
+    rate, cost = (row["verdicts"].get(name) for name in ("ops_per_s", "server_cpu_ns"))
+    if cost and "ratio" in cost and (rate is None or rate["verdict"] == INVALID):
+        return {**cost, "ratio": 1 / cost["ratio"], "by": "per CPU of the server"}
+    return rate and {**rate, "by": "per second"}
 
 
 def as_text(report):
-    lines = ["", "Published results (operations per second, variant against base):"]
+    lines = ["", "Published results (rate of the variant over the base's):"]
     for cell, expect, answer, seen in answers(report):
         ratio = f"{seen['ratio']:.2f}" if "ratio" in seen else "-"
         lines.append(f"  {answer:<10} {cell:<22} published {expect['ratio']:.2f}, here {ratio} "
-                     f"{seen['verdict']}; {expect['source']}")
+                     f"{seen.get('by', '')} {seen['verdict']}; {expect['source']}")
     counts = [answer for _, _, answer, _ in answers(report)]
     lines.append("  " + ", ".join(f"{counts.count(a)} {a}"
                                   for a in ("agrees", "disagrees", "no answer")))
