@@ -170,6 +170,7 @@ class Session:
             "load": self.load.name,
             "scenario": {
                 "name": scenario.name, "about": scenario.about, "blocks": scenario.blocks,
+                "server": scenario.server, "files": scenario.files,
                 "seconds": scenario.seconds, "warmup": scenario.warmup,
                 "budget": scenario.budget, "endpoints": scenario.endpoints,
                 "cells": [{**asdict(cell), "title": cell.title()} for cell in scenario.cells],
