@@ -24,7 +24,8 @@ def prepare(scenario):
     base.cells = []
     small = [cell.name for cell in scenario.cells
              if cell.connections + cell.idle <= BLOCKING_CONNECTIONS_MAX]
-    others = [engine_variant(name, "calibrate") for name in REFLECTORS if name != base.name]
+    others = [engine_variant(name, "calibrate", scenario.server) for name in REFLECTORS
+              if name != base.name]
     for other in others:
         if other.name == "blocking":
             other.cells = small or ["-"]

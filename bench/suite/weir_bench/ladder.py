@@ -9,7 +9,7 @@ import re
 import subprocess
 
 from . import Problem
-from .scenario import WEIR_ECHO, Variant, engine_variant
+from .scenario import WEIR_SERVERS, Variant, engine_variant
 
 BASE = "default"
 GAIN_MIN = 0.05   # a feature that gains less in every row does not earn its place
@@ -30,17 +30,18 @@ def features_of(weir):
     return [name for name in names if name not in NEEDED]
 
 
-def variant(name, set_):
-    return Variant(name, f"{WEIR_ECHO} --engine uring --uring {set_}", "uring")
+def variant(name, set_, server):
+    return Variant(name, f"{WEIR_SERVERS[server]} --engine uring --uring {set_}", "uring")
 
 
 def prepare(scenario, weir):
     """Replaces the variants by the rungs."""
     names = features_of(weir)
-    scenario.variants = [variant(BASE, "default"),
-                         *(variant(f"no-{name}", f"default,-{name}") for name in names),
-                         *(variant(name, name) for name in KERNELS),
-                         engine_variant("epoll", "ladder")]
+    scenario.variants = [variant(BASE, "default", scenario.server),
+                         *(variant(f"no-{name}", f"default,-{name}", scenario.server)
+                           for name in names),
+                         *(variant(name, name, scenario.server) for name in KERNELS),
+                         engine_variant("epoll", "ladder", scenario.server)]
     scenario.base = BASE
     for cell in scenario.cells:
         cell.variants = []
