@@ -432,11 +432,23 @@ fuzz_one() {
     grep -E '^(stat::number_of_executed_units|stat::new_units_added)' "build/fuzz/$target.log" >&2
 }
 
+# Google Benchmark is no need of anything else, so only this command asks for it.
+cmd_micro() {
+    pkg-config --exists benchmark || install_packages libbenchmark-dev
+    command -v c++ >/dev/null || install_packages g++
+    # A folder that was configured without them does not look again by itself.
+    if [ -e build/release/build.ninja ] && [ ! -x build/release/bench/micro/weir-micro ]; then
+        meson setup --reconfigure build/release >/dev/null
+    fi
+    run bench/micro/weir-micro "$@"
+}
+
 cmd_format() {
     local clang_format
     clang_format=$(command -v clang-format-14 || command -v clang-format) ||
         die "missing: clang-format 14 (as root: apt-get install clang-format-14)"
-    find core servers bench tests -name '*.[ch]' -print0 | xargs -0r "$clang_format" -i "$@"
+    find core servers bench tests \( -name '*.[ch]' -o -name '*.cc' \) -print0 |
+        xargs -0r "$clang_format" -i "$@"
 }
 
 cmd_help() {
@@ -447,6 +459,7 @@ usage: ./do COMMAND
   build [VARIANT]   set up and build into build/VARIANT: release (default), asan, tsan, clang
   test              set up, build all variants, pass every test
   bench [ARG...]    set up, build, compare the engines on this machine (weir-bench quick)
+  micro [ARG...]    micro benchmarks under Google Benchmark (--benchmark_format=json ...)
   soak [SECONDS]    play new seeds of the simulator (default 60)
   fuzz [TARGET [SECONDS]]
                     fuzz a target, or all (default), for so long each (default 20); needs clang
@@ -464,7 +477,7 @@ main() {
     shift || true
     case $command in
         help | -h | --help) cmd_help ;;
-        setup | build | test | bench | soak | fuzz | format) "cmd_$command" "$@" ;;
+        setup | build | test | bench | micro | soak | fuzz | format) "cmd_$command" "$@" ;;
         serve) run servers/weir "$@" ;;
         load) run bench/load/weir-load "$@" ;;
         doctor) run servers/weir doctor "$@" ;;

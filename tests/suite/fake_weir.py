@@ -14,7 +14,8 @@ import time
 def parse():
     parser = argparse.ArgumentParser()
     parser.add_argument("command")
-    parser.add_argument("--listen")
+    parser.add_argument("--listen", default="127.0.0.1:0")
+    parser.add_argument("--uring")
     parser.add_argument("--engine", default="epoll")
     parser.add_argument("--threads")
     parser.add_argument("--stats-json")
@@ -77,6 +78,9 @@ def main():
         print("fake weir")
         return 0
     options = parse()
+    if options.command == "doctor":
+        print("  ok   first    * 6.1  one\n  ok   second   * 6.2  two\n  ok   third      6.3  no")
+        return 0
     if options.fault == "usage":
         print("weir: no io_uring here", file=sys.stderr)
         return 1

@@ -60,6 +60,8 @@ class Load:
             if "spin" in FAULTS:
                 while time.monotonic_ns() < start + 10_000_000:
                     pass
+            if "throttle" in FAULTS:
+                time.sleep(0.005)
             self.echo(at)
             latencies.append(time.monotonic_ns() - start)
             at = (at + 1) % len(self.peers)
@@ -74,6 +76,7 @@ def percentile(values, part):
 
 def result_of(options, latencies, started, seconds):
     """In weir-load's schema, as far as the suite reads it."""
+    corrupt = "corrupt" in FAULTS or ("corrupt-when-full" in FAULTS and options.verify == "full")
     shown = {"count": len(latencies), "p50": percentile(latencies, 0.5),
              "p99": percentile(latencies, 0.99)}
     return {
@@ -83,8 +86,8 @@ def result_of(options, latencies, started, seconds):
         "offered_per_s": options.rate or None,
         "latency_ns": {"response": shown if options.rate else None, "service": shown,
                        "lag": shown if options.rate else None},
-        "errors": {"corrupt": int("corrupt" in FAULTS), "reset": 2 * ("resets" in FAULTS),
-                   "total": 9},
+        "histograms": {"response": None, "service": {"buckets": [[v, 1] for v in latencies]}},
+        "errors": {"corrupt": int(corrupt), "reset": 2 * ("resets" in FAULTS), "total": 9},
     }
 
 

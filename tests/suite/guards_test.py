@@ -1,17 +1,24 @@
 """Each guard is provoked by a trial that has just its fault, and is silent otherwise."""
 
 import copy
+import os
+import tempfile
+import time
 import unittest
 
-import suite_path  # noqa: F401
-from weir_bench import guards
+import suite_path
+from weir_bench import guards, witness
 
 CLEAN = {
     "engine_asked": "uring", "open": False, "in_flight": 64, "errors": {"reset": 0},
-    "offered_per_s": None, "lag_p99_ns": None,
+    "offered_per_s": None, "lag_p99_ns": None, "mean_ns": 64e6, "unfinished": 0, "samples": 1000,
+    "cpus_allowed": 2, "server_cpus": 1, "size": 64, "seconds": 1.0, "warmup": 0.2,
+    "witness": {"network": {"listen_overflows": 0, "tcp_timeouts": 0, "time_wait": 5},
+                "thread_cpu_ns": [9e8, 1e7], "migrations": 1, "mhz": [[2000.0], [2010.0]]},
     "server": {"engine": "uring", "drained": True, "stats": {"overflows": 0, "enters": 9}},
     "metrics": {"ops_per_s": 1000.0, "p50_ns": 1e5, "p99_ns": 1e6},
-    "cpu": {"client_share": 0.5, "server_share": 0.99, "others_share": 0.01, "steal_share": 0},
+    "cpu": {"client_share": 0.5, "server_share": 0.99, "others_share": 0.01, "steal_share": 0,
+            "server_halves": [0.99, 0.98]},
 }
 
 OPEN = {"open": True, "offered_per_s": 1000.0, "lag_p99_ns": 5000}
@@ -23,6 +30,23 @@ FAULTS = (
     ("nothing-done", "invalid", {"metrics": {"ops_per_s": 0}}),
     ("errors", "warning", {"errors": {"reset": 2}}),
     ("client-limit", "warning", {"cpu": {"client_share": 0.9, "server_share": 0.6}}),
+    ("nobody-busy", "warning", {"cpu": {"client_share": 0.1, "server_share": 0.2}}),
+    ("near-ceiling", "warning", {"ceiling_per_s": 1400.0}),
+    ("conformance", "invalid", {"conformance": "3 replies had a wrong payload"}),
+    ("little", "invalid", {"mean_ns": 20e6}),
+    ("physics", "invalid", {"size": 1 << 30}),
+    ("page-cache", "invalid", {"file": {"cache": "warm", "before": 1.0, "after": 0.4}}),
+    ("unfinished", "warning", {**OPEN, "unfinished": 50}),
+    ("imbalance", "warning", {"server": {"stats": {"threads": 2}}}),
+    ("frequency", "warning", {"witness": {"mhz": [[3000.0], [2000.0]]}}),
+    ("migrations", "warning", {"witness": {"migrations": 500}}),
+    ("crowded", "warning", {"server": {"stats": {"plan": "buffer-ring sqpoll"}}}),
+    ("unsteady", "warning", {"cpu": {"server_halves": [0.9, 0.5]}}),
+    ("listen-overflow", "warning", {"witness": {"network": {"listen_overflows": 3}}}),
+    ("tcp-timeouts", "note", {"witness": {"network": {"tcp_timeouts": 1}}}),
+    ("time-wait", "note", {"witness": {"network": {"time_wait": 30_000}}}),
+    ("short-sends", "note", {"server": {"stats": {"short_sends": 7}}}),
+    ("zero-copy-copied", "warning", {"server": {"stats": {"zero_copy_copied": 7}}}),
     ("departures-late", "warning", {**OPEN, "lag_p99_ns": 500_000}),
     ("offered", "warning", {**OPEN, "metrics": {"ops_per_s": 900.0}}),
     ("overflow", "warning", {"server": {"stats": {"overflows": 3}}}),
@@ -71,7 +95,7 @@ class Guards(unittest.TestCase):
 
     def test_a_client_is_no_limit_with_one_request_in_flight(self):
         """The two take turns, so the client's share is just its part of the round trip."""
-        alone = {"in_flight": 1, "cpu": {"client_share": 0.9, "server_share": 0.3}}
+        alone = {"in_flight": 1, "mean_ns": 1e6, "cpu": {"client_share": 0.9, "server_share": 0.3}}
         self.assertEqual(guards.check(changed(CLEAN, alone)), [])
 
     def test_the_40_ms_mode_is_told_from_a_queue(self):
@@ -80,6 +104,34 @@ class Guards(unittest.TestCase):
         self.assertEqual(guards.check(changed(CLEAN, late)), [])
         idle = {**late, "cpu": {"server_share": 0.01, "client_share": 0.01}}
         self.assertEqual([g["guard"] for g in guards.check(changed(CLEAN, idle))], ["40-ms"])
+
+    def test_cold_files_must_be_cold(self):
+        """What the trial itself read does not count."""
+        file = {"file": {"cache": "cold", "before": 0.0, "after": 1.0}}
+        self.assertEqual(guards.check(changed(CLEAN, file)), [])
+        file["file"]["before"] = 0.5
+        self.assertEqual([g["guard"] for g in guards.check(changed(CLEAN, file))], ["page-cache"])
+
+    def test_residency_is_that_of_the_page_cache(self):
+        """A file that was read is there; what prepare_file drops is gone, where the disk allows."""
+        with tempfile.NamedTemporaryFile(dir=suite_path.HERE, prefix=".residency-") as file:
+            file.write(os.urandom(1 << 18))
+            file.flush()
+            witness.prepare_file(file.name, "warm")
+            self.assertEqual(witness.residency(file.name), 1.0)
+            witness.prepare_file(file.name, "cold")
+            self.assertLessEqual(witness.residency(file.name), 1.0)
+
+    def test_the_witness_sees_threads_and_network(self):
+        """Of this very process: it works, so its CPU time grows."""
+        look = witness.Witness([os.getpid()], {0})
+        end = time.thread_time() + 0.02
+        while time.thread_time() < end:
+            pass
+        seen = look.compare()
+        self.assertGreaterEqual(seen["thread_cpu_ns"][0], 15_000_000)
+        self.assertIn("listen_overflows", seen["network"])
+        self.assertGreaterEqual(seen["network"]["time_wait"], 0)
 
     def test_a_spinning_client_is_no_limit_in_an_open_loop(self):
         """There it spins on purpose."""

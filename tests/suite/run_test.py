@@ -4,30 +4,11 @@ import json
 import os
 import signal
 import subprocess
-import tempfile
 import time
 import unittest
 
 import suite_path
-
-SCENARIO = """
-blocks = 1
-seconds = 0.2
-warmup = 0.05
-variants = ["epoll"]
-[[cell]]
-name = "echo"
-connections = 4
-[[cell]]
-name = "churn"
-connections = 2
-churn = 1
-namespace = true
-[[cell]]
-name = "half"
-connections = 2
-rate_of = "echo"
-"""
+from run_fixture import RunFixture, processes_of
 
 
 def network_namespaces(pids=None):
@@ -41,49 +22,7 @@ def network_namespaces(pids=None):
     return found
 
 
-def processes_of(folder):
-    """What still runs of the programs in that folder."""
-    found = []
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            with open(f"/proc/{pid}/cmdline", "rb") as file:
-                if folder.encode() in file.read():
-                    found.append(int(pid))
-        except OSError:
-            continue
-    return found
-
-
-class Runs(unittest.TestCase):
-    def setUp(self):
-        temporary = tempfile.TemporaryDirectory()
-        self.addCleanup(temporary.cleanup)
-        self.folder = temporary.name
-        for name in ("weir", "weir-load"):
-            os.symlink(os.path.join(suite_path.HERE, f"fake_{name.replace('-', '_')}.py"),
-                       os.path.join(self.folder, name))
-        self.scenario = os.path.join(self.folder, "test.toml")
-        with open(self.scenario, "w", encoding="ascii") as file:
-            file.write(SCENARIO)
-        self.json = os.path.join(self.folder, "out.json")
-
-    def command(self, *arguments):
-        return [suite_path.LAUNCHER, "run", self.scenario, "--build", self.folder,
-                "--json", self.json, *arguments]
-
-    def bench(self, *arguments, load="", status=0):
-        """Runs it; returns (report, standard output, standard error)."""
-        run = subprocess.run(self.command(*arguments), capture_output=True, text=True, timeout=60,
-                             env={**os.environ, "FAKE_LOAD": load}, check=False)
-        self.assertEqual(run.returncode, status, run.stdout + run.stderr)
-        self.assertNotIn("Traceback", run.stderr)
-        self.assertEqual(processes_of(self.folder), [])
-        report = None
-        if os.path.exists(self.json):
-            with open(self.json, encoding="utf-8") as file:
-                report = json.load(file)
-        return report, run.stdout, run.stderr
-
+class Runs(RunFixture):
     def guards_of(self, report):
         return {guard["guard"] for trial in report["trials"] for guard in trial["guards"]}
 
@@ -192,6 +131,27 @@ class Runs(unittest.TestCase):
                 for row in report["table"]}
         # Wide, because the machine that tests may be busy.
         self.assertTrue(120_000 < cost["slow"] - cost["epoll"] < 320_000, cost)
+
+    def test_a_server_that_answers_wrongly_is_found_before_it_is_timed(self):
+        """The conformance run sees it, and all of its trials are invalid."""
+        command = [word for word in self.command("--cells", "echo") if "conformance" not in word]
+        run = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False,
+                             env={**os.environ, "FAKE_LOAD": "corrupt-when-full"})
+        self.assertEqual(run.returncode, 1, run.stderr)
+        self.assertIn("conformance echo epoll: 1 replies had a wrong payload", run.stderr)
+        with open(self.json, encoding="utf-8") as file:
+            report = json.load(file)
+        self.assertIn("conformance", self.guards_of(report))
+        self.assertEqual(report["trials"][0]["status"], "invalid")
+
+    def test_a_throttled_client_makes_the_rate_invalid(self):
+        """The client sleeps before each request: neither side is busy, and the rate is nobody's."""
+        report, out, _ = self.bench("--cells", "echo", "--blocks", "2", "--variant",
+                                    "twin=--engine epoll", load="throttle")
+        self.assertIn("nobody-busy", self.guards_of(report))
+        twin = next(row for row in report["table"] if row["variant"] == "twin")
+        self.assertEqual(twin["verdicts"]["ops_per_s"]["verdict"], "INVALID")
+        self.assertIn("INVALID: nobody-busy", out)
 
     def test_other_servers_and_loads_stand_in(self):
         """A server that prints nothing, and a generator that is read by expressions."""

@@ -8,10 +8,11 @@ import shlex
 import signal
 import sys
 
-from . import Problem, doctor, journal, table
+from . import (Problem, calibrate, capacity, compare, doctor, explain, journal, ladder, page,
+               replay, sheet, sweep, table)
 from .load import make_load
-from .scenario import load_file, select
-from .session import Interrupted, Session, find_program
+from .scenario import from_report, load_file, select
+from .session import Interrupted, Pace, Session, find_program
 
 HERE = os.path.dirname(os.path.realpath(__file__))
 # The same way in the source tree and where `meson install` puts them.
@@ -26,7 +27,10 @@ def make_parser():
     quick = commands.add_parser("quick", help="compare the engines in under five minutes")
     add_run_options(quick)
     run = commands.add_parser("run", help="run the cells of a scenario")
-    run.add_argument("scenario", metavar="SCENARIO", help="a TOML file, or a name that list prints")
+    run.add_argument("scenario", nargs="?", metavar="SCENARIO",
+                     help="a TOML file, or a name that list prints")
+    run.add_argument("--resume", metavar="FILE",
+                     help="go on with the run whose --json FILE was interrupted")
     add_run_options(run)
     for name, text in (("doctor", "look for what would spoil a run, with the fix"),
                        ("list", "list scenarios, or the cells of one")):
@@ -36,10 +40,52 @@ def make_parser():
         else:
             add_build_option(command)
             command.add_argument("--json", action="store_true", help="as JSON")
-    report = commands.add_parser("report", help="print the table of a JSON file again")
-    report.add_argument("file", metavar="FILE.json")
-    report.add_argument("--markdown", action="store_true", help="as Markdown")
+    add_readers(commands)
+    add_studies(commands)
+    calibrate_ = commands.add_parser(
+        "calibrate", help="measure the noise floor and the load's ceiling in each cell")
+    calibrate_.add_argument("scenario", nargs="?", default="quick", metavar="SCENARIO")
+    add_run_options(calibrate_)
     return parser
+
+
+def add_studies(commands):
+    """The commands that make a run of their own of a scenario's cells."""
+    for name, default, text in (
+            ("sweep", "quick", "one cell at many sizes, connections or rates"),
+            ("ladder", "core", "what each io_uring feature buys"),
+            ("capacity", "quick", "the highest rate that keeps a latency objective"),
+            ("replay", "replay", "published results: does this machine agree?"),
+            ("explain", "core", "profile a cell and name what limits it")):
+        study = commands.add_parser(name, help=text)
+        if name == "explain":
+            study.add_argument("cell", metavar="CELL")
+        study.add_argument("--scenario", default=default, metavar="NAME",
+                           help=f"whose cells, {default} by default")
+        if name == "sweep":
+            study.add_argument("--var", required=True, metavar="NAME=FROM:TO",
+                               help="size=64:1M, connections=1,10,100, rate=1000:64000:2 ...")
+        if name == "capacity":
+            study.add_argument("--slo", default="p99=1ms", metavar="p99=TIME")
+        add_run_options(study)
+
+
+def add_readers(commands):
+    """The commands that only read what runs wrote."""
+    report = commands.add_parser("report", help="print the table of a run again, or as a page")
+    report.add_argument("files", nargs="+", metavar="FILE.json")
+    add_formats(report)
+    compare_ = commands.add_parser("compare", help="is the second of two runs slower?")
+    compare_.add_argument("files", nargs=2, metavar="FILE.json")
+    compare_.add_argument("--gate", action="store_true",
+                          help="exit 1 for a regression, 2 where there is no answer")
+    compare_.add_argument("--json", action="store_true", help="as JSON")
+
+
+def add_formats(parser):
+    parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
+    parser.add_argument("--csv", action="store_true", help="print it as CSV")
+    parser.add_argument("--html", metavar="FILE", help="write one page with pictures there")
 
 
 def add_build_option(parser):
@@ -67,7 +113,10 @@ def add_run_options(parser):
     add("--client-cpu", metavar="LIST", help="the client's CPUs, the second by default")
     add("--seed", type=int, metavar="N", help="repeats an order of trials")
     add("--json", metavar="FILE", help="keep everything there")
-    add("--markdown", action="store_true", help="print the table as Markdown")
+    add("--skip-conformance", action="store_true",
+        help="do not compare every byte once before the run")
+    add("--calibration", metavar="FILE", help="what `calibrate --json FILE` found on this machine")
+    add_formats(parser)
     add("--quiet", action="store_true", help="no progress")
 
 
@@ -80,23 +129,58 @@ def find_scenario(name):
     raise Problem(f"no scenario '{name}': `weir-bench list` prints those that are there")
 
 
-def command_run(options):
+def load_scenario(options):
+    if options.scenario is None:
+        raise Problem("which SCENARIO? `weir-bench list` prints those that are there")
     scenario = load_file(find_scenario(options.scenario))
     if options.seconds is not None and options.budget is None:
         options.budget = 0
     select(scenario, options)
     for note in scenario.notes:
         print(f"weir-bench: {note}", file=sys.stderr)
+    return scenario
+
+
+def make_session(scenario, options, kind=Session):
     programs = {name: find_program(name, options.build) for name in ("weir", "weir-load")}
     needs_weir = any("{weir}" in variant.command for variant in scenario.variants)
     for name, needed in (("weir", needs_weir), ("weir-load", not options.load)):
         if needed and programs[name] is None:
             raise Problem(f"{name} was not found: build it with ./do build, "
                           "or say where it is with --build")
-    load = make_load(options, programs["weir-load"])
-    report, ended_by, saved = Session(scenario, programs, load, options).run()
+    session = kind(scenario, programs, make_load(options, programs["weir-load"]), options)
+    if options.calibration:
+        calibrate.apply(session.report, journal.read(options.calibration))
+    return session
+
+
+def command_run(options):
+    if options.resume:
+        return finish_run(*resumed(options).run(), options)
+    return finish_run(*make_session(load_scenario(options), options).run(), options)
+
+
+def resumed(options):
+    """The session of an interrupted run, as far as it came."""
+    if options.scenario or options.calibration or options.json:
+        raise Problem("--resume takes everything from the FILE: no SCENARIO, --json, --calibration")
+    path = options.resume.removesuffix(".part")
+    # An orderly end by a signal leaves FILE itself, a crash only FILE.part.
+    begun = journal.read(path + ".part" if os.path.exists(path + ".part") else path)
+    if begun["complete"]:
+        raise Problem(f"{path}: this run is complete")
+    options.json, options.seed = path, begun["seed"]
+    options.server_cpu, options.client_cpu = begun["server_cpus"], begun["client_cpus"]
+    session = make_session(from_report(begun), options)
+    if session.load.name != begun["load"]:
+        raise Problem(f"the run began with the load {begun['load']}: give --load again")
+    session.go_on(begun)
+    return session
+
+
+def finish_run(report, ended_by, saved, options):
     if report["trials"]:
-        print_report(report, options.markdown)
+        print_report(report, options)
     if "ended_by" in report and not report["complete"]:
         print(f"weir-bench: {report['ended_by']}: {len(report['trials'])} trials were measured",
               file=sys.stderr)
@@ -106,12 +190,102 @@ def command_run(options):
     return 1 if failed or not saved or not report["trials"] else 0
 
 
-def print_report(report, markdown):
-    sys.stdout.write(table.as_markdown(report) if markdown else table.as_text(report))
+def print_report(report, options):
+    if options.html:
+        write_page([(report["scenario"]["name"], report)], options.html)
+    form = table.as_markdown if options.markdown else sheet.as_csv if options.csv else table.as_text
+    sys.stdout.write(form(report))
+
+
+def command_calibrate(options):
+    scenario = load_scenario(options)
+    calibrate.prepare(scenario)
+    session = make_session(scenario, options)
+    session.finish = calibrate.finish
+    report, ended_by, saved = session.run()
+    status = finish_run(report, ended_by, saved, options)
+    if report["trials"] and not (options.csv or options.markdown):
+        sys.stdout.write(calibrate.as_text(report))
+    return status
+
+
+# The cell that a study takes where --cells names none.
+STUDIED = "echo-64-c64"
+
+
+def study(options, session, text):
+    status = finish_run(*session.run(), options)
+    if session.report["trials"] and not (options.csv or options.markdown):
+        sys.stdout.write(text(session.report))
+    return status
+
+
+def studied_scenario(options):
+    if options.cells is None and options.scenario in ("quick", "core"):
+        options.cells = STUDIED
+    return load_scenario(options)
+
+
+def command_sweep(options):
+    scenario = studied_scenario(options)
+    told = sweep.spread(scenario, options.var)
+    session = make_session(scenario, options)
+    session.report["sweep"] = told
+    return study(options, session, sweep.as_text)
+
+
+def command_ladder(options):
+    scenario = load_scenario(options)
+    weir = find_program("weir", options.build)
+    if weir is None:
+        raise Problem("weir was not found: build it with ./do build, or say where with --build")
+    told = ladder.prepare(scenario, weir)
+    session = make_session(scenario, options)
+    session.report["ladder"] = told
+    return study(options, session, ladder.as_text)
+
+
+def command_capacity(options):
+    scenario = studied_scenario(options)
+    capacity.parse_objective(options.slo)
+    scenario.endpoints = ["capacity_per_s"]
+    scenario.budget = 0.0
+    session = make_session(scenario, options, capacity.CapacitySession)
+    session.report["slo"] = options.slo
+    return study(options, session, lambda report: f"\nObjective: {report['slo']}\n")
+
+
+def command_replay(options):
+    scenario = load_scenario(options)
+    replay.check(scenario)
+    return study(options, make_session(scenario, options), replay.as_text)
+
+
+def command_explain(options):
+    options.cells = options.cell
+    session = make_session(load_scenario(options), options)
+    with session.prepared():
+        session.calibrate(Pace(session.scenario, 1, True))
+        for cell, variants in session.plan:
+            for variant in variants:
+                sys.stdout.write(explain.as_text(explain.explain(session, cell, variant)) + "\n")
+                sys.stdout.flush()
+    return 0
+
+
+def command_compare(options):
+    a, b = map(journal.read, options.files)
+    problems, comparisons = compare.compare(a, b)
+    if options.json:
+        json.dump({"problems": problems, "comparisons": comparisons}, sys.stdout, indent=1)
+        print()
+    else:
+        sys.stdout.write(compare.as_text(problems, comparisons))
+    return compare.gate(problems, comparisons) if options.gate else 0
 
 
 def command_quick(options):
-    options.scenario = "quick"
+    options.scenario, options.resume = "quick", None
     return command_run(options)
 
 
@@ -142,12 +316,28 @@ def command_list(options):
 
 
 def command_report(options):
-    print_report(journal.read(options.file), options.markdown)
+    reports = [(os.path.basename(path), journal.read(path)) for path in options.files]
+    if options.html:
+        write_page(reports, options.html)
+        return 0
+    for _, report in reports:
+        print_report(report, options)
     return 0
 
 
+def write_page(reports, path):
+    text = page.page(reports)
+    try:
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise Problem(f"--html {path}: {error.strerror}") from None
+
+
 COMMANDS = {"quick": command_quick, "run": command_run, "doctor": command_doctor,
-            "list": command_list, "report": command_report}
+            "list": command_list, "report": command_report, "calibrate": command_calibrate,
+            "compare": command_compare, "sweep": command_sweep, "ladder": command_ladder,
+            "capacity": command_capacity, "replay": command_replay, "explain": command_explain}
 
 
 def on_signal(number, _):

@@ -55,14 +55,19 @@ def interval(values, level=LEVEL):
     return averages[cut], averages[-1 - cut], reached
 
 
+def paired_logs(values, base):
+    """The logarithms of the ratios of the blocks that both have; both are {block: value}."""
+    return [math.log(values[block] / base[block]) for block in sorted(values)
+            if block in base and values[block] > 0 and base[block] > 0]
+
+
 def paired_ratio(values, base):
     """Compares two variants of one cell; both are {block: value}.
 
     Returns None without a common block, else {"ratio", "pairs"} and, from two pairs on, "low",
     "high" and "level".
     """
-    logs = [math.log(values[block] / base[block]) for block in sorted(values)
-            if block in base and values[block] > 0 and base[block] > 0]
+    logs = paired_logs(values, base)
     if not logs:
         return None
     result = {"ratio": math.exp(hodges_lehmann(logs)), "pairs": len(logs)}

@@ -10,6 +10,17 @@ STEAL_SHARE_MAX = 0.01
 OFFERED_TOLERANCE = 0.02
 LAG_NS_MAX = 100_000
 DELAYED_ACK_NS = (38e6, 46e6)
+IDLE_SHARE_MAX = 0.70       # below, something else than the two CPUs set the pace
+LITTLE_TOLERANCE = 0.10
+BITS_PER_S_MAX = 1e12       # no loopback moves that much: the copies alone need more memory
+UNSTEADY_MAX = 0.20
+IMBALANCE_MAX = 1.5
+CROWD_SHARE = 0.2           # a thread that uses less of a CPU is not in the way
+MIGRATIONS_MAX = 20
+MHZ_TOLERANCE = 0.05
+TIME_WAIT_MAX = 20_000
+UNFINISHED_MAX = 0.001
+RESIDENT_MIN = 0.99
 
 
 def percent(part):
@@ -49,6 +60,121 @@ def client_was_limit(trial):
     if not exempt and client > CLIENT_SHARE_MAX and server < SERVER_SHARE_FULL:
         return (f"the client was the limit: its CPU was busy {percent(client)}, "
                 f"the server's {percent(server)}")
+    return None
+
+
+def nobody_was_busy(trial):
+    cpu = trial["cpu"]
+    if trial["open"] or trial["in_flight"] == 1 or client_was_limit(trial):
+        return None
+    busiest = max(cpu["client_share"], cpu["server_share"])
+    # Of what the hypervisor left.
+    busy_enough = IDLE_SHARE_MAX * (1 - cpu["steal_share"])
+    if busiest < busy_enough and not forty_milliseconds(trial):
+        return (f"neither side was busy (server {percent(cpu['server_share'])}, client "
+                f"{percent(cpu['client_share'])}): something else set the pace: a throttled "
+                "client, a wait, or what else runs here")
+    return None
+
+
+def client_near_ceiling(trial):
+    ceiling, rate = trial.get("ceiling_per_s"), trial["metrics"].get("ops_per_s")
+    if ceiling and rate and not trial["open"] and rate * 1.5 > ceiling:
+        return f"the load's calibrated ceiling, {ceiling:,.0f}/s, is less than 1.5 times that rate"
+    return None
+
+
+def not_conforming(trial):
+    wrong = trial.get("conformance")
+    return f"the conformance run before: {wrong}" if wrong else None
+
+
+def accept_imbalance(trial):
+    count = trial["server"].get("stats", {}).get("threads", 1)
+    spent = trial.get("witness", {}).get("thread_cpu_ns", [])[:count]
+    # One connection can only be on one thread.
+    if count < 2 or len(spent) < count or trial["in_flight"] < 2 * count or not sum(spent):
+        return None
+    ratio = max(spent) * count / sum(spent)
+    if ratio > IMBALANCE_MAX:
+        return f"one of {count} threads did {ratio:.1f} times its part: connections are uneven"
+    return None
+
+
+def frequency_changed(trial):
+    before, after = trial.get("witness", {}).get("mhz", ([], []))
+    for old, new in zip(before, after):
+        if abs(new / old - 1) > MHZ_TOLERANCE:
+            return f"the server's CPU went from {old:.0f} to {new:.0f} MHz"
+    return None
+
+
+def server_migrated(trial):
+    moves = trial.get("witness", {}).get("migrations", 0)
+    return f"the server changed its CPU {moves} times" if moves > MIGRATIONS_MAX else None
+
+
+def more_threads_than_cores(trial):
+    plan = str(trial["server"].get("stats", {}).get("plan", ""))
+    seconds = trial["seconds"] + trial["warmup"]
+    busy = sum(ns / 1e9 / seconds > CROWD_SHARE
+               for ns in trial.get("witness", {}).get("thread_cpu_ns", []))
+    polls = "sqpoll" in plan.replace("no:sqpoll", "") or "sqpoll" in " ".join(
+        trial["server"].get("command", []))
+    needed = max(busy, 2 if polls else 1) + 1
+    if needed > trial["cpus_allowed"]:
+        return (f"{needed} busy threads{', one of them SQPOLL,' if polls else ''} share "
+                f"{trial['cpus_allowed']} CPUs")
+    if polls and trial["server_cpus"] < 2:
+        return "SQPOLL's thread shares the server's one CPU"
+    return None
+
+
+def network_counter(name, limit, sentence):
+    """A guard on what the network of the server counted meanwhile."""
+    def guard(trial):
+        count = trial.get("witness", {}).get("network", {}).get(name, 0)
+        return f"{count} {sentence}" if count > limit else None
+    return guard
+
+
+def littles_law_broken(trial):
+    """In a closed loop, rate times mean time is what is in flight, whatever happens."""
+    rate, mean = trial["metrics"].get("ops_per_s"), trial.get("mean_ns")
+    if trial["open"] or not rate or not mean or trial.get("churn"):
+        return None
+    seen = rate * mean / 1e9
+    if abs(seen / trial["in_flight"] - 1) > LITTLE_TOLERANCE:
+        return (f"rate times latency is {seen:.3g}, but {trial['in_flight']} are in flight: "
+                "one of them is not what it is called")
+    return None
+
+
+def faster_than_physics(trial):
+    bits = 8 * trial["size"] * (trial["metrics"].get("ops_per_s") or 0)
+    return f"{bits / 1e9:,.0f} Gbit/s is more than this can be" if bits > BITS_PER_S_MAX else None
+
+
+def not_steady(trial):
+    halves = trial["cpu"].get("server_halves") or [0, 0]
+    if min(halves) > 0.05 and max(halves) / min(halves) - 1 > UNSTEADY_MAX:
+        return f"the server used {percent(halves[0])} of a CPU, then {percent(halves[1])}"
+    return None
+
+
+def not_finished(trial):
+    count, done = trial.get("unfinished") or 0, trial.get("samples") or 0
+    if trial["open"] and count > UNFINISHED_MAX * (done + count):
+        return f"{count:g} requests were due and not answered in time"
+    return None
+
+
+def cache_is_not_as_asked(trial):
+    file = trial.get("file")
+    if file and file["cache"] == "warm" and min(file["before"], file["after"]) < RESIDENT_MIN:
+        return f"only {percent(min(file['before'], file['after']))} of the file was in the cache"
+    if file and file["cache"] == "cold" and file["before"] > 1 - RESIDENT_MIN:
+        return f"{percent(file['before'])} of the file was in the cache before the trial"
     return None
 
 
@@ -108,6 +234,23 @@ GUARDS = (
     ("nothing-done", "invalid", nothing_done),
     ("errors", "warning", load_errors),
     ("client-limit", "warning", client_was_limit),
+    ("nobody-busy", "warning", nobody_was_busy),
+    ("near-ceiling", "warning", client_near_ceiling),
+    ("conformance", "invalid", not_conforming),
+    ("little", "invalid", littles_law_broken),
+    ("physics", "invalid", faster_than_physics),
+    ("page-cache", "invalid", cache_is_not_as_asked),
+    ("unfinished", "warning", not_finished),
+    ("imbalance", "warning", accept_imbalance),
+    ("frequency", "warning", frequency_changed),
+    ("migrations", "warning", server_migrated),
+    ("crowded", "warning", more_threads_than_cores),
+    ("unsteady", "warning", not_steady),
+    ("listen-overflow", "warning",
+     network_counter("listen_overflows", 0, "connections overflowed a listen queue")),
+    ("tcp-timeouts", "note", network_counter("tcp_timeouts", 0, "TCP timers ran out")),
+    ("time-wait", "note",
+     network_counter("time_wait", TIME_WAIT_MAX, "connections wait in TIME_WAIT")),
     ("departures-late", "warning", departures_late),
     ("offered", "warning", offered_is_not_achieved),
     ("overflow", "warning", counter("overflows", "times the completion queue overflowed")),
@@ -117,6 +260,9 @@ GUARDS = (
     ("40-ms", "warning", forty_milliseconds),
     ("no-drain", "warning", server_did_not_drain),
     ("no-buffers", "note", counter("receive_no_buffers", "receives found no buffer (ENOBUFS)")),
+    ("short-sends", "note", counter("short_sends", "sends were short")),
+    ("zero-copy-copied", "warning",
+     counter("zero_copy_copied", "zero-copy sends were copied after all")),
     ("worker-punts", "note", counter("worker_punts", "operations went to kernel workers")),
 )
 

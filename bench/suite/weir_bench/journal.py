@@ -20,10 +20,26 @@ class Journal:
         self.part = None
         if path:
             try:
-                self.part = open(path + ".part", "w", encoding="utf-8")
+                self.part = self.begin(path)
             except OSError as error:
                 raise Problem(f"--json {path}: {error.strerror}") from None
-            self.write_line({key: value for key, value in report.items() if key != "trials"})
+
+    def begin(self, path):
+        """Writes what is known already, anew: a run that goes on may have ended within a line."""
+        # Not replaced if there is something special in its place, such as a device.
+        special = os.path.exists(path + ".part") and not os.path.isfile(path + ".part")
+        name = path + (".part" if special or not self.report["trials"] else ".part.new")
+        self.part = open(name, "w", encoding="utf-8")
+        self.write_line({key: value for key, value in self.report.items() if key != "trials"})
+        for trial in self.report["trials"]:
+            self.write_line({"trial": trial})
+        if name.endswith(".new"):
+            os.replace(name, path + ".part")
+        return self.part
+
+    def learned(self, *keys):
+        """Keeps what became known after the beginning."""
+        self.write_line({key: self.report[key] for key in keys})
 
     def add(self, trial):
         self.report["trials"].append(trial)
@@ -93,7 +109,9 @@ def read_part(text):
     report = {**json.loads(lines[0]), "trials": []} if lines else {}
     for line in lines[1:]:
         try:
-            report["trials"].append(json.loads(line)["trial"])
+            values = json.loads(line)
+            report["trials"] += [values.pop("trial")] if "trial" in values else []
+            report.update(values)
         except ValueError:
             # The last line of a run that was killed while it wrote it.
             break

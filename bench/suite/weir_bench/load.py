@@ -51,6 +51,8 @@ class Result:
     samples: float = 0             # latencies behind the percentiles
     offered_per_s: float | None = None
     lag_p99_ns: float | None = None  # how late requests left, open loop
+    mean_ns: float | None = None     # of the service times
+    unfinished: float = 0            # requests that were due and never answered
     errors: dict = field(default_factory=dict)
     start_ns: int | None = None    # CLOCK_MONOTONIC, what was measured
     end_ns: int | None = None
@@ -66,6 +68,10 @@ class WeirLoad:
 
     def lacks(self, cell):
         return None
+
+    def verifies(self):
+        """Whether it can compare every byte."""
+        return True
 
     def command(self, cell, values):
         template = HTTP if cell.path else COMMON
@@ -100,8 +106,15 @@ def read_weir_load(raw):
         ops=raw["ops"], ops_per_s=raw["ops_per_s"], p50_ns=shown["p50"], p99_ns=shown["p99"],
         samples=shown["count"], offered_per_s=raw["offered_per_s"],
         lag_p99_ns=latency["lag"] and latency["lag"]["p99"],
+        mean_ns=latency["service"].get("mean"), unfinished=unfinished_of(raw),
         errors={kind: n for kind, n in raw["errors"].items() if kind != "total"},
         start_ns=start_ns, end_ns=start_ns + times["measured_s"] * 1e9, raw=raw)
+
+
+def unfinished_of(raw):
+    """What was due but not answered when the time was over: such a latency is a lower bound."""
+    requests = raw.get("requests", {})
+    return sum(requests.get(name) or 0 for name in ("censored", "unsent", "lost"))
 
 
 class OtherLoad:
@@ -131,6 +144,9 @@ class OtherLoad:
             if asked(cell) and name not in placeholders(self.template):
                 return f"the load command has no {{{name}}}, so it cannot do {what}"
         return None
+
+    def verifies(self):
+        return "verify" in placeholders(self.template)
 
     def command(self, cell, values):
         return fill(self.template, values)

@@ -13,6 +13,7 @@ from .namespace import checked
 
 PR_SET_PDEATHSIG = 1
 POLL_SECONDS = 0.005
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Child:
@@ -28,6 +29,7 @@ class Child:
         parent = os.getpid()
 
         def prepare():
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
             checked("prctl", PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
             # A parent that was killed before this line sends no signal any more.
             if os.getppid() != parent:
@@ -107,8 +109,13 @@ class Children:
         self.list = []
 
     def start(self, *arguments, **options):
-        child = Child(*arguments, **options)
-        self.list.append(child)
+        # An interruption between the child's start and its place in the list would lose it.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+        try:
+            child = Child(*arguments, **options)
+            self.list.append(child)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return child
 
     def __enter__(self):

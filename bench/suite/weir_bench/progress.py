@@ -17,6 +17,7 @@ class Progress:
         self.total = total
         self.quiet = quiet
         self.done = 0
+        self.earlier = 0
         self.start = time.monotonic()
         self.expected = 0  # seconds for one trial, as planned
         self.living = self.file.isatty()
@@ -24,8 +25,8 @@ class Progress:
     def seconds_left(self):
         """From the pace so far; before there is one, from the plan."""
         each = self.expected
-        if self.done >= 3:
-            each = (time.monotonic() - self.start) / self.done
+        if self.done - self.earlier >= 3:
+            each = (time.monotonic() - self.start) / (self.done - self.earlier)
         return each * (self.total - self.done)
 
     def begin(self, what):
@@ -41,6 +42,10 @@ class Progress:
         else:
             self.line(f"{self.done}/{self.total} {what}: {outcome}, "
                       f"{clock(self.seconds_left())} left")
+
+    def skip(self, count):
+        """That many trials took place in an earlier run."""
+        self.done = self.earlier = count
 
     def drop(self, count):
         """That many trials will not take place."""

@@ -13,6 +13,7 @@ import tomllib
 from dataclasses import dataclass, field, fields
 
 from . import Problem
+from .verdict import MORE_IS_BETTER
 
 ENGINES = ("epoll", "uring", "blocking")
 
@@ -46,7 +47,10 @@ class Cell:
     arrivals: str = "poisson"
     namespace: bool = False  # a network namespace of its own with many destinations
     verify: str = "sample"
+    file: str = ""           # what is served, for commands that have {file}
+    cache: str = "warm"      # or cold: whether it lies in the page cache when a trial begins
     variants: list = field(default_factory=list)  # only these; empty: all
+    expect: dict = field(default_factory=dict)    # a published result, see replay.py
 
     def is_open(self):
         return bool(self.rate or self.rate_of)
@@ -89,6 +93,7 @@ class Scenario:
     warmup: float = 0.3
     budget: float = 0      # seconds for everything; 0: as long as it takes
     base: str = "epoll"
+    endpoints: list = field(default_factory=list)  # that verdicts are given on; empty: all
     variants: list = field(default_factory=list)
     cells: list = field(default_factory=list)
     notes: list = field(default_factory=list)  # what was left out, and why
@@ -159,6 +164,19 @@ def parse(path, values):
     return scenario
 
 
+def from_report(report):
+    """The scenario of a run that began, as it was then."""
+    values = dict(report["scenario"])
+    cells = [make(Cell, "cell", {k: v for k, v in cell.items() if k != "title"})
+             for cell in values.pop("cells")]
+    variants = [make(Variant, "variant", dict(v)) for v in values.pop("variants")]
+    scenario = make(Scenario, "scenario", {**values, "base": report["base"]})
+    scenario.cells, scenario.variants = cells, variants
+    scenario.sources = {name: make(Cell, "cell", dict(cell))
+                        for name, cell in report["sources"].items()}
+    return scenario
+
+
 def make_variant(where, name, values, server="echo"):
     """A variant of a file: `options` for weir's server, or a whole `command`."""
     options = values.pop("options", None)
@@ -197,6 +215,9 @@ def variant_of_option(text, server="echo"):
 
 
 def check(where, scenario):
+    for name in scenario.endpoints:
+        if name not in MORE_IS_BETTER:
+            raise Problem(f"{where}: no endpoint '{name}': known are {', '.join(MORE_IS_BETTER)}")
     names = [cell.name for cell in scenario.cells]
     for kind, list_ in (("cell", names), ("variant", [v.name for v in scenario.variants])):
         if twice := {name for name in list_ if list_.count(name) > 1}:
@@ -219,9 +240,11 @@ def check_cell(where, cell):
         if getattr(cell, key) < 0:
             raise Problem(f"{where}: {key} must not be negative")
     for key, allowed in (("arrivals", ("constant", "poisson")),
-                         ("verify", ("full", "sample", "none"))):
+                         ("verify", ("full", "sample", "none")), ("cache", ("warm", "cold"))):
         if getattr(cell, key) not in allowed:
             raise Problem(f"{where}: {key} must be one of {', '.join(allowed)}")
+    if cell.file and not os.path.isfile(cell.file):
+        raise Problem(f"{where}: file {cell.file} is not there")
     if cell.rate and cell.rate_of:
         raise Problem(f"{where}: rate and rate_of exclude each other")
     if not 0 < cell.rate_share <= 2:

@@ -1,5 +1,6 @@
 """A run: which trial when, and everything that must hold around them."""
 
+import contextlib
 import os
 import random
 import resource
@@ -8,7 +9,7 @@ import signal
 import statistics
 import tempfile
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from . import SCHEMA, Problem, environment, trial
 from .journal import Journal
@@ -22,6 +23,8 @@ from .trial import Order, Setting
 OVERHEAD_SECONDS = 0.6     # starting and ending a server and a load, until it is known better
 SECONDS_MIN = 0.3          # a trial is not made shorter than this to keep the budget
 CALIBRATIONS = 2
+CONFORMANCE_SECONDS = 0.1
+CONFORMANCE_CONNECTIONS = 8
 FAILURES_MAX = 2           # then a variant is dropped from a cell
 
 
@@ -128,9 +131,31 @@ class Session:
         self.plan = [(cell, scenario.variants_of(cell)) for cell in scenario.cells]
         self.total = scenario.blocks * sum(len(variants) for _, variants in self.plan)
         self.failures = {}
+        self.finish = lambda report: None  # adds what a kind of run finds out
         self.rates = {}
+        self.done = set()
+        self.skipped_before = {}
         self.report = self.new_report()
         self.progress = Progress(self.total, options.quiet)
+
+    def go_on(self, begun):
+        """Takes over what an interrupted run measured; only the rest is run."""
+        mine = self.report["environment"]["programs"]
+        for name, program in begun["environment"]["programs"].items():
+            if mine.get(name, {}).get("sha256") != program["sha256"]:
+                raise Problem(f"this is not the {name} that the run began with: its later trials "
+                              "would not be comparable")
+        for key in ("started", "command", "environment", "trials", "calibration", "rates",
+                    "conformance", "floors", "ceilings"):
+            self.report[key] = begun[key]
+        self.report["resumed"] = [*begun.get("resumed", []), time.strftime("%Y-%m-%d %H:%M:%S %z")]
+        self.rates = dict(begun["rates"])
+        if begun["trials"]:
+            self.skipped_before = begun["skipped"]
+        for record in begun["trials"]:
+            self.done.add((record["cell"], record["variant"], record["block"]))
+            self.count_failure(record, record["block"], tell=False)
+        self.progress.skip(len(self.done))
 
     def new_report(self):
         scenario = self.scenario
@@ -138,13 +163,16 @@ class Session:
             "schema": SCHEMA, "complete": False, "command": self.options.command_line,
             "started": time.strftime("%Y-%m-%d %H:%M:%S %z"), "seed": self.seed,
             "base": scenario.base, "blocks_done": 0, "skipped": {}, "rates": {},
+            "conformance": {}, "floors": {}, "ceilings": {},
+            "sources": {name: asdict(cell) for name, cell in scenario.sources.items()},
             "server_cpus": ",".join(map(str, sorted(self.server_cpus))),
             "client_cpus": ",".join(map(str, sorted(self.client_cpus))),
             "load": self.load.name,
             "scenario": {
                 "name": scenario.name, "about": scenario.about, "blocks": scenario.blocks,
+                "server": scenario.server, "files": scenario.files,
                 "seconds": scenario.seconds, "warmup": scenario.warmup,
-                "budget": scenario.budget,
+                "budget": scenario.budget, "endpoints": scenario.endpoints,
                 "cells": [{**asdict(cell), "title": cell.title()} for cell in scenario.cells],
                 "variants": [asdict(variant) for variant in scenario.variants]},
             "environment": environment.collect(self.programs), "calibration": [], "trials": [],
@@ -155,32 +183,45 @@ class Session:
         journal = Journal(self.options.json, self.report, self.progress.say)
         self.progress.say(f"weir-bench {self.scenario.name}: {self.total} trials in "
                           f"{self.scenario.blocks} blocks, seed {self.seed}")
-        raise_file_limit()
-        keep_away(self.server_cpus)
-        machine = Machine()
         ended_by = 0
         try:
-            with tempfile.TemporaryDirectory(prefix="weir-bench-") as folder:
-                self.setting = Setting(self.programs["weir"], self.load, folder, machine,
-                                       self.server_cpus, self.client_cpus)
-                trial.write_files(folder, self.scenario.files)
+            with self.prepared():
                 self.run_blocks(journal)
         except Interrupted as end:
             ended_by = end.args[0]
             self.report["ended_by"] = f"ended by {signal.Signals(ended_by).name}"
         finally:
-            machine.close()
             self.progress.close()
             self.report["ended"] = time.strftime("%Y-%m-%d %H:%M:%S %z")
             self.report["table"] = summarize(self.report)
+            self.finish(self.report)
             saved = journal.finish()
         return self.report, ended_by, saved
+
+    @contextlib.contextmanager
+    def prepared(self):
+        """Within it trials can run: self.setting has what they share."""
+        raise_file_limit()
+        keep_away(self.server_cpus)
+        machine = Machine()
+        try:
+            with tempfile.TemporaryDirectory(prefix="weir-bench-") as folder:
+                self.setting = Setting(self.programs["weir"], self.load, folder, machine,
+                                       self.server_cpus, self.client_cpus)
+                trial.write_files(folder, self.scenario.files)
+                yield
+        finally:
+            machine.close()
 
     def run_blocks(self, journal):
         pace = Pace(self.scenario, self.total, self.options.seconds is not None)
         self.skip_impossible()
-        self.calibrate(pace)
-        pace.left = self.progress.total
+        if not self.done and not self.options.skip_conformance:
+            self.check_conformance()
+        if not self.done:
+            self.calibrate(pace)
+            journal.learned("skipped", "rates", "calibration", "conformance")
+        pace.left = self.progress.total - self.progress.done
         for block in range(self.scenario.blocks):
             order = order_of_block(self.plan, block, self.seed)
             if block and not pace.fits(len(order)):
@@ -191,7 +232,7 @@ class Session:
             seconds = pace.seconds()
             self.progress.expected = seconds + self.scenario.warmup + pace.overhead()
             for cell, variant in order:
-                if self.is_dropped(cell, variant):
+                if self.is_dropped(cell, variant) or (cell.name, variant.name, block) in self.done:
                     continue
                 record = self.run_one(cell, variant, block, seconds)
                 journal.add(record)
@@ -205,10 +246,12 @@ class Session:
         # The same schedule and payload for every variant of a block.
         seed = random.Random(f"{self.seed}/{block}/{cell.name}").randrange(1 << 31)
         order = Order(cell, variant, block, seconds, self.scenario.warmup, seed,
-                      self.rates.get(cell.name, cell.rate))
+                      self.rates.get(cell.name, cell.rate),
+                      ceiling=self.report["ceilings"].get(cell.name, 0),
+                      conformance=self.report["conformance"].get(variant.name, ""))
         what = f"block {block + 1}/{self.scenario.blocks} {cell.name} {variant.name}"
         self.progress.begin(what)
-        record = trial.run(self.setting, order)
+        record = self.perform(order)
         outcome = record["status"]
         if outcome != "failed":
             outcome = show(record["metrics"]["ops_per_s"], "rate") + "/s"
@@ -217,16 +260,19 @@ class Session:
             self.progress.say(f"{order.name()}: {record['failure']}")
         return record
 
+    def perform(self, order):
+        return trial.run(self.setting, order)
+
     def is_dropped(self, cell, variant):
         return self.failures.get((cell.name, variant.name), 0) >= FAILURES_MAX
 
-    def count_failure(self, record, block):
+    def count_failure(self, record, block, tell=True):
         if record["status"] != "failed":
             return
         key = record["cell"], record["variant"]
         self.failures[key] = self.failures.get(key, 0) + 1
         left = self.scenario.blocks - block - 1
-        if self.failures[key] == FAILURES_MAX and left:
+        if self.failures[key] == FAILURES_MAX and left and tell:
             self.progress.drop(left)
             self.progress.say(f"{' '.join(key)}: failed {FAILURES_MAX} times, not tried again")
 
@@ -239,7 +285,7 @@ class Session:
 
     def skip_impossible(self):
         for cell, _ in list(self.plan):
-            reason = self.load.lacks(cell)
+            reason = self.load.lacks(cell) or self.skipped_before.get(cell.name)
             if not reason and cell.namespace:
                 try:
                     Namespace().close()
@@ -247,6 +293,24 @@ class Session:
                     reason = str(error)
             if reason:
                 self.skip(cell, reason)
+
+    def check_conformance(self):
+        """Every variant answers with every byte compared, before anything is timed."""
+        for variant in self.scenario.variants:
+            cells = [cell for cell, variants in self.plan if variant in variants]
+            if not cells or not self.load.verifies():
+                continue
+            cell = max(cells, key=lambda each: each.size)
+            cell = replace(cell, connections=min(cell.connections, CONFORMANCE_CONNECTIONS),
+                           idle=0, rate=0.0, rate_of="", verify="full")
+            record = trial.run(self.setting, Order(cell, variant, 0, CONFORMANCE_SECONDS, 0,
+                                                   self.seed % (1 << 31)))
+            # A server that fails will fail again, and be told of, when it is measured.
+            wrong = [guard["text"] for guard in record.get("guards", ())
+                     if guard["guard"] == "payload"]
+            self.report["conformance"][variant.name] = wrong[0] if wrong else ""
+            if wrong:
+                self.progress.say(f"conformance {cell.name} {variant.name}: {wrong[0]}")
 
     def calibrate(self, pace):
         """Measures what the base variant can do in the cells that others take their rate from."""

@@ -1,6 +1,7 @@
 """From trials to the table: medians, ratios to the base with intervals, and what spoiled them."""
 
-from .estimate import median, paired_ratio
+from .estimate import median, paired_logs, paired_ratio
+from .verdict import SPOILED_SHARE_MAX, decide, margin_of
 
 # Name in the JSON, heading, kind of value.
 METRICS = (
@@ -14,8 +15,24 @@ METRICS = (
     ("pss_bytes", "memory", "size"),
 )
 
+# Endpoints that a verdict is given on, where the scenario names no others.
+ENDPOINTS = ("machine_cpu_ns", "server_cpu_ns", "ops_per_s", "p99_ns")
+
+# What a guard spoils without making the trial useless: the client's number is no rate of a server.
+SPOILS = {
+    "client-limit": ("ops_per_s", "p99_ns"),
+    "nobody-busy": ("ops_per_s", "p99_ns"),
+    "departures-late": ("p99_ns",),
+    "offered": ("p99_ns",),
+    "unfinished": ("p99_ns",),
+    "conformance": ENDPOINTS,
+}
+
 # Shown only where a cell has it.
-EXTRA = (("kernel_bytes", "kernel memory per connection, both ends", "size"),)
+EXTRA = (
+    ("kernel_bytes", "kernel memory per connection, both ends", "size"),
+    ("capacity_per_s", "capacity at the objective", "rate"),
+)
 
 
 def summarize(report):
@@ -31,7 +48,69 @@ def summarize(report):
             mine = [t for t in trials if t["variant"] == name]
             if mine:
                 rows.append(summarize_one(cell, name, base, mine, base_trials))
+    add_verdicts(report, rows)
     return rows
+
+
+def add_verdicts(report, rows):
+    """Judges every endpoint of every row but the base's."""
+    comparisons = []
+    for row in rows:
+        row["verdicts"] = {}
+        cell = next(c for c in report["scenario"]["cells"] if c["name"] == row["cell"])
+        others = endpoints_of(report, cell) if row["variant"] != row["base"] else ()
+        for endpoint in others:
+            if found := compare_row(report, row, cell, endpoint):
+                row["verdicts"][endpoint] = found
+                comparisons.append(found)
+    decide(comparisons)
+    for comparison in comparisons:
+        del comparison["logs"]
+
+
+def endpoints_of(report, cell):
+    """At an offered rate the rate is no result; in a closed loop a percentile speaks of nobody."""
+    is_open = bool(cell["rate"] or cell["rate_of"])
+    unfit = "ops_per_s" if is_open else "p99_ns"
+    chosen = report["scenario"].get("endpoints") or (*ENDPOINTS, "capacity_per_s")
+    return [name for name in chosen if name != unfit]
+
+
+def compare_row(report, row, cell, endpoint):
+    """One comparison for decide(); None where there is nothing to compare."""
+    trials = {name: [t for t in report["trials"]
+                     if t["cell"] == row["cell"] and t["variant"] == name]
+              for name in (row["variant"], row["base"])}
+    found = {"endpoint": endpoint,
+             "margin": margin_of(report.get("floors", {}), cell, endpoint)}
+    spoiled = next(filter(None, (reason_spoiled(name, list_, endpoint)
+                                 for name, list_ in trials.items())), None)
+    values = [by_block([t for t in list_ if t["status"] == "ok"], endpoint)
+              for list_ in trials.values()]
+    logs = paired_logs(*values)
+    if spoiled and endpoint != "capacity_per_s":
+        return {**found, **(paired_ratio(*values) or {}), "logs": logs, "spoiled": spoiled}
+    if not logs:
+        return None
+    return {**found, **paired_ratio(*values), "logs": logs}
+
+
+def reason_spoiled(variant, trials, endpoint):
+    """Why too many trials of a variant are of no use for this endpoint, or None."""
+    reasons = {}
+    for trial in trials:
+        if trial["status"] == "failed":
+            spoken = [{"guard": "failed", "text": trial["failure"]}]
+        else:
+            spoken = [guard for guard in trial["guards"] if guard["severity"] == "invalid"
+                      or endpoint in SPOILS.get(guard["guard"], ())]
+        if spoken:
+            reasons.setdefault(spoken[0]["guard"], []).append(spoken[0]["text"])
+    count = sum(map(len, reasons.values()))
+    if count <= SPOILED_SHARE_MAX * len(trials):
+        return None
+    guard, texts = max(reasons.items(), key=lambda item: len(item[1]))
+    return f"{guard}: {variant}: {texts[0]} ({count} of {len(trials)} trials)"
 
 
 def usable(trials, variant):

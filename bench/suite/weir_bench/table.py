@@ -1,10 +1,14 @@
 """Prints a report: as text for a terminal, or as Markdown."""
 
 from .summary import EXTRA, METRICS, summarize
+from .verdict import INCONCLUSIVE, INVALID, MORE_IS_BETTER, VERDICTS
 
 LABEL_WIDTH = 14
-COLUMN_WIDTH = 12
+COLUMN_WIDTH = 13
 ROWS_TOLD_MAX = 4  # of one kind of warning; more are added up
+
+HEADINGS = {name: heading for name, heading, _ in METRICS + EXTRA}
+KINDS = {name: kind for name, _, kind in METRICS + EXTRA}
 
 NOTES = (
     "ops/s: operations per second, each a verified echo. server/op and machine/op: CPU time per\n"
@@ -16,6 +20,10 @@ NOTES = (
     "leave. Printed only with at least 100 samples beyond the percentile. A mark ! means: see the\n"
     "warnings.",
 )
+
+
+def kind_of(metric):
+    return KINDS[metric]
 
 
 def three_digits(value):
@@ -59,12 +67,15 @@ def text_of_row(row):
     for name, text, kind in EXTRA:
         if name in row["metrics"]:
             yield f"    {text}: {show(row['metrics'][name]['median'], kind)}"
-    if not any(m and "ratio" in m for m in metrics):
+    if not any(m and "ratio" in m for m in metrics) and not row["verdicts"]:
         return
     yield row_of("    ratio", [f"{m['ratio']:.2f}" if m and "ratio" in m else "" for m in metrics])
     if any(m and "low" in m for m in metrics):
         yield row_of("    interval", [f"{m['low']:.2f}-{m['high']:.2f}" if m and "low" in m else ""
                                       for m in metrics])
+    if row["verdicts"]:
+        yield row_of("    verdict", [row["verdicts"].get(name, {}).get("verdict", "")
+                                     for name, _, _ in METRICS])
 
 
 def levels(rows):
@@ -103,6 +114,33 @@ def warnings_of(rows, severities):
                    f"({warning['trials']} of {warning['of']} trials)")
 
 
+def counts_of(rows):
+    """How many comparisons of each endpoint ended how."""
+    for endpoint in MORE_IS_BETTER:
+        found = [row["verdicts"][endpoint]["verdict"] for row in rows
+                 if endpoint in row["verdicts"]]
+        if found:
+            yield f"{HEADINGS[endpoint]}: " + ", ".join(
+                f"{found.count(verdict)} {verdict}" for verdict in VERDICTS if verdict in found)
+
+
+def reasons_of(rows):
+    """Why verdicts are missing, one line per row and endpoint; the decided ones speak for
+    themselves."""
+    for row in rows:
+        for endpoint, found in row["verdicts"].items():
+            if found["verdict"] in (INCONCLUSIVE, INVALID):
+                yield (f"{row['cell']} {row['variant']} {HEADINGS[endpoint]}: "
+                       f"{found['verdict']}: {found['reason']}")
+
+
+VERDICT_NOTE = (
+    "FASTER and SLOWER: the exact sign-flip test, adjusted by Holm over all rows of the column. "
+    "A lower\ncost counts as faster. EQUIVALENT: the interval lies within the margin, 2 % or the "
+    "calibrated noise\nfloor. INCONCLUSIVE: this run cannot tell. INVALID: a guard says that the "
+    "number means something\nelse.")
+
+
 def head_of(report):
     environment = report["environment"]
     lines = [f"weir-bench {report['scenario']['name']}, {report['started']}, "
@@ -126,6 +164,9 @@ def as_text(report):
             if row["cell"] == cell:
                 lines += text_of_row(row)
     lines += ["", sentence_about_intervals(rows, report["base"]), *NOTES]
+    if counts := list(counts_of(rows)):
+        lines += [VERDICT_NOTE, "", "Verdicts:", *(f"  {line}" for line in counts),
+                  *(f"  {line}" for line in reasons_of(rows))]
     lines += [f"CPU of the machine from {source}." for source in sources(report)]
     for heading, severities in (("Warnings", ("invalid", "warning")), ("Notes", ("note",))):
         found = list(warnings_of(rows, severities))
@@ -154,9 +195,13 @@ def as_markdown(report):
                 text += f"<br>{metric['ratio']:.2f}"
                 if "low" in metric:
                     text += f" ({metric['low']:.2f}-{metric['high']:.2f})"
+            if name in row["verdicts"]:
+                text += f"<br>{row['verdicts'][name]['verdict']}"
             cells.append(text)
         lines.append("| " + " | ".join([row["title"], row["variant"], *cells]) + " |")
     lines += ["", sentence_about_intervals(rows, report["base"]), "", "\n\n".join(NOTES)]
+    if counts := list(counts_of(rows)):
+        lines += ["", VERDICT_NOTE, "", *(f"- {line}" for line in (*counts, *reasons_of(rows)))]
     found = [*warnings_of(rows, ("invalid", "warning", "note")),
              *(f"{name}: not run: {why}" for name, why in report["skipped"].items())]
     if found:

@@ -11,10 +11,12 @@ from . import Problem, guards
 from .namespace import Namespace
 from .process import Children, read_text
 from .sample import Meter, group_pids, slab_bytes
+from .witness import Witness, prepare_file, residency
 from .scenario import DESTINATIONS, fill
 
 READY_SECONDS = 10
 LATE_SECONDS = 15       # a load that has not ended by then never will
+INSTRUMENT_SECONDS = 10  # to write its file
 SAMPLE_SECONDS = 0.025
 MEMORY_SAMPLES = 3      # per measured time
 LISTENING = re.compile(r"^listening \S+ (\S+):(\d+)(?: engine=(\S+))?", re.M)
@@ -67,6 +69,9 @@ class Order:
     warmup: float
     seed: int
     rate: float = 0
+    instrument: str = ""    # a command that watches the server meanwhile: {pid} {seconds} {folder}
+    ceiling: float = 0      # what the load can do here at most, where that was calibrated
+    conformance: str = ""   # what the variant did wrong when it was checked
 
     def name(self):
         return f"trial {self.cell.name} {self.variant.name} block {self.block + 1}"
@@ -79,8 +84,14 @@ def run(setting, order):
               "rate": order.rate, "started": time.time(), "status": "ok",
               "open": order.cell.is_open(),
               "in_flight": order.cell.connections * order.cell.depth,
-              "engine_asked": order.variant.engine}
+              "engine_asked": order.variant.engine, "conformance": order.conformance,
+              "ceiling_per_s": order.ceiling, "churn": order.cell.churn,
+              "cpus_allowed": len(setting.server_cpus | setting.client_cpus),
+              "server_cpus": len(setting.server_cpus), "size": order.cell.size}
     try:
+        if order.cell.file:
+            prepare_file(order.cell.file, order.cell.cache)
+            record["file"] = {"cache": order.cell.cache, "before": residency(order.cell.file)}
         if order.cell.namespace:
             with Namespace() as namespace:
                 run_in(setting, order, namespace, record)
@@ -105,17 +116,23 @@ def run_in(setting, order, namespace, record):
         server, address, listening = start_server(setting, order, namespace, children,
                                                   paths["stats.json"])
         record["server"] = {"command": server.command, **listening}
+        witness = Witness(group_pids(server.pid), setting.server_cpus)
         load, meter = run_load(setting, order, namespace, children, server, address)
+        record["witness"] = witness.compare()
         record["load"] = {"command": load.command}
         load.collect()
         if load.status != 0:
             raise TrialFailed(f"the load {load.how_it_ended()}: {load.last_words()}")
         result = setting.load.parse(load.output(), order.seconds)
+        if order.instrument:
+            record["instrument"] = end_of_instrument(children)
         record["server"]["drained"] = server.stop()
         if server.status != 0 and record["server"]["drained"] and order.variant.engine:
             raise TrialFailed(f"the server {server.how_it_ended()}: {server.last_words()}")
     record["server"].update(stats=read_stats(paths["stats.json"]), usage=usage_of(server))
     record["load"].update(usage=usage_of(load), result=result.raw)
+    if order.cell.file:
+        record["file"]["after"] = residency(order.cell.file)
     keep_result(record, result)
     keep_costs(setting, order, record, result, meter)
 
@@ -135,7 +152,8 @@ def start_server(setting, order, namespace, children, stats_path):
     command = fill(order.variant.command, {
         "weir": setting.weir, "address": f"{host}:{port}", "host": host, "port": port,
         "stats": stats_path, "cpu": cpu_list(setting.server_cpus), "size": order.cell.size,
-        "root": os.path.join(setting.folder, "root"), "peers": PEERS, "folder": setting.folder})
+        "root": os.path.join(setting.folder, "root"), "peers": PEERS, "folder": setting.folder,
+        "file": order.cell.file})
     try:
         server = children.start("server", command, setting.folder, setting.server_cpus, namespace)
     except OSError as error:
@@ -188,6 +206,8 @@ def run_load(setting, order, namespace, children, server, address):
         load = children.start("load", command, setting.folder, setting.client_cpus, namespace)
     except OSError as error:
         raise TrialFailed(f"the load {command[0]} did not start: {error}") from None
+    if order.instrument:
+        watch(setting, order, children, server)
     meter = Meter(setting.machine, group_pids(server.pid), load.pid, slab)
     planned = order.warmup + order.seconds
     start = time.monotonic()
@@ -209,6 +229,16 @@ def run_load(setting, order, namespace, children, server, address):
     return load, meter
 
 
+def watch(setting, order, children, server):
+    """Starts the instrument beside the load: such a trial explains and is never compared."""
+    command = fill(order.instrument, {"pid": server.pid, "folder": setting.folder,
+                                      "seconds": f"{order.seconds + order.warmup:g}"})
+    try:
+        children.start("instrument", command, setting.folder, setting.client_cpus)
+    except OSError as error:
+        raise TrialFailed(f"the instrument {command[0]} did not start: {error}") from None
+
+
 def read_stats(path):
     """The server's own counters; {} where it has none."""
     text = read_text(path)
@@ -218,6 +248,14 @@ def read_stats(path):
         return json.loads(text)
     except ValueError as error:
         raise TrialFailed(f"the server's statistics are no JSON: {error}") from None
+
+
+def end_of_instrument(children):
+    """What it said, and whether it worked."""
+    child = next(child for child in children.list if child.what == "instrument")
+    child.wait(INSTRUMENT_SECONDS)
+    child.stop()
+    return {"status": child.status, "said": child.output() + read_text(child.paths[1])}
 
 
 def usage_of(child):
@@ -231,6 +269,8 @@ def keep_result(record, result):
     record["samples"] = result.samples
     record["offered_per_s"] = result.offered_per_s or record["rate"] or None
     record["lag_p99_ns"] = result.lag_p99_ns
+    record["mean_ns"] = result.mean_ns
+    record["unfinished"] = result.unfinished
     record["metrics"] = {"ops_per_s": result.ops_per_s}
     for name, beyond in (("p50_ns", 0.5), ("p99_ns", 0.01)):
         value = getattr(result, name)
@@ -253,6 +293,8 @@ def keep_costs(setting, order, record, result, meter):
     spent = meter.spent(start, end)
     if spent.time <= 0:
         raise TrialFailed("the load's times do not lie within its run")
+    middle = start + (end - start) / 2
+    halves = [meter.spent(start, middle), meter.spent(middle, end)]
     others = spent.machine - spent.server - spent.load - spent.own
     cpus = os.sysconf("SC_NPROCESSORS_ONLN")
     record["cpu"] = {
@@ -261,6 +303,7 @@ def keep_costs(setting, order, record, result, meter):
         "client_share": spent.load / spent.time / len(setting.client_cpus),
         "others_share": max(others, 0) / spent.time,
         "steal_share": spent.stolen / spent.time / cpus,
+        "server_halves": [half.server / half.time if half.time else 0 for half in halves],
     }
     record["spent"] = {name: round(value) for name, value in spent._asdict().items()}
     metrics = record["metrics"]

@@ -1,0 +1,151 @@
+"""Compares two runs of the same cells: is the second one slower?
+
+The trials of two runs share no block, so this is the comparison of two independent samples: the
+Hodges-Lehmann shift of the logarithms, with interval and p value of the exact rank-sum test. What
+moved the machine between the runs moves the result: a ratio within one run is worth more.
+"""
+
+import math
+import statistics
+from math import comb
+
+from . import verdict
+from .estimate import LEVEL, median
+from .summary import by_block, endpoints_of, reason_spoiled
+from .table import HEADINGS, kind_of, show
+
+# A difference in these makes two runs incomparable.
+MUST_AGREE = ("kernel", "cpu_model", "cpus", "smt", "governor", "mitigations", "clock_source",
+              "kernel_command_line", "limits", "virtual", "machine")
+# What a cell is. Its name alone could hide an edit of the file.
+CELL_KEYS = ("size", "path", "connections", "depth", "churn", "idle", "rate", "rate_of",
+             "rate_share", "arrivals", "namespace", "verify", "file", "cache")
+
+
+def rank_sum_counts(n, m):
+    """counts[u]: in how many of the orders of n and m values exactly u pairs have a > b."""
+    # The coefficients of the Gaussian binomial, by the recurrence over the largest value's sample.
+    table = [[1] for _ in range(m + 1)]
+    for i in range(1, n + 1):
+        row = [[1]]
+        for j in range(1, m + 1):
+            counts = [0] * (i * j + 1)
+            for u, count in enumerate(table[j]):
+                counts[u + j] += count
+            for u, count in enumerate(row[j - 1]):
+                counts[u] += count
+            row.append(counts)
+        table = row
+    return table[m]
+
+
+def shift(a, b):
+    """Compares two samples of logarithms: ratio of b to a with interval, level and exact p."""
+    differences = sorted(y - x for x in a for y in b)
+    counts, total = rank_sum_counts(len(a), len(b)), comb(len(a) + len(b), len(a))
+    tail, cut, reached = 1, 0, 1 - 2 / total
+    while cut + 1 < len(counts) // 2 and 1 - 2 * (tail + counts[cut + 1]) / total >= LEVEL:
+        cut += 1
+        tail += counts[cut]
+        reached = 1 - 2 * tail / total
+    greater = sum(d > 0 for d in differences) + sum(d == 0 for d in differences) / 2
+    extreme = math.floor(min(greater, len(differences) - greater))
+    p = min(1, 2 * sum(counts[:extreme + 1]) / total)
+    return {"ratio": math.exp(statistics.median(differences)), "pairs": min(len(a), len(b)),
+            "low": math.exp(differences[cut]), "high": math.exp(differences[-1 - cut]),
+            "level": reached, "p": p}
+
+
+def fewest(family):
+    """Trials per run whose smallest p survives Holm in such a family."""
+    n = 3
+    while 2 / comb(2 * n, n) >= verdict.ALPHA / family:
+        n += 1
+    return n
+
+
+def differences(a, b):
+    """What keeps the runs from being compared, a sentence each."""
+    one, other = a["environment"], b["environment"]
+    for name in MUST_AGREE:
+        if one.get(name) != other.get(name):
+            yield f"{name} differs: {one.get(name)} and {other.get(name)}"
+    for name in sorted({*one["sysctl"], *other["sysctl"]}):
+        if one["sysctl"].get(name) != other["sysctl"].get(name):
+            yield f"{name} differs: {one['sysctl'].get(name)} and {other['sysctl'].get(name)}"
+    for name in ("server_cpus", "client_cpus", "load"):
+        if a[name] != b[name]:
+            yield f"{name} differs: {a[name]} and {b[name]}"
+    cells = {cell["name"]: cell for cell in a["scenario"]["cells"]}
+    for cell in b["scenario"]["cells"]:
+        mine = cells.get(cell["name"])
+        if mine and (wrong := [key for key in CELL_KEYS if mine.get(key) != cell.get(key)]):
+            yield f"cell {cell['name']} differs in {', '.join(wrong)}"
+    if not shared(a, b):
+        yield "no cell and variant is in both"
+
+
+def shared(a, b):
+    """The (cell, variant name) that both measured, in the order of the first."""
+    in_b = {(t["cell"], t["variant"]) for t in b["trials"]}
+    return [(cell, v["name"]) for cell in a["scenario"]["cells"]
+            for v in a["scenario"]["variants"] if (cell["name"], v["name"]) in in_b
+            and any((t["cell"], t["variant"]) == (cell["name"], v["name"]) for t in a["trials"])]
+
+
+def compare(a, b):
+    """Returns (what makes them incomparable, the comparisons)."""
+    found = []
+    for cell, variant in shared(a, b):
+        for endpoint in endpoints_of(a, cell):
+            if comparison := compare_one(a, b, cell, variant, endpoint):
+                found.append({"cell": cell["name"], "variant": variant, **comparison})
+    for endpoint in verdict.MORE_IS_BETTER:
+        family = [c for c in found if c["endpoint"] == endpoint and not c.get("spoiled")]
+        for comparison in family:
+            comparison["fewest"] = fewest(len(family))
+    verdict.decide(found)
+    for comparison in found:
+        del comparison["logs"]
+    return list(differences(a, b)), found
+
+
+def compare_one(a, b, cell, variant, endpoint):
+    trials = [[t for t in run["trials"] if (t["cell"], t["variant"]) == (cell["name"], variant)]
+              for run in (a, b)]
+    values = [list(by_block([t for t in list_ if t["status"] == "ok"], endpoint).values())
+              for list_ in trials]
+    values = [[v for v in list_ if v > 0] for list_ in values]
+    spoiled = next(filter(None, (reason_spoiled(f"{variant} of {which}", list_, endpoint)
+                                 for which, list_ in zip("AB", trials))), None)
+    if not all(values):
+        return {"endpoint": endpoint, "margin": 0, "logs": [], "spoiled": spoiled} \
+            if spoiled and endpoint != "capacity_per_s" else None
+    logs = [[math.log(v) for v in list_] for list_ in values]
+    margin = max(verdict.margin_of(run.get("floors", {}), cell, endpoint) for run in (a, b))
+    return {"endpoint": endpoint, "margin": margin, "a": median(values[0]), "b": median(values[1]),
+            "spoiled": spoiled, "logs": [y - x for x, y in zip(*logs)], **shift(*logs)}
+
+
+def gate(problems, comparisons):
+    """The exit status: 0 fine, 1 a regression, 2 no answer."""
+    verdicts = [c["verdict"] for c in comparisons]
+    if verdict.SLOWER in verdicts and not problems:
+        return 1
+    if problems or not verdicts or {verdict.INCONCLUSIVE, verdict.INVALID} & set(verdicts):
+        return 2
+    return 0
+
+
+def as_text(problems, comparisons):
+    lines = [f"not comparable: {problem}" for problem in problems]
+    for c in comparisons:
+        numbers = ""
+        if "ratio" in c:
+            kind = kind_of(c["endpoint"])
+            numbers = (f"{show(c['a'], kind):>10} -> {show(c['b'], kind):>10}  {c['ratio']:.3f} "
+                       f"({c['low']:.3f}-{c['high']:.3f})")
+        lines.append(f"{c['cell']:<18} {c['variant']:<12} {HEADINGS[c['endpoint']]:<11} "
+                     f"{numbers:<47} {c['verdict']}: {c['reason']}")
+    counts = [f"{sum(c['verdict'] == v for c in comparisons)} {v}" for v in verdict.VERDICTS]
+    return "\n".join([*lines, "B against A: " + ", ".join(counts)]) + "\n"

@@ -1,0 +1,213 @@
+"""Sweep, ladder, capacity, replay and explain: their logic alone, then with the fake programs."""
+
+import json
+import os
+import shutil
+import subprocess
+import unittest
+
+import suite_path
+from run_fixture import RunFixture
+from weir_bench import Problem, capacity, explain, ladder, replay, scenario, sweep
+
+
+def row(cell, variant, endpoint, ratio, verdict, high=None):
+    return {"cell": cell, "variant": variant,
+            "verdicts": {endpoint: {"ratio": ratio, "verdict": verdict, "reason": "so",
+                                    "high": high or ratio * 1.01}}}
+
+
+class Sweeps(unittest.TestCase):
+    def test_ranges_and_lists(self):
+        """A range goes up by its factor and ends at its end."""
+        self.assertEqual(sweep.parse("size=64:1M"), ("size", [64, 256, 1024, 4096, 16384, 65536,
+                                                              262144, 1048576]))
+        self.assertEqual(sweep.parse("connections=1:1000:10")[1], [1, 10, 100, 1000])
+        self.assertEqual(sweep.parse("size=64,100,1K")[1], [64, 100, 1024])
+        self.assertEqual(sweep.parse("depth=3:5")[1], [3, 5])
+        for wrong in ("colour=1:2", "size", "size=a:b", "size=5:5", "size=1:9:1", "size=0:8",
+                      "size=1:2:3:4"):
+            with self.assertRaisesRegex(Problem, f"--var {wrong}"):
+                sweep.parse(wrong)
+
+    def test_crossings_need_both_sides_to_be_sure(self):
+        """A verdict that is open between two sure ones does not hide the crossing."""
+        report = {"sweep": {"var": "size", "cells": {"a": 64, "b": 256, "c": 1024}},
+                  "table": [row("a", "uring", "machine_cpu_ns", 0.8, "FASTER"),
+                            row("b", "uring", "machine_cpu_ns", 1.0, "INCONCLUSIVE"),
+                            row("c", "uring", "machine_cpu_ns", 1.2, "SLOWER")]}
+        self.assertEqual(sweep.crossings(report),
+                         ["uring is FASTER at size 64 and SLOWER at 1024 (machine/op)"])
+        report["table"][2]["verdicts"]["machine_cpu_ns"]["verdict"] = "EQUIVALENT"
+        self.assertEqual(sweep.crossings(report), [])
+
+
+class Ladders(unittest.TestCase):
+    def test_a_feature_that_gains_little_everywhere_is_named(self):
+        """One surely below the limit, one above it, one that is unsure, one not measured."""
+        report = {"ladder": {"features": ["ring", "quiet", "unsure", "gone"]}, "table": [
+            row("a", "no-unsure", "machine_cpu_ns", 1.0, "INCONCLUSIVE", 1.3),
+            row("a", "no-ring", "machine_cpu_ns", 1.02, "EQUIVALENT"),
+            row("b", "no-ring", "machine_cpu_ns", 1.20, "SLOWER"),
+            row("a", "no-quiet", "machine_cpu_ns", 1.02, "EQUIVALENT"),
+            row("a", "epoll", "machine_cpu_ns", 1.9, "SLOWER")]}
+        text = ladder.as_text(report)
+        self.assertIn("a +2.0% equivalent, b +20.0% slower", text)
+        self.assertEqual(text.count("gains less than 5% in every row"), 1)
+        self.assertIn("not measured", text)
+
+
+class Capacities(unittest.TestCase):
+    def record(self, rate, truth):
+        return {"status": "ok", "rate": rate, "metrics": {
+            "ops_per_s": min(rate, truth * 1.1), "p99_ns": 1e5 if rate <= truth else 9e6}}
+
+    def test_bisection_finds_the_capacity(self):
+        """Within its resolution, wherever it lies; every step is told."""
+        for truth in (9000, 50000, 77000):
+            best, told = capacity.search(lambda rate, t=truth: self.record(rate, t), 1e5, "p99_ns",
+                                         1e6)
+            self.assertTrue(truth - 1e5 / 64 <= best["rate"] <= truth, (truth, best["rate"]))
+            self.assertEqual(len(told), capacity.STEPS)
+
+    def test_what_meets_an_objective(self):
+        """Not a failure, not less than what was offered, not a late tail; too few say nothing."""
+        good = self.record(100, 1000)
+        self.assertTrue(capacity.meets(good, "p99_ns", 1e6))
+        self.assertFalse(capacity.meets({**good, "status": "invalid"}, "p99_ns", 1e6))
+        self.assertFalse(capacity.meets({**good, "rate": 200}, "p99_ns", 1e6))
+        self.assertFalse(capacity.meets(good, "p99_ns", 1e4))
+        self.assertIsNone(capacity.meets(good, "p50_ns", 1e6))
+
+    def test_no_rate_and_too_few_samples(self):
+        """None is found where none meets; too few samples end the search with the remedy."""
+        self.assertIsNone(capacity.search(lambda rate: self.record(rate, 0), 1e5, "p99_ns", 1e6)[0])
+        with self.assertRaisesRegex(Problem, "give more --seconds"):
+            capacity.search(lambda rate: self.record(rate, 1e9), 1e5, "p50_ns", 1e6)
+
+    def test_objectives(self):
+        """Units are converted, anything else is refused."""
+        self.assertEqual(capacity.parse_objective("p99=1.5ms"), ("p99_ns", 1.5e6))
+        for wrong in ("p99", "p98=1ms", "p99=1", "mean=1ms", None):
+            with self.assertRaisesRegex(Problem, "--slo"):
+                capacity.parse_objective(wrong)
+
+
+class Replays(unittest.TestCase):
+    def test_the_presets_are_twelve_or_more_and_complete(self):
+        """Each with its source, and an answer that could be either."""
+        path = os.path.join(suite_path.SUITE, "../scenarios/replay.toml")
+        presets = scenario.load_file(path)
+        replay.check(presets)
+        self.assertGreaterEqual(len(presets.cells), 12)
+        signs = {replay.published_verdict(cell.expect["ratio"]) for cell in presets.cells}
+        self.assertEqual(signs, {"FASTER", "SLOWER", "EQUIVALENT"})
+        presets.cells[0].expect = {"ratio": 1.0}
+        with self.assertRaisesRegex(Problem, "expect wants source, variant, ratio"):
+            replay.check(presets)
+
+    def test_answers(self):
+        """Agrees by sign, disagrees by sign, and says nothing where the run says nothing."""
+        expected = {"a": (1.5, "agrees"), "b": (1.5, "disagrees"), "c": (0.8, "no answer"),
+                    "d": (1.0, "agrees"), "e": (1.2, "no answer")}
+        found = {"a": "FASTER", "b": "SLOWER", "c": "INVALID", "d": "EQUIVALENT"}
+        report = {"scenario": {"cells": [
+            {"name": name, "expect": {"variant": "uring", "ratio": ratio, "source": "s"}}
+            for name, (ratio, _) in expected.items()]},
+            "table": [row(name, "uring", "ops_per_s", 1.1, v) for name, v in found.items()]}
+        self.assertEqual({name: answer for name, _, answer, _ in replay.answers(report)},
+                         {name: answer for name, (_, answer) in expected.items()})
+        self.assertIn("2 agrees, 1 disagrees, 2 no answer", replay.as_text(report))
+        # The client was at its limit in c, but the server's CPU per operation has an answer.
+        report["table"][2]["verdicts"]["server_cpu_ns"] = {"ratio": 1.25, "verdict": "SLOWER",
+                                                           "reason": "so"}
+        _, _, answer, seen = replay.answers(report)[2]
+        self.assertEqual((answer, seen["ratio"], seen["by"]),
+                         ("agrees", 0.8, "per CPU of the server"))
+
+
+class Explanations(unittest.TestCase):
+    def test_symbols_are_grouped(self):
+        """Kernel functions by their part of the kernel; addresses of the program are its own."""
+        script = "\n".join(f" {address} {symbol}" for address, symbol in (
+            ("ffffffff81000000", "tcp_sendmsg_locked"), ("ffffffff81000010", "tcp_ack"),
+            ("ffffffff81000020", "io_submit_sqes"), ("ffffffff81000030", "_copy_to_iter"),
+            ("ffffffff81000040", "ep_poll"), ("ffffffff81000050", "a_new_function"),
+            ("ffffffff81000060", "skb_release_data"), ("ffffffff81000070", "__schedule"),
+            ("55d0c0ffee00", "tcp_like_name")))
+        parts, symbols = explain.group(script)
+        self.assertEqual(parts, {"TCP and IP": 2, "io_uring": 1, "copies": 1, "epoll": 1,
+                                 explain.OTHER: 1, "network core": 1, "scheduler": 1,
+                                 explain.OWN: 1})
+        self.assertEqual(symbols["tcp_ack"], 1)
+
+    def test_counts_are_read(self):
+        """Events that did not happen or are not supported are left out."""
+        said = ("120,,raw_syscalls:sys_enter,1,100.00,,\n0,,io_uring:io_uring_link,1,100.00,,\n"
+                "<not supported>,,sched:sched_switch,0,100.00,,\n")
+        self.assertEqual(explain.counts_of(said), {"raw_syscalls:sys_enter": 120})
+
+    def test_the_limiter_is_named(self):
+        """By the shares, and by what kind of cell it is."""
+        for changes, shares, text in (
+                ({}, (0.99, 0.5), "the server's CPU"), ({}, (0.6, 0.9), "the client's CPU"),
+                ({}, (0.3, 0.3), "waiting"), ({"in_flight": 1}, (0.4, 0.9), "the round trip"),
+                ({"open": True}, (0.4, 0.9), "the offered rate")):
+            record = {"open": False, "in_flight": 64, **changes,
+                      "cpu": dict(zip(("server_share", "client_share"), shares))}
+            self.assertIn(text, explain.limiter(record))
+
+
+class Studies(RunFixture):
+    def study(self, name, *arguments, status=0):
+        run = subprocess.run([suite_path.LAUNCHER, name, *arguments, "--scenario", self.scenario,
+                              "--build", self.folder, "--skip-conformance", "--seconds", "0.1",
+                              "--warmup", "0.02"], capture_output=True,
+                             text=True, timeout=60, check=False)
+        self.assertEqual(run.returncode, status, run.stdout + run.stderr)
+        self.assertNotIn("Traceback", run.stderr)
+        return run.stdout, run.stderr
+
+    def test_a_sweep_runs_every_value(self):
+        """Its cells are named for their values, and the page has the lines."""
+        page = os.path.join(self.folder, "sweep.html")
+        out, _ = self.study("sweep", "--var", "size=64,512", "--cells", "echo", "--blocks", "1",
+                            "--json", self.json, "--html", page)
+        with open(self.json, encoding="utf-8") as file:
+            report = json.load(file)
+        self.assertEqual(report["sweep"]["cells"], {"echo-size-64": 64, "echo-size-512": 512})
+        self.assertEqual({t["cell"] for t in report["trials"]}, set(report["sweep"]["cells"]))
+        self.assertIn("Crossings:", out)
+        with open(page, encoding="utf-8") as file:
+            self.assertIn("against size", file.read())
+
+    def test_a_ladder_takes_away_one_feature_at_a_time(self):
+        """The features are those that the program itself names."""
+        out, _ = self.study("ladder", "--cells", "echo", "--blocks", "1", "--json", self.json)
+        with open(self.json, encoding="utf-8") as file:
+            report = json.load(file)
+        commands = {t["variant"]: t["server"]["command"] for t in report["trials"]}
+        self.assertIn("default,-first", commands["no-first"])
+        self.assertEqual(set(commands), {"default", "no-first", "no-second", "epoll",
+                                         *ladder.KERNELS})
+        self.assertIn("What each feature saves", out)
+
+    def test_an_explanation_has_its_parts_or_their_reasons(self):
+        """With perf, where the time went; without it or the right to it, why not."""
+        out, _ = self.study("explain", "echo", "--quiet")
+        self.assertIn("echo epoll\n  limited by ", out)
+        if shutil.which("perf") is None:
+            self.assertIn("perf is not installed", out)
+        elif "no profile" not in out:
+            self.assertRegex(out, r"[\d.]+ %  the server's own code")
+
+    def test_wrong_objectives_and_variables_are_refused_before_anything_runs(self):
+        """Status 2 and one line."""
+        for arguments in (("capacity", "--slo", "p98=1ms"), ("sweep", "--var", "size=x"),
+                          ("replay",), ("explain", "nothing")):
+            _, err = self.study(*arguments, status=2)
+            self.assertEqual(len(err.splitlines()), 1, err)
+
+
+if __name__ == "__main__":
+    unittest.main()
