@@ -11,7 +11,7 @@
 
 #include "loop.h"
 
-enum { FILE_AHEAD_MAX = 128 * 1024, FILE_READ_SIZE = 64 * 1024, SINK_WRITES = 4 };
+enum { FILE_AHEAD_MAX = 128 * 1024, FILE_READ_SIZE = 64 * 1024 };
 
 struct weir_file {
     struct weir_loop *loop;
@@ -246,26 +246,22 @@ void file_read_ahead(struct weir_stream *stream)
 
 // --- A file as a sink ----------------------------------------------------------------------------
 
-struct sink_write {
-    struct weir_operation operation;
-    struct sink *sink;
-    struct weir_slice held; // what is being written; size 0: this write is free
-};
-
+// One write is in flight at a time: so what lies in the file after an error is a true prefix of
+// what came, and never a part that stands behind a hole.
 struct sink {
     struct weir_stream *stream;
     struct weir_file *file;
     struct weir_operation *operation; // of the caller
     uint64_t offset, written;
-    uint32_t busy;
     int64_t error;
-    bool ended;
-    struct sink_write writes[SINK_WRITES];
+    bool busy, ended;
+    struct weir_operation write;
+    struct weir_slice held; // what is being written
 };
 
 bool sink_full(const struct sink *sink)
 {
-    return sink->busy == SINK_WRITES || sink->error;
+    return sink->busy || sink->error;
 }
 
 // Tells the caller once, when no write is in flight any more.
@@ -289,22 +285,21 @@ static void sink_finish(struct sink *sink)
 
 static void sink_written(struct weir_operation *operation, int64_t result)
 {
-    struct sink_write *write = container_of(operation, struct sink_write, operation);
-    struct sink *sink = write->sink;
+    struct sink *sink = container_of(operation, struct sink, write);
     struct weir_stream *stream = sink->stream;
     if (result > 0)
         sink->written += (uint64_t)result;
-    if (result > 0 && (size_t)result < write->held.size) {
-        write->held.data += result;
-        write->held.size -= (size_t)result;
-        weir_file_write(sink->file, operation, write->held.data, write->held.size,
+    if (result > 0 && (size_t)result < sink->held.size) {
+        sink->held.data += result;
+        sink->held.size -= (size_t)result;
+        weir_file_write(sink->file, operation, sink->held.data, sink->held.size,
                         operation->offset + (uint64_t)result);
         return;
     }
     if (result <= 0 && !sink->error)
         sink->error = result ? result : -EIO;
-    weir_slice_release(stream, &write->held);
-    sink->busy--;
+    weir_slice_release(stream, &sink->held);
+    sink->busy = false;
     loop_attention(stream); // room for what was kept meanwhile
     sink_finish(sink);
 }
@@ -312,17 +307,13 @@ static void sink_written(struct weir_operation *operation, int64_t result)
 void sink_received(struct weir_stream *stream, struct weir_slice slice)
 {
     struct sink *sink = stream->sink;
-    struct sink_write *write = sink->writes;
-    while (write->held.size)
-        write++;
-    if (weir_slice_hold(stream, slice, &write->held)) {
+    if (weir_slice_hold(stream, slice, &sink->held)) {
         stream_doom(stream, -ENOMEM);
         return;
     }
-    sink->busy++;
-    write->sink = sink;
-    write->operation = (struct weir_operation){ .done = sink_written, .stream = stream };
-    weir_file_write(sink->file, &write->operation, write->held.data, slice.size, sink->offset);
+    sink->busy = true;
+    sink->write = (struct weir_operation){ .done = sink_written, .stream = stream };
+    weir_file_write(sink->file, &sink->write, sink->held.data, slice.size, sink->offset);
     sink->offset += slice.size;
 }
 

@@ -394,7 +394,8 @@ WEIR_PUBLIC void weir_file_write(struct weir_file *file, struct weir_operation *
 
 // From now on, received bytes go into the file from `offset` on, straight from their buffers, until
 // the peer's end; then `done` gets the number of bytes and `ended` follows. An error of the file
-// (-ENOSPC ...) is given to `done` and pauses the stream; the protocol decides what follows.
+// (-ENOSPC ...) is given to `done` and pauses the stream; the protocol decides what follows, and
+// finds a true prefix in the file.
 // operation->stream is set to the stream. A stream that closes gives `done` its reason first.
 WEIR_PUBLIC void weir_stream_receive_file(struct weir_stream *stream, struct weir_file *file,
                                           uint64_t offset, struct weir_operation *operation);
