@@ -289,8 +289,8 @@ WEIR_PUBLIC int weir_stream_local_address(const struct weir_stream *stream,
 WEIR_PUBLIC void weir_stream_send(struct weir_stream *stream, const void *data, size_t size);
 
 // Returns a span of `size` bytes (1 to 16,000) to format into, valid until the next verb on this
-// stream; weir_stream_commit() queues its first `size` bytes. NULL when memory is out, and then the
-// stream closes with -ENOMEM.
+// stream and no longer than the callback runs; weir_stream_commit() queues its first `size` bytes.
+// NULL when memory is out, and then the stream closes with -ENOMEM.
 WEIR_PUBLIC char *weir_stream_reserve(struct weir_stream *stream, size_t size);
 WEIR_PUBLIC void weir_stream_commit(struct weir_stream *stream, size_t size);
 
