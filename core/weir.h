@@ -468,7 +468,10 @@ struct weir_stats {
     uint64_t sends, short_sends;
     uint64_t receive_arms, receive_no_buffers; // arms and re-arms; ENOBUFS
     uint64_t pauses;                           // receive credit withheld
-    uint64_t overflows, worker_punts, stale_completions, submit_early;
+    uint64_t overflows, stale_completions, submit_early;
+    // uring: operations of the kinds that the kernel always gives to a worker thread: half-closes,
+    // and opens that make or empty a file. That a single other one went there it does not tell.
+    uint64_t worker_punts;
     uint64_t idle_timeouts, close_timeouts;
     uint64_t closed_clean, closed_reset, closed_timeout, closed_canceled, closed_error;
     uint64_t jobs, file_operations, posts;

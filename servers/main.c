@@ -71,11 +71,16 @@ int main(int argc, char **argv)
         if (!strcmp(argv[1], main_commands[i].name))
             return main_finish(main_commands[i].main(argc - 1, argv + 1));
     }
-    if (!strcmp(argv[1], "--help")) {
+    bool help = !strcmp(argv[1], "--help"), version = !strcmp(argv[1], "--version");
+    if ((help || version) && argc > 2) {
+        fprintf(stderr, "weir: %s: unexpected argument (see weir --help)\n", argv[2]);
+        return SERVE_EXIT_USAGE;
+    }
+    if (help) {
         main_help(stdout);
         return main_finish(0);
     }
-    if (!strcmp(argv[1], "--version")) {
+    if (version) {
         printf("%s\n", weir_version_text());
         return main_finish(0);
     }

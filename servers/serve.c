@@ -148,6 +148,8 @@ static int serve_check(const struct serve *serve)
     else if (settings->uring &&
              (settings->engine == WEIR_ENGINE_EPOLL || settings->engine == WEIR_ENGINE_BLOCKING))
         fault = "--uring: needs --engine uring or auto";
+    else if (settings->engine == WEIR_ENGINE_BLOCKING && settings->busy_poll_us)
+        fault = "--busy-poll-us: the blocking engine waits in the kernel only";
     else if (settings->buffer_size % 4096)
         fault = "--buffer-size: must be a multiple of 4096 bytes";
     else if (!serve_cpus_present(settings))

@@ -260,6 +260,25 @@ static void streams_work_over_unix_sockets(struct world *world)
     assert_int_equal(rmdir(directory), 0);
 }
 
+// A unix connection to a listener whose backlog is full closes with that error, and never hangs.
+static void a_full_unix_backlog_is_told(struct world *world)
+{
+    char directory[64], path[128];
+    struct weir_address address;
+    connect_make_path(directory, path);
+    (void)peer_listen(world, path, 0, &address);
+    (void)peer_open(world, &address, NULL);
+    struct subject *subject =
+        world_connect(world, &address, world_echo(world), connect_plainly, NULL);
+    world_reaches(world, &subject->closed, 1);
+    assert_int_equal(subject->opened, 0);
+    assert_int_equal(subject->reason, -EAGAIN);
+    assert_int_equal(world_stats(world).connect_errors, 1);
+    world_close(world);
+    assert_int_equal(unlink(path + 5), 0);
+    assert_int_equal(rmdir(directory), 0);
+}
+
 // A unix path that a dead server left behind is taken over; one that is served is in use; the mode
 // is as asked.
 static void stale_unix_paths_are_taken_over_and_live_ones_are_not(struct world *world)
@@ -325,6 +344,9 @@ const struct contract_test connect_tests[] = {
       .needs = { .kernel = true } },
     { .name = "streams_work_over_unix_sockets",
       .run = streams_work_over_unix_sockets,
+      .needs = { .kernel = true } },
+    { .name = "a_full_unix_backlog_is_told",
+      .run = a_full_unix_backlog_is_told,
       .needs = { .kernel = true } },
     { .name = "stale_unix_paths_are_taken_over_and_live_ones_are_not",
       .run = stale_unix_paths_are_taken_over_and_live_ones_are_not,

@@ -492,6 +492,33 @@ static void refused_opens_tell_why(struct world *world)
     close(work.directory);
 }
 
+// What the kernel hands to its worker threads is counted, and what it does at once is not.
+static void work_of_kernel_workers_is_counted(struct world *world)
+{
+    char directory[] = "/tmp/weir-contract-XXXXXX";
+    bool ring = world->variant->engine == WEIR_ENGINE_URING;
+    assert_non_null(mkdtemp(directory));
+    struct file_work work = { .world = world,
+                              .directory = open(directory, O_DIRECTORY | O_RDONLY | O_CLOEXEC),
+                              .path = "file",
+                              .flags = O_RDWR | O_CREAT | O_EXCL };
+    // Making a file may wait for the disk: always a worker's.
+    assert_int_equal(file_do(&work, file_work_open), 0);
+    assert_int_equal(world_stats(world).worker_punts, ring);
+    (void)world_call(world, NULL, file_work_release, &work);
+    uint64_t before = world_stats(world).worker_punts;
+    work.flags = O_RDONLY;
+    assert_int_equal(file_do(&work, file_work_open), 0);
+    work.data = (char[1]){ 0 };
+    work.size = 1;
+    assert_int_equal(file_do(&work, file_work_read), 0);
+    (void)world_call(world, NULL, file_work_release, &work);
+    assert_int_equal(world_stats(world).worker_punts, before);
+    unlinkat(work.directory, "file", 0);
+    close(work.directory);
+    assert_int_equal(rmdir(directory), 0);
+}
+
 const struct contract_test file_tests[] = {
     { .name = "files_arrive_whole", .run = files_arrive_whole },
     { .name = "file_ranges_arrive_in_order", .run = file_ranges_arrive_in_order },
@@ -513,6 +540,9 @@ const struct contract_test file_tests[] = {
       .needs = { .kernel = true } },
     { .name = "files_are_opened_written_and_read",
       .run = files_are_opened_written_and_read,
+      .needs = { .kernel = true } },
+    { .name = "work_of_kernel_workers_is_counted",
+      .run = work_of_kernel_workers_is_counted,
       .needs = { .kernel = true } },
     { .name = "refused_opens_tell_why",
       .run = refused_opens_tell_why,

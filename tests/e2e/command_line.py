@@ -63,6 +63,7 @@ class CommandLineTest(unittest.TestCase):
             ([*good, "--buffer-size", "5000"], "--buffer-size"),
             ([*good, "--log"], "--log: needs a value"),
             ([*good, "--stats-json"], "--stats-json: needs a value"),
+            ([*good, "--engine", "blocking", "--busy-poll-us", "5"], "--busy-poll-us: the block"),
             ([*good, "--nonsense"], "--nonsense: unknown option"),
             ([*good, "-x"], "-x: unknown option"),
             ([*good, "-1x"], "-1: unknown option"),
@@ -138,6 +139,9 @@ class CommandLineTest(unittest.TestCase):
         result = run("--version")
         self.assertEqual(result.returncode, 0)
         self.assertRegex(result.stdout, r"^weir \d+\.\d+\.\d+ .*uring.*epoll.*liburing \d+\.\d+")
+        result = run("--version", "echo")
+        self.assertEqual(result.returncode, 2)
+        self.assertIn("echo: unexpected argument", result.stderr)
 
     # Without a command, or with an unknown one, the usage is told.
     def test_unknown_command(self):

@@ -1,6 +1,11 @@
 // Reads, writes and opens of files. Cached reads complete while they are submitted.
 #include "uring.h"
 
+#include <fcntl.h>
+
+// Opens that may make or empty a file wait for the disk: the kernel gives them to a worker at once.
+enum { URING_OPEN_PUNTED = O_CREAT | O_TRUNC | (O_TMPFILE & ~O_DIRECTORY) };
+
 static uint64_t uring_pointer(const void *pointer)
 {
     return (uint64_t)(uintptr_t)pointer;
@@ -23,6 +28,7 @@ void uring_file(struct weir_loop *loop, struct weir_operation *operation)
         sqe->fd = (int)operation->offset;
         sqe->len = sizeof operation->open_how;
         sqe->off = uring_pointer(operation->open_how);
+        stats_add(loop, worker_punts, (operation->open_how[0] & URING_OPEN_PUNTED) != 0);
         break;
     case FILE_JOB:
         break; // goes to the helpers, never here

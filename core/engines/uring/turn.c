@@ -32,6 +32,27 @@ static int uring_enter(struct weir_loop *loop, unsigned submit, unsigned wait, u
     return result;
 }
 
+static uint64_t uring_clock(const struct weir_loop *loop)
+{
+    return loop->system->clock(loop->system_state);
+}
+
+// Submits, and waits for one event.
+static int uring_enter_timed(struct weir_loop *loop, unsigned submit, uint64_t deadline_ns)
+{
+    struct io_uring_getevents_arg argument = { 0 };
+    struct __kernel_timespec timeout;
+    if (deadline_ns != WEIR_NEVER) {
+        uint64_t now_ns = uring_clock(loop);
+        uint64_t left_ns = deadline_ns > now_ns ? deadline_ns - now_ns : 0;
+        timeout.tv_sec = (long long)(left_ns / 1000000000);
+        timeout.tv_nsec = (long long)(left_ns % 1000000000);
+        argument.ts = (uint64_t)(uintptr_t)&timeout;
+    }
+    return uring_enter(loop, submit, 1, IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG, &argument,
+                       sizeof argument);
+}
+
 // The ring belongs to the thread that enables it. Usually that is the first turn's; a batch that is
 // full before it must go down earlier.
 static int uring_enable(struct weir_loop *loop)
@@ -63,18 +84,30 @@ static bool uring_stash_completions(struct weir_loop *loop)
     return moved > 0;
 }
 
+// A kernel that is short of memory and has nothing to be reaped gets some time to end what it has:
+// this waits for a completion, or for URING_SHORTAGE_NS. False: it had enough of these.
+static bool uring_wait_for_memory(struct weir_loop *loop, unsigned *attempts)
+{
+    if (++*attempts > URING_SHORTAGE_ATTEMPTS)
+        return false;
+    (void)uring_enter_timed(loop, 0, uring_clock(loop) + URING_SHORTAGE_NS);
+    (void)uring_stash_completions(loop);
+    return true;
+}
+
 void uring_submit_early(struct weir_loop *loop)
 {
     struct uring *uring = uring_of(loop);
     stats_add(loop, submit_early, 1);
-    unsigned submit;
+    unsigned submit, attempts = 0;
     if (!uring->failure)
         uring->failure = uring_enable(loop);
     while (!uring->failure && (submit = uring_publish(uring))) {
         int result = uring_enter(loop, submit, 0, 0, NULL, 0);
         if (result >= 0 || result == -EINTR)
             continue;
-        if ((result == -EBUSY || result == -EAGAIN) && uring_stash_completions(loop))
+        if ((result == -EBUSY || result == -EAGAIN) &&
+            (uring_stash_completions(loop) || uring_wait_for_memory(loop, &attempts)))
             continue;
         uring->failure = result;
     }
@@ -145,27 +178,6 @@ static void uring_provide_buffers(struct weir_loop *loop)
 }
 
 // --- Waiting -------------------------------------------------------------------------------------
-
-static uint64_t uring_clock(const struct weir_loop *loop)
-{
-    return loop->system->clock(loop->system_state);
-}
-
-// Submits, and waits for one event.
-static int uring_enter_timed(struct weir_loop *loop, unsigned submit, uint64_t deadline_ns)
-{
-    struct io_uring_getevents_arg argument = { 0 };
-    struct __kernel_timespec timeout;
-    if (deadline_ns != WEIR_NEVER) {
-        uint64_t now_ns = uring_clock(loop);
-        uint64_t left_ns = deadline_ns > now_ns ? deadline_ns - now_ns : 0;
-        timeout.tv_sec = (long long)(left_ns / 1000000000);
-        timeout.tv_nsec = (long long)(left_ns % 1000000000);
-        argument.ts = (uint64_t)(uintptr_t)&timeout;
-    }
-    return uring_enter(loop, submit, 1, IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG, &argument,
-                       sizeof argument);
-}
 
 // Completions that were posted and not reaped.
 static bool uring_work_queued(const struct uring *uring)

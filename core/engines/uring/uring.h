@@ -17,7 +17,9 @@ enum {
     URING_QUIET_MAX = 1024, // quiet sends whose end is not known yet
     URING_UNIX_CONNECTS_MAX = 16,
     URING_BUFFER_GROUP = 0,
-    URING_FILES_EXTRA = 64, // direct descriptors that are still closing
+    URING_FILES_EXTRA = 64,      // direct descriptors that are still closing
+    URING_SHORTAGE_NS = 1000000, // between two attempts to submit to a kernel without memory
+    URING_SHORTAGE_ATTEMPTS = 100,
 };
 
 // A way to receive: one of receive_multishot.c and receive_oneshot.c.
