@@ -3,7 +3,8 @@
 usage: summary.py BUILD...
 
 A program that reports its tests one by one (TAP) counts each of them. One that failed as a whole,
-for example by a crash or a timeout, counts as one failure more. Skips are listed with reasons.
+for example by a crash or a timeout, counts as one failure more. Skips are listed with reasons. A suite
+that has no test in a build is a failure: a mistake in a meson.build can take it out unseen.
 """
 
 import json
@@ -12,6 +13,9 @@ import sys
 import xml.etree.ElementTree as xml
 
 
+# Those that every build runs; what is not compiled is tested in one build only.
+SUITES = {"contract", "e2e", "faults", "fuzz", "sandbox", "sim", "unit"}
+SUITES_ONCE = {"bench", "install", "style"}
 VERDICTS = {"OK": "passed", "EXPECTEDFAIL": "passed", "SKIP": "skipped"}
 
 
@@ -30,6 +34,25 @@ def read_subtests(path):
             reason = (case.findtext("system-out") or "").strip()
             programs.setdefault(program, []).append((case.get("name"), verdict, reason))
     return programs
+
+
+def suites_of(build):
+    """Returns the names of the suites that have a test in a build folder."""
+    path = os.path.join(build, "meson-info", "intro-tests.json")
+    if not os.path.exists(path):
+        return set()
+    with open(path, encoding="utf-8") as file:
+        return {suite.rpartition(":")[2] for test in json.load(file) for suite in test["suite"]}
+
+
+def empty_suites(builds):
+    """Yields what read_cases does for each suite that has no test where it should have."""
+    suites = {build: suites_of(build) for build in builds}
+    for build in builds:
+        for suite in sorted(SUITES - suites[build]):
+            yield f"{build}: {suite}", "failed", "the suite has no test"
+    for suite in sorted(SUITES_ONCE - set().union(*suites.values())):
+        yield suite, "failed", "the suite has no test in any build"
 
 
 def read_cases(build):
@@ -52,11 +75,14 @@ def read_cases(build):
 
 def main():
     counts = {"passed": 0, "failed": 0, "skipped": 0}
-    for build in sys.argv[1:]:
-        for where, verdict, reason in read_cases(build):
-            counts[verdict] += 1
-            if verdict != "passed":
-                print(f"{verdict}: {build}: {where}{': ' if reason else ''}{reason}")
+    builds = sys.argv[1:]
+    cases = list(empty_suites(builds))
+    for build in builds:
+        cases += ((f"{build}: {where}", *rest) for where, *rest in read_cases(build))
+    for where, verdict, reason in cases:
+        counts[verdict] += 1
+        if verdict != "passed":
+            print(f"{verdict}: {where}{': ' if reason else ''}{reason}")
     print(f"{counts['passed']} passed, {counts['failed']} failed, {counts['skipped']} skipped")
     return 1 if counts["failed"] or not counts["passed"] else 0
 

@@ -181,7 +181,9 @@ class CommandLineTest(unittest.TestCase):
                 (), ("echo",), ("http",), ("doctor",))]),
             ("weir-load.1", [[load, "--help"]]),
             ("weir-bench.1", [[bench, *words, "--help"] for words in (
-                (), ("quick",), ("run",), ("doctor",), ("list",), ("report",))]),
+                (), ("quick",), ("run",), ("doctor",), ("list",), ("report",), ("compare",),
+                ("sweep",), ("ladder",), ("capacity",), ("replay",), ("explain",),
+                ("calibrate",))]),
         ):
             with self.subTest(page=page):
                 said = "".join(subprocess.run(command, capture_output=True, text=True, check=True,

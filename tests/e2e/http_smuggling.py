@@ -79,7 +79,7 @@ class Files(Table):
             run = subprocess.run([REPLAY, folder], capture_output=True, text=True,
                                  timeout=programs.LIMIT, check=False)
             self.assertEqual(run.returncode, 0, run.stderr[-2000:])
-            self.assertIn(f"{len(rows)} inputs", run.stdout)
+            self.assertIn(f"\n1..{len(rows)}\n", run.stdout)
 
 
 class Echo(Table):
