@@ -3,8 +3,8 @@
 usage: summary.py BUILD...
 
 A program that reports its tests one by one (TAP) counts each of them. One that failed as a whole,
-for example by a crash or a timeout, counts as one failure more. Skips are listed with reasons. A suite
-that has no test in a build is a failure: a mistake in a meson.build can take it out unseen.
+for example by a crash or a timeout, counts as one failure more. Skips are listed with reasons. A
+suite that has no test in a build is a failure: a mistake in a meson.build can take it out unseen.
 """
 
 import json
