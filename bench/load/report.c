@@ -42,6 +42,21 @@ double report_busy(const struct worker *worker)
     return busy > 0 ? busy : 0;
 }
 
+// An open loop's requests leave late when the machine does not let the load run; spinning shows how
+// much of its time that is.
+static void report_stolen(const struct crew_result *result, FILE *file)
+{
+    double spun = 0, stolen = 0;
+    for (uint32_t i = 0; i < result->options->threads; i++) {
+        const struct worker_result *worker = &result->workers[i].result;
+        spun += (double)(worker->end.spin_ns - worker->begin.spin_ns);
+        stolen += (double)(worker->end.stolen_ns - worker->begin.stolen_ns);
+    }
+    if (spun > 0)
+        fprintf(file, "          while it spun, %.2f %% of the time went by in gaps over 10 us\n",
+                100 * stolen / spun);
+}
+
 static void report_latency(const char *name, const struct histogram *histogram, FILE *file)
 {
     static const uint32_t percents[] = { 50000, 90000, 99000, 99900 };
@@ -121,10 +136,12 @@ void report_print(const struct crew_result *result, FILE *file)
     if (sum->response)
         report_latency("response", sum->response, file);
     report_latency("service", sum->service, file);
-    if (sum->lag)
+    if (sum->lag) {
         report_latency("lag", sum->lag, file);
-    else
+        report_stolen(result, file);
+    } else {
         fputs("          closed loop: what a user would wait for cannot be told from this\n", file);
+    }
     report_errors(sum, file);
     double cpu_s = result->user_s + result->system_s;
     fprintf(file, "client    CPU user %.2f s, system %.2f s", result->user_s, result->system_s);

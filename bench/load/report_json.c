@@ -142,10 +142,11 @@ static void report_json_client(const struct crew_result *result, FILE *file)
         const struct worker_usage *begin = &worker->result.begin, *end = &worker->result.end;
         fprintf(file,
                 "%s{\"user_s\": %.6f, \"system_s\": %.6f, \"utilization\": %.4f, \"busy\": %.4f,"
-                " \"spin_s\": %.6f}",
+                " \"spin_s\": %.6f, \"stolen_s\": %.6f}",
                 i ? ", " : "", end->user_s - begin->user_s, end->system_s - begin->system_s,
                 report_utilization(worker), report_busy(worker),
-                (double)(end->spin_ns - begin->spin_ns) * 1e-9);
+                (double)(end->spin_ns - begin->spin_ns) * 1e-9,
+                (double)(end->stolen_ns - begin->stolen_ns) * 1e-9);
     }
     fputs("]},\n", file);
 }

@@ -14,6 +14,11 @@
 // schedule, would otherwise decide when it leaves.
 #define WORKER_SPIN_NS UINT64_C(100000)
 
+// A turn that finds nothing takes less than a microsecond. In one that took longer than this the
+// thread did not run: another task, an interrupt or the machine's host had its processor, and no
+// request could leave in time.
+#define WORKER_STOLEN_NS UINT64_C(10000)
+
 const char *worker_failure_name(enum failure failure)
 {
     static const char *const names[FAILURE_COUNT] = {
@@ -125,6 +130,7 @@ static void worker_usage_read(const struct worker *worker, uint64_t now_ns,
     ret_usage->user_s = (double)usage.ru_utime.tv_sec + (double)usage.ru_utime.tv_usec * 1e-6;
     ret_usage->system_s = (double)usage.ru_stime.tv_sec + (double)usage.ru_stime.tv_usec * 1e-6;
     ret_usage->spin_ns = worker->spin_ns;
+    ret_usage->stolen_ns = worker->stolen_ns;
     weir_loop_stats(worker->loop, &ret_usage->stats);
 }
 
@@ -169,6 +175,13 @@ static uint64_t worker_deadline(const struct worker *worker, uint64_t now_ns)
     return deadline_ns;
 }
 
+static void worker_spun(struct worker *worker, uint64_t spun_ns)
+{
+    worker->spin_ns += spun_ns;
+    if (spun_ns > WORKER_STOLEN_NS)
+        worker->stolen_ns += spun_ns;
+}
+
 // Turns until the run is over. -errno when the loop broke.
 static int worker_turns(struct worker *worker)
 {
@@ -184,7 +197,7 @@ static int worker_turns(struct worker *worker)
         worker_advance(worker, now_ns);
         client_start(worker, now_ns);
         if (deadline_ns == 0 && events == 0 && worker->started == started)
-            worker->spin_ns += now_ns - before_ns;
+            worker_spun(worker, now_ns - before_ns);
     }
     client_censor(worker, now_ns);
     return 0;

@@ -118,7 +118,7 @@ struct worker_usage {
     uint64_t at_ns;
     double user_s;
     double system_s;
-    uint64_t spin_ns;
+    uint64_t spin_ns, stolen_ns;
     struct weir_stats stats;
 };
 
@@ -173,9 +173,10 @@ struct worker {
     atomic_bool pending_posted;  // and has not arrived
     struct schedule schedule;
     bool measuring;
-    uint64_t running; // requests (churn: operations) that were started and have not ended
-    uint64_t started; // ever
-    uint64_t spin_ns; // time in turns that found nothing to do and did not sleep
+    uint64_t running;   // requests (churn: operations) that were started and have not ended
+    uint64_t started;   // ever
+    uint64_t spin_ns;   // time in turns that found nothing to do and did not sleep
+    uint64_t stolen_ns; // of it, what turns took that were too long for that: see WORKER_STOLEN_NS
     bool live;
     struct worker_snapshot snapshot;
     struct worker_result result;

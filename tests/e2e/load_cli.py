@@ -403,7 +403,21 @@ class LoadTests:
         """A busy thread spends its waiting in turns."""
         report = self.load(self.peer(slow(0.05)).address, "--busy")
         self.assert_sound(report)
-        self.assertGreater(report["client"]["threads"][0]["spin_s"], 0.1)
+        thread = report["client"]["threads"][0]
+        self.assertGreater(thread["spin_s"], 0.1)
+        self.assertLess(thread["stolen_s"], thread["spin_s"])
+
+    def test_a_load_that_may_not_run_says_so(self):
+        """What another task takes from a spinning load is told, beside how late requests left."""
+        cpu = min(os.sched_getaffinity(0))
+        rival = subprocess.Popen(["taskset", "-c", str(cpu), "sh", "-c", "while :; do :; done"])
+        self.addCleanup(rival.wait)
+        self.addCleanup(rival.kill)
+        report = self.load(self.peer(echo).address, "--rate", "2000", "--busy",
+                           "--cpu", str(cpu))
+        thread = report["client"]["threads"][0]
+        self.assertGreater(thread["stolen_s"], 0.1 * thread["spin_s"])
+        self.assertGreater(report["latency_ns"]["lag"]["max"], 500000)
 
     def test_the_summary_is_for_people(self):
         """The summary names the essentials while JSON goes to a file."""
