@@ -229,7 +229,7 @@ const struct option_row serve_options[] = {
       MEMBER(user) },
     { .name = "chroot",
       .argument = "DIR",
-      .help = "make DIR the root folder first; log, statistics and unix paths are in it",
+      .help = "make DIR the root folder first; all other paths are in it",
       .kind = OPTION_TEXT,
       MEMBER(chroot) },
     { .name = NULL },
