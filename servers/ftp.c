@@ -12,6 +12,9 @@
 
 #define SECOND_NS 1000000000ULL
 
+// Whose privileges the server takes: --user is a user of FTP.
+#define FTP_USER_OPTION "run-as"
+
 enum { FTP_SESSIONS_MAX = 500000 };
 
 // --- Options -------------------------------------------------------------------------------------
@@ -183,7 +186,7 @@ static void ftp_join_options(struct option_row ret_rows[OPTIONS_MAX + 1])
         if (!strcmp(row->name, "idle-timeout"))
             ret_rows[count].help = "seconds without a command (default 300; 0: no limit)";
         if (!strcmp(row->name, "user"))
-            ret_rows[count].name = "run-as"; // --user is a user of FTP
+            ret_rows[count].name = FTP_USER_OPTION;
         count++;
     }
     ret_rows[count] = (struct option_row){ 0 };
@@ -307,6 +310,7 @@ int ftp_main(int argc, char **argv)
     ftp_join_options(rows);
     serve_settings_init(&server.serve);
     server.serve.idle_timeout_ns = 300 * SECOND_NS;
+    server.serve.user_option = FTP_USER_OPTION;
     int parsed = options_parse(&options, argc, argv, &server);
     int status = parsed > 0 ? 0 : SERVE_EXIT_USAGE;
     if (!parsed)

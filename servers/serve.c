@@ -209,7 +209,8 @@ static void serve_say_sandbox(struct serve *serve)
     serve_say(serve, WEIR_LOG_INFO, "sandbox: %s", text);
     if (geteuid() == 0)
         serve_say(serve, WEIR_LOG_WARNING,
-                  "this server runs as root; --user NAME gives up its privileges");
+                  "this server runs as root; --%s NAME gives up its privileges",
+                  serve->settings->user_option);
 }
 
 // Says where connections are accepted, and how.

@@ -36,6 +36,7 @@ struct serve_settings {
     const char *log_path, *stats_path;
     enum sandbox_mode sandbox;
     const char *user, *chroot;
+    const char *user_option; // the name of the option that sets `user`
     // Set by a server, not by options.
     size_t send_high, send_low;             // 0: the loop's defaults
     struct serve_log *logs[SERVE_LOGS_MAX]; // NULL, or logs of its own that SIGHUP opens anew too

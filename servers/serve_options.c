@@ -248,5 +248,6 @@ void serve_settings_init(struct serve_settings *settings)
         .drain_timeout_ns = config.drain_timeout_ns,
         // A sanitizer's report needs system calls and files of its own.
         .sandbox = SANDBOX_SANITIZED ? SANDBOX_OFF : SANDBOX_ON,
+        .user_option = "user",
     };
 }

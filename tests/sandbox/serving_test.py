@@ -341,6 +341,16 @@ class StartTest(ServingTestCase):
         self.assertEqual((status.st_uid, status.st_mode & 0o777), (65534, 0o600))
         self.assertIn('"/new"', read(f"{self.jail}/transfers"))
 
+    # A server that runs as root says by which of its options it need not.
+    def test_root_is_warned(self):
+        if os.geteuid():
+            self.skipTest("needs root")
+        for name, option, options in (("echo", "--user", ()),
+                                      ("http", "--user", ("--handler", "echo")),
+                                      ("ftp", "--run-as", ("--anonymous", "--root", "/"))):
+            server = self.start("epoll", *options, name=name)
+            self.assertIn(f"{option} NAME gives up", server.log.until("runs as root"))
+
     # What cannot be done is said in one line, and the server does not start.
     def test_refusals(self):
         for options, reason in ((("--user", "no-such-user"), "no-such-user: no such user"),
