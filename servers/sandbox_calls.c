@@ -75,9 +75,8 @@ static const struct sandbox_call sandbox_rows[] = {
     { .name = "pwritev2", .threads = IMMEDIATE | SANDBOX_JOB_EPOLL, .when = WEIR_ABILITY_WRITE },
     { .name = "openat2", .threads = BLOCKING | SANDBOX_JOB_EPOLL, .when = WEIR_ABILITY_OPEN },
 
-    // Sockets that are made while the server runs: TCP, which is what Landlock watches, and no
-    // other
-    // protocol behind the same calls.
+    // Sockets that are made while the server runs: TCP, which is what Landlock watches, and nothing
+    // else behind the same calls.
     { .name = "socket",
       .threads = LOOPS,
       .when = OPENS_SOCKETS,
