@@ -412,7 +412,7 @@ void weir_listener_close(struct weir_listener *listener)
         loop->listener_next = listener->next;
     listener->closing = true;
     listener->blocked = false;
-    if (listener->address.any.sa_family == AF_UNIX && !listener->path_shared)
+    if (listener->address.any.sa_family == AF_UNIX && !listener->path_kept)
         loop->system->unlink(loop->system_state, listener->address.un.sun_path);
     if (listener->armed)
         loop->engine->accept_cancel(loop, listener);

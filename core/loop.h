@@ -166,8 +166,8 @@ struct weir_listener {
     bool blocked;    // and only `retry` may arm it
     bool advancing;  // listener_advance is running
     bool closing;
-    bool serve_late;  // connections that were accepted while it closed are served, not reset
-    bool path_shared; // another loop's listener removes the unix path
+    bool serve_late; // connections that were accepted while it closed are served, not reset
+    bool path_kept;  // the server removes the unix path
     struct weir_timer retry;
     // If set, takes the raw descriptor instead of a stream being opened here (blocking engine).
     // Returns 0 and owns descriptor and place in the limit, or -errno; -ECONNREFUSED: not admitted.

@@ -91,13 +91,56 @@ static int server_listen_thread(struct weir_server *server, uint32_t index,
         loop->system->close(loop->system_state, fd);
         return error;
     }
-    listener->path_shared = index > 0;
+    listener->path_kept = true;
     listener->released_context = server;
     if (server->blocking)
         listener->take = server_take;
     else if (server->config.address_streams_max)
         listener->released = server_stream_released;
     return 0;
+}
+
+// Whoever ends the server does this, and no loop: a loop that is confined removes no file.
+static void server_remove_paths(struct weir_server *server)
+{
+    struct server_path *next;
+    pthread_mutex_lock(&server->mutex);
+    for (struct server_path *path = server->paths; path; path = next) {
+        next = path->next;
+        unlink(path->text);
+        free(path);
+    }
+    server->paths = NULL;
+    pthread_mutex_unlock(&server->mutex);
+}
+
+// Keeps the path of a unix listener, to be removed at the end. Without memory it is removed now.
+static int server_keep_path(struct weir_server *server, const struct weir_address *bound)
+{
+    struct server_path *path = calloc(1, sizeof *path);
+    if (!path) {
+        unlink(bound->un.sun_path);
+        weir_listener_close(server->threads[0].loop->listeners);
+        return -ENOMEM;
+    }
+    memcpy(path->text, bound->un.sun_path, sizeof bound->un.sun_path);
+    path->next = server->paths;
+    server->paths = path;
+    return 0;
+}
+
+// Takes back the newest listener of the first `count` threads.
+static void server_unlisten(struct weir_server *server, uint32_t count,
+                            const struct weir_address *bound)
+{
+    struct server_path *path = server->paths;
+    if (count && bound->any.sa_family == AF_UNIX) {
+        server->paths = path->next;
+        unlink(path->text);
+        free(path);
+    }
+    while (count-- > 0)
+        weir_listener_close(server->threads[count].loop->listeners);
 }
 
 int weir_server_listen(struct weir_server *server, const struct weir_address *address,
@@ -115,10 +158,11 @@ int weir_server_listen(struct weir_server *server, const struct weir_address *ad
         config.admit = server_admit;
     for (uint32_t i = 0; i < server->threads_count; i++) {
         int error = server_listen_thread(server, i, address, &config, &bound);
+        if (!error && i == 0 && bound.any.sa_family == AF_UNIX)
+            error = server_keep_path(server, &bound);
         if (!error)
             continue;
-        while (i-- > 0)
-            weir_listener_close(server->threads[i].loop->listeners);
+        server_unlisten(server, i, &bound);
         return error;
     }
     if (ret_address)
@@ -256,6 +300,24 @@ static void server_thread_retire(struct server_thread *thread)
     weir_loop_destroy(loop);
 }
 
+// Tells every loop of the new phase.
+static void server_advance(struct weir_server *server, enum server_phase phase)
+{
+    pthread_mutex_lock(&server->mutex);
+    if (phase > server->phase) {
+        server->phase = phase;
+        for (uint32_t i = 0; i < server->threads_count; i++) {
+            struct server_thread *thread = &server->threads[i];
+            if (thread->loop)
+                weir_loop_post(thread->loop,
+                               phase == SERVER_DRAINING ? &thread->drain_post : &thread->stop_post);
+        }
+        server_connections_signal(server);
+        pthread_cond_broadcast(&server->changed);
+    }
+    pthread_mutex_unlock(&server->mutex);
+}
+
 static void *server_thread_run(void *argument)
 {
     struct server_thread *thread = argument;
@@ -265,7 +327,7 @@ static void *server_thread_run(void *argument)
         pthread_mutex_lock(&server->mutex);
         server->failure = server->failure ? server->failure : error;
         pthread_mutex_unlock(&server->mutex);
-        weir_server_stop(server);
+        server_advance(server, SERVER_STOPPING);
     }
     if (server->blocking)
         server_connections_wait(server, thread->abort_at_ns);
@@ -435,30 +497,15 @@ int weir_server_start(struct weir_server *server)
     return server->config.loop.confine ? server_await_confined(server) : 0;
 }
 
-static void server_advance(struct weir_server *server, enum server_phase phase)
-{
-    pthread_mutex_lock(&server->mutex);
-    if (phase > server->phase) {
-        server->phase = phase;
-        for (uint32_t i = 0; i < server->threads_count; i++) {
-            struct server_thread *thread = &server->threads[i];
-            if (thread->loop)
-                weir_loop_post(thread->loop,
-                               phase == SERVER_DRAINING ? &thread->drain_post : &thread->stop_post);
-        }
-        server_connections_signal(server);
-        pthread_cond_broadcast(&server->changed);
-    }
-    pthread_mutex_unlock(&server->mutex);
-}
-
 void weir_server_drain(struct weir_server *server)
 {
+    server_remove_paths(server);
     server_advance(server, SERVER_DRAINING);
 }
 
 void weir_server_stop(struct weir_server *server)
 {
+    server_remove_paths(server);
     server_advance(server, SERVER_STOPPING);
 }
 
@@ -470,6 +517,7 @@ int weir_server_wait(struct weir_server *server)
         pthread_join(server->threads[i].thread, NULL);
         server->threads[i].started = false;
     }
+    server_remove_paths(server); // a server that ended by an error
     return server->failure;
 }
 
@@ -486,6 +534,7 @@ void weir_server_destroy(struct weir_server *server)
         weir_server_stop(server);
         weir_server_wait(server);
     }
+    server_remove_paths(server);
     for (uint32_t i = 0; i < server->threads_count; i++)
         weir_loop_destroy(server->threads[i].loop);
     if (server->ended_fd >= 0)

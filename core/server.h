@@ -23,6 +23,12 @@ enum server_phase { SERVER_SERVING, SERVER_DRAINING, SERVER_STOPPING };
 
 struct connection; // a blocking connection and its thread
 
+// A unix listener's path. All loops share its socket, so that no loop knows when it is done with.
+struct server_path {
+    struct server_path *next;
+    char text[sizeof((struct sockaddr_un *)NULL)->sun_path + 1];
+};
+
 struct weir_server {
     struct weir_server_config config; // with the engine that was chosen
     struct limit limit;
@@ -41,6 +47,7 @@ struct weir_server {
     uint32_t running;          // threads
     uint32_t confined;         // threads that have tried to confine themselves
     int failure;               // first error of a loop
+    struct server_path *paths; // not yet removed
     struct weir_stats retired; // of loops that are gone
     struct connection *connections;
     uint32_t connections_count, connections_high;

@@ -432,10 +432,11 @@ WEIR_PUBLIC int weir_server_listen(struct weir_server *server, const struct weir
 // of pthread_create(3) and of `confine`; then the server can only be destroyed.
 WEIR_PUBLIC int weir_server_start(struct weir_server *server);
 
-// Stops accepting and lets streams finish, up to drain_timeout_ns. Any thread, any number of times.
+// Stops accepting, removes the paths of unix listeners, and lets streams finish, up to
+// drain_timeout_ns. Any thread, any number of times.
 WEIR_PUBLIC void weir_server_drain(struct weir_server *server);
 
-// Aborts everything at once. Any thread.
+// Aborts everything at once; paths as above. Any thread.
 WEIR_PUBLIC void weir_server_stop(struct weir_server *server);
 
 // Returns when all threads ended: 0 after drain or stop, otherwise the first error of a loop.

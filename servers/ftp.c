@@ -12,6 +12,9 @@
 
 #define SECOND_NS 1000000000ULL
 
+// Whose privileges the server takes: --user is a user of FTP.
+#define FTP_USER_OPTION "run-as"
+
 enum { FTP_SESSIONS_MAX = 500000 };
 
 // --- Options -------------------------------------------------------------------------------------
@@ -182,6 +185,8 @@ static void ftp_join_options(struct option_row ret_rows[OPTIONS_MAX + 1])
         ret_rows[count] = *row;
         if (!strcmp(row->name, "idle-timeout"))
             ret_rows[count].help = "seconds without a command (default 300; 0: no limit)";
+        if (!strcmp(row->name, "user"))
+            ret_rows[count].name = FTP_USER_OPTION;
         count++;
     }
     ret_rows[count] = (struct option_row){ 0 };
@@ -247,20 +252,23 @@ static void ftp_settle_limits(struct ftp_server *server)
     serve->ordinary_descriptor = true; // PASV tells the address that the client reached
 }
 
-static int ftp_open_root(const char *command, struct ftp_server *server)
+// In the new root folder, and before privileges are dropped: the `prepare` of the settings.
+static int ftp_open(void *context)
 {
+    struct ftp_server *server = context;
     server->root_fd = open(server->root, O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (server->root_fd < 0) {
-        fprintf(stderr, "%s: --root: %s: %s\n", command, server->root, strerror(errno));
+        fprintf(stderr, "weir ftp: --root: %s: %s\n", server->root, strerror(errno));
         return SERVE_EXIT_RUN;
     }
     int error = ftp_log_open(server);
-    if (!error)
-        return 0;
-    fprintf(stderr, "%s: --transfer-log: %s: %s\n", command, server->transfer_log,
-            strerror(-error));
-    close(server->root_fd);
-    return SERVE_EXIT_RUN;
+    if (error) {
+        fprintf(stderr, "weir ftp: --transfer-log: %s: %s\n", server->transfer_log,
+                strerror(-error));
+        return SERVE_EXIT_RUN;
+    }
+    ftp_needs_complete(&server->needs, server);
+    return 0;
 }
 
 static int ftp_serve(const struct option_set *options, struct ftp_server *server)
@@ -271,16 +279,17 @@ static int ftp_serve(const struct option_set *options, struct ftp_server *server
         return SERVE_EXIT_USAGE;
     }
     ftp_settle_limits(server);
-    int status = ftp_open_root(options->command, server);
-    if (status)
-        return status;
+    server->serve.logs[0] = &server->log;
+    server->serve.needs = &server->needs.needs;
+    server->serve.prepare = ftp_open;
     pthread_mutex_init(&server->lock, NULL);
-    status = serve_run(options, &server->serve, &ftp_protocol, server);
+    int status = serve_run(options, &server->serve, &ftp_protocol, server);
     for (size_t i = 0; i < sizeof server->hashings / sizeof server->hashings[0]; i++)
         free(server->hashings[i]);
     pthread_mutex_destroy(&server->lock);
-    ftp_log_close(server);
-    close(server->root_fd);
+    serve_log_close(&server->log);
+    if (server->root_fd >= 0)
+        close(server->root_fd);
     return status;
 }
 
@@ -295,10 +304,13 @@ int ftp_main(int argc, char **argv)
     };
     struct ftp_server server = { .login_timeout_ns = 60 * SECOND_NS,
                                  .login_delay_ns = SECOND_NS,
-                                 .data_timeout_ns = 60 * SECOND_NS };
+                                 .data_timeout_ns = 60 * SECOND_NS,
+                                 .root_fd = -1,
+                                 .log = { .fd = -1 } };
     ftp_join_options(rows);
     serve_settings_init(&server.serve);
     server.serve.idle_timeout_ns = 300 * SECOND_NS;
+    server.serve.user_option = FTP_USER_OPTION;
     int parsed = options_parse(&options, argc, argv, &server);
     int status = parsed > 0 ? 0 : SERVE_EXIT_USAGE;
     if (!parsed)

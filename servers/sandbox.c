@@ -6,6 +6,7 @@
 #include <malloc.h>
 #include <seccomp.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <time.h>
@@ -35,15 +36,23 @@ int sandbox_add_path(struct sandbox *sandbox, const struct sandbox_path *path)
 
 // --- Entering ------------------------------------------------------------------------------------
 
+static int sandbox_compare(const void *a, const void *b)
+{
+    return memcmp(a, b, 1);
+}
+
 // Keeps malloc on brk(2), so that no loop needs to map memory (and none opens a file of /proc, as
-// other arenas do before they shrink). Reads what gmtime_r(3) would read from a file at its first
-// call.
+// other arenas do before they shrink). Has libc ask now what it asks once: gmtime_r(3) for the time
+// zone's file, and qsort(3) for the size of memory when it has much to sort.
 static void sandbox_prepare_libc(const struct sandbox *sandbox)
 {
+    char much[4096] = { 0 };
     tzset();
+    qsort(much, sizeof much, 1, sandbox_compare);
     seccomp_api_get();
     if (sandbox->mode != SANDBOX_STRICT)
         return;
+    sandbox_abort_init();
     mallopt(M_ARENA_MAX, 1);
     mallopt(M_MMAP_MAX, 0);
 }
@@ -115,77 +124,47 @@ static int sandbox_add_rule(scmp_filter_ctx filter, uint32_t action, int number,
     return error == -EEXIST ? 0 : error; // the same rule by another row
 }
 
-static bool sandbox_leaves(const struct sandbox *sandbox, const struct sandbox_call *row)
-{
-    return row->level == SANDBOX_LEFT ||
-           (sandbox->mode == SANDBOX_ON && row->level != SANDBOX_REFUSED);
-}
-
 static bool sandbox_leaves_name(const struct sandbox *sandbox, const char *name, uint32_t threads)
 {
     uint32_t having = sandbox->needs->abilities | sandbox->conditions;
-    const struct sandbox_call *rows;
-    size_t count = sandbox_calls(&rows);
-    for (size_t i = 0; i < count; i++) {
-        if (!strcmp(rows[i].name, name) && sandbox_call_applies(&rows[i], threads, having) &&
-            sandbox_leaves(sandbox, &rows[i]))
+    const struct sandbox_call *row;
+    for (size_t i = 0; (row = sandbox_call_at(sandbox->needs, i)); i++) {
+        if (!strcmp(row->name, name) && sandbox_call_applies(row, threads, having) &&
+            sandbox_call_is_left(row, sandbox->mode))
             return true;
     }
     return false;
 }
 
-// A refusal of its own: what the mode does with calls that are not listed is another. A name that
-// is left with a check on its arguments takes no second rule without one.
-static bool sandbox_refuses(const struct sandbox *sandbox, const struct sandbox_call *row,
-                            uint32_t threads)
+// What the filter does with the row's call, or SCMP_ACT_KILL_PROCESS: it needs no rule, because the
+// mode does the same with all that is not listed.
+static uint32_t sandbox_action(const struct sandbox *sandbox, const struct sandbox_call *row,
+                               uint32_t threads)
 {
-    if (row->level == SANDBOX_LEFT || row->level == SANDBOX_LEFT_ON)
-        return false;
+    if (sandbox_call_is_left(row, sandbox->mode))
+        return SCMP_ACT_ALLOW;
+    // A name that is left with a check on its arguments takes no second rule without one.
+    if (row->level == SANDBOX_LEFT_ON || sandbox_leaves_name(sandbox, row->name, threads))
+        return SCMP_ACT_KILL_PROCESS;
+    if (row->level == SANDBOX_ABORT)
+        return SCMP_ACT_TRAP;
     if (sandbox->mode == SANDBOX_ON && !row->refusal)
-        return false;
-    return !sandbox_leaves_name(sandbox, row->name, threads);
-}
-
-static int sandbox_add_rows(scmp_filter_ctx filter, const struct sandbox *sandbox, uint32_t threads)
-{
-    uint32_t having = sandbox->needs->abilities | sandbox->conditions;
-    const struct sandbox_call *rows;
-    size_t count = sandbox_calls(&rows);
-    int error = 0;
-    for (size_t i = 0; !error && i < count; i++) {
-        const struct sandbox_call *row = &rows[i];
-        if (!sandbox_call_applies(row, threads, having))
-            continue;
-        uint32_t refusal = SCMP_ACT_ERRNO((uint32_t)(row->refusal ? row->refusal : EPERM));
-        if (sandbox_leaves(sandbox, row))
-            error = sandbox_add_rule(filter, SCMP_ACT_ALLOW, sandbox_number(row), row);
-        else if (sandbox_refuses(sandbox, row, threads))
-            error = sandbox_add_rule(filter, refusal, sandbox_number(row), row);
-    }
-    return error;
-}
-
-// What the server's own callbacks and jobs call.
-static int sandbox_add_names(scmp_filter_ctx filter, const char *const *names)
-{
-    int error = 0;
-    for (; names && *names && !error; names++) {
-        const struct sandbox_call row = { .name = *names };
-        error = sandbox_add_rule(filter, SCMP_ACT_ALLOW, sandbox_number(&row), &row);
-    }
-    return error;
+        return SCMP_ACT_KILL_PROCESS;
+    return SCMP_ACT_ERRNO((uint32_t)(row->refusal ? row->refusal : EPERM));
 }
 
 static int sandbox_fill(scmp_filter_ctx filter, const struct sandbox *sandbox, uint32_t threads)
 {
-    const struct sandbox_needs *needs = sandbox->needs;
-    const uint32_t loops = SANDBOX_LOOP_URING | SANDBOX_LOOP_EPOLL | SANDBOX_LOOP_BLOCKING;
-    int error = sandbox_add_rows(filter, sandbox, threads);
-    if (!error && threads & loops)
-        error = sandbox_add_names(filter, needs->loop_calls);
-    // The blocking engine's jobs run on its loops.
-    if (!error && threads & (SANDBOX_JOB | SANDBOX_LOOP_BLOCKING))
-        error = sandbox_add_names(filter, needs->job_calls);
+    uint32_t having = sandbox->needs->abilities | sandbox->conditions;
+    const struct sandbox_call *row;
+    int error = 0;
+    for (size_t i = 0; !error && (row = sandbox_call_at(sandbox->needs, i)); i++) {
+        if (!sandbox_call_applies(row, threads, having))
+            continue;
+        uint32_t action = sandbox_action(sandbox, row, threads);
+        if (action != SCMP_ACT_KILL_PROCESS)
+            error = sandbox_add_rule(filter, action, sandbox_number(row), row);
+    }
     return error;
 }
 
@@ -216,6 +195,7 @@ int sandbox_confine(void *context, enum weir_thread thread)
     struct sandbox *sandbox = context;
     if (SANDBOX_SANITIZED)
         return 0;
+    sandbox_abort_prepare_thread();
     return sandbox_filter(sandbox, sandbox_threads_of(sandbox->engine, thread));
 }
 
@@ -223,6 +203,7 @@ int sandbox_confine_main(struct sandbox *sandbox)
 {
     if (SANDBOX_SANITIZED || sandbox->mode == SANDBOX_OFF || !sandbox->needs)
         return 0;
+    sandbox_abort_prepare_thread();
     return sandbox_filter(sandbox, SANDBOX_MAIN);
 }
 

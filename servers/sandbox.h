@@ -32,13 +32,16 @@ struct sandbox_path {
     bool close; // fd is the sandbox's to close
 };
 
-// What a server asks for beside its log, statistics and listeners, which every server has.
+struct sandbox_call;
+
+// What a server asks for beside its logs, statistics and listeners, which every server has.
 struct sandbox_needs {
-    uint32_t abilities;            // WEIR_ABILITY_ bits
-    const char *const *loop_calls; // system calls that its callbacks make, up to NULL; or NULL
-    const char *const *job_calls;  // those that its jobs make
+    uint32_t abilities;               // WEIR_ABILITY_ bits
+    const struct sandbox_call *calls; // of its callbacks and jobs, beside the rows of all servers
+    size_t calls_count;
     const struct sandbox_path *paths;
     size_t paths_count;
+    uint16_t port_first, port_last; // what it binds while it runs; 0: whatever LISTEN allows
 };
 
 // Conditions of system calls beside the abilities.
@@ -84,6 +87,11 @@ int sandbox_confine_main(struct sandbox *sandbox);
 // One line of what holds and what is missing, and the same as a JSON object.
 void sandbox_print(struct sandbox *sandbox, char *ret_text, size_t size);
 void sandbox_print_json(struct sandbox *sandbox, char *ret_text, size_t size);
+
+// Aborts in strict mode (sandbox_abort.c): carries out, for the whole process, what abort(3) begins
+// in a thread that was prepared.
+void sandbox_abort_init(void);
+void sandbox_abort_prepare_thread(void);
 
 // Landlock (sandbox_landlock.c): the version of the kernel's interface, or 0.
 int sandbox_landlock_version(void);

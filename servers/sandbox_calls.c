@@ -5,6 +5,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/ioctl.h>
@@ -20,9 +22,19 @@ enum {
     LOOPS = URING | EPOLL | BLOCKING,
     IMMEDIATE = EPOLL | BLOCKING,
     EVERY = SANDBOX_MAIN | LOOPS | SANDBOX_JOB,
+    ABORTS = SANDBOX_MAIN | URING | EPOLL | SANDBOX_JOB,
     ACCEPTS = WEIR_ABILITY_ACCEPT | WEIR_ABILITY_LISTEN,
     OPENS_SOCKETS = WEIR_ABILITY_LISTEN | WEIR_ABILITY_CONNECT,
 };
+
+#define SOCKET_OPTION(level, option)                                                      \
+    {                                                                                     \
+        .name = "setsockopt", .threads = LOOPS, .when = OPENS_SOCKETS, .checks_count = 2, \
+        .checks = {                                                                       \
+            { 1, WHOLE, level },                                                          \
+            { 2, WHOLE, option }                                                          \
+        }                                                                                 \
+    }
 
 static const struct sandbox_call sandbox_rows[] = {
     // Every thread: locks, the log and wake-ups, memory, and the clock where the vDSO has none.
@@ -31,10 +43,9 @@ static const struct sandbox_call sandbox_rows[] = {
     { .name = "brk", .threads = EVERY },
     { .name = "clock_gettime", .threads = EVERY },
 
-    // Loops: listeners are closed and their paths removed when the server drains.
+    // Loops: listeners are closed when the server drains.
     { .name = "close", .threads = LOOPS | SANDBOX_MAIN },
     { .name = "exit", .threads = LOOPS | SANDBOX_JOB },
-    { .name = "unlink", .otherwise = "unlinkat", .threads = LOOPS, .when = SANDBOX_WITH_UNIX },
 
     { .name = "io_uring_enter", .threads = URING },
     // The end of a ring gives its registered descriptor back; the end of its thread does it too.
@@ -53,14 +64,35 @@ static const struct sandbox_call sandbox_rows[] = {
       .checks_count = 2,
       .checks = { { 1, WHOLE, SOL_SOCKET }, { 2, WHOLE, SO_LINGER } } },
     { .name = "shutdown", .threads = IMMEDIATE, .when = WEIR_ABILITY_END },
+    // Before the first sendfile(2): whether SIGPIPE is ignored. Without a new action to set.
+    { .name = "rt_sigaction",
+      .threads = IMMEDIATE,
+      .when = WEIR_ABILITY_READ,
+      .checks_count = 1,
+      .checks = { { 1, WHOLE, 0 } } },
     { .name = "sendfile", .threads = IMMEDIATE, .when = WEIR_ABILITY_READ },
     { .name = "preadv2", .threads = IMMEDIATE | SANDBOX_JOB_EPOLL, .when = WEIR_ABILITY_READ },
     { .name = "pwritev2", .threads = IMMEDIATE | SANDBOX_JOB_EPOLL, .when = WEIR_ABILITY_WRITE },
     { .name = "openat2", .threads = BLOCKING | SANDBOX_JOB_EPOLL, .when = WEIR_ABILITY_OPEN },
 
-    // Sockets that are made while the server runs.
-    { .name = "socket", .threads = LOOPS, .when = OPENS_SOCKETS },
-    { .name = "setsockopt", .threads = LOOPS, .when = OPENS_SOCKETS },
+    // Sockets that are made while the server runs: TCP, which is what Landlock watches, and nothing
+    // else behind the same calls.
+    { .name = "socket",
+      .threads = LOOPS,
+      .when = OPENS_SOCKETS,
+      .checks_count = 3,
+      .checks = { { 0, WHOLE, AF_INET }, { 1, 0xf, SOCK_STREAM }, { 2, WHOLE, 0 } } },
+    { .name = "socket",
+      .threads = LOOPS,
+      .when = OPENS_SOCKETS,
+      .checks_count = 3,
+      .checks = { { 0, WHOLE, AF_INET6 }, { 1, 0xf, SOCK_STREAM }, { 2, WHOLE, 0 } } },
+    SOCKET_OPTION(SOL_SOCKET, SO_REUSEADDR),
+    SOCKET_OPTION(SOL_SOCKET, SO_SNDBUF),
+    SOCKET_OPTION(SOL_SOCKET, SO_RCVBUF),
+    SOCKET_OPTION(IPPROTO_TCP, TCP_NODELAY),
+    SOCKET_OPTION(IPPROTO_IPV6, IPV6_V6ONLY),
+    SOCKET_OPTION(IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT),
     { .name = "bind", .threads = LOOPS, .when = OPENS_SOCKETS },
     { .name = "listen", .threads = LOOPS, .when = WEIR_ABILITY_LISTEN },
     { .name = "getsockname", .threads = LOOPS, .when = OPENS_SOCKETS },
@@ -124,7 +156,10 @@ static const struct sandbox_call sandbox_rows[] = {
     { .name = "unlink",
       .otherwise = "unlinkat",
       .threads = SANDBOX_MAIN,
-      .when = SANDBOX_WITH_FILES },
+      .when = SANDBOX_WITH_FILES | SANDBOX_WITH_UNIX },
+
+    // stdio asks whether a device that it writes to is a terminal.
+    { .name = "ioctl", .threads = SANDBOX_MAIN, .level = SANDBOX_REFUSED },
 
     // Memory beside brk(2), never executable, and what glibc does when a thread ends.
     { .name = "mmap",
@@ -141,28 +176,38 @@ static const struct sandbox_call sandbox_rows[] = {
     { .name = "mremap", .threads = EVERY, .level = SANDBOX_QUIET },
     { .name = "madvise", .threads = EVERY, .level = SANDBOX_QUIET },
     { .name = "rt_sigprocmask", .threads = EVERY, .level = SANDBOX_QUIET },
-    // abort(3), and waits that were interrupted by a stop and a continue.
-    { .name = "getpid", .threads = EVERY, .level = SANDBOX_LEFT_ON },
-    { .name = "gettid", .threads = EVERY, .level = SANDBOX_LEFT_ON },
+    // abort(3): nothing else asks for these numbers (see sandbox_abort.c). The threads of blocking
+    // connections are too short-lived to be prepared: they may ask.
+    { .name = "getpid", .threads = ABORTS, .level = SANDBOX_ABORT },
+    { .name = "gettid", .threads = ABORTS, .level = SANDBOX_ABORT },
+    { .name = "getpid", .threads = BLOCKING },
+    { .name = "gettid", .threads = BLOCKING },
     { .name = "tgkill",
       .threads = EVERY,
-      .level = SANDBOX_LEFT_ON,
       .checks_count = 2,
       .checks = { { 0, WHOLE, SANDBOX_OWN_PROCESS }, { 2, WHOLE, SIGABRT } } },
+    // Waits that were interrupted by a stop and a continue.
     { .name = "rt_sigreturn", .threads = EVERY, .level = SANDBOX_LEFT_ON },
     { .name = "restart_syscall", .threads = LOOPS | SANDBOX_JOB, .level = SANDBOX_LEFT_ON },
     { .name = "sched_yield", .threads = EVERY, .level = SANDBOX_LEFT_ON },
 };
 
-size_t sandbox_calls(const struct sandbox_call **ret_rows)
+const struct sandbox_call *sandbox_call_at(const struct sandbox_needs *needs, size_t index)
 {
-    *ret_rows = sandbox_rows;
-    return sizeof sandbox_rows / sizeof sandbox_rows[0];
+    const size_t count = sizeof sandbox_rows / sizeof sandbox_rows[0];
+    if (index < count)
+        return &sandbox_rows[index];
+    return index - count < needs->calls_count ? &needs->calls[index - count] : NULL;
 }
 
 bool sandbox_call_applies(const struct sandbox_call *row, uint32_t threads, uint32_t having)
 {
     return row->threads & threads && (!row->when || row->when & having);
+}
+
+bool sandbox_call_is_left(const struct sandbox_call *row, enum sandbox_mode mode)
+{
+    return row->level == SANDBOX_LEFT || (mode == SANDBOX_ON && row->level != SANDBOX_REFUSED);
 }
 
 uint32_t sandbox_threads_of(enum weir_engine engine, enum weir_thread thread)
@@ -171,7 +216,7 @@ uint32_t sandbox_threads_of(enum weir_engine engine, enum weir_thread thread)
         [WEIR_ENGINE_AUTO] = 0, // never runs: it becomes another
         [WEIR_ENGINE_URING] = SANDBOX_LOOP_URING,
         [WEIR_ENGINE_EPOLL] = SANDBOX_LOOP_EPOLL,
-        [WEIR_ENGINE_BLOCKING] = SANDBOX_LOOP_BLOCKING,
+        [WEIR_ENGINE_BLOCKING] = SANDBOX_LOOP_BLOCKING | SANDBOX_JOB,
     };
     if (thread == WEIR_THREAD_LOOP)
         return loops[engine];

@@ -22,6 +22,7 @@ enum sandbox_level {
     SANDBOX_LEFT_ON, // in mode on; in strict mode it ends the process
     SANDBOX_QUIET,   // in mode on; in strict mode it fails, and its caller goes on without it
     SANDBOX_REFUSED, // fails in both modes, and its caller goes on without it
+    SANDBOX_ABORT,   // in mode on; in strict mode it is the first step of abort(3), and the last
 };
 
 // A condition on an argument: what `mask` selects of it equals `value`.
@@ -33,7 +34,7 @@ struct sandbox_check {
 // Stands for this process's own number in a check.
 #define SANDBOX_OWN_PROCESS UINT64_MAX
 
-enum { SANDBOX_CHECKS_MAX = 2 };
+enum { SANDBOX_CHECKS_MAX = 3 };
 
 struct sandbox_call {
     const char *name;
@@ -46,13 +47,17 @@ struct sandbox_call {
     struct sandbox_check checks[SANDBOX_CHECKS_MAX];
 };
 
-// Returns the number of rows. A name may have several, with different checks.
-size_t sandbox_calls(const struct sandbox_call **ret_rows);
+// The rows of all servers, then the server's own; NULL behind the last. A name may have several
+// rows, with different checks.
+const struct sandbox_call *sandbox_call_at(const struct sandbox_needs *needs, size_t index);
 
 // Whether the row belongs to a thread's filter. `having` are abilities and conditions.
 bool sandbox_call_applies(const struct sandbox_call *row, uint32_t threads, uint32_t having);
 
-// The kinds that a loop or a helper of the engine is.
+// Whether the mode leaves the call to such a thread.
+bool sandbox_call_is_left(const struct sandbox_call *row, enum sandbox_mode mode);
+
+// The kinds that a loop or a helper of the engine is. The blocking engine's jobs run on its loops.
 uint32_t sandbox_threads_of(enum weir_engine engine, enum weir_thread thread);
 
 #endif

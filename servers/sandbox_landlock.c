@@ -33,7 +33,7 @@ enum {
 enum { NET_BIND_TCP = 1, NET_CONNECT_TCP = 2 };            // version 4
 enum { SCOPE_ABSTRACT_UNIX_SOCKET = 1, SCOPE_SIGNAL = 2 }; // version 6
 
-enum { LANDLOCK_VERSION = 1, LANDLOCK_PATH_BENEATH = 1 };
+enum { LANDLOCK_VERSION = 1, LANDLOCK_PATH_BENEATH = 1, LANDLOCK_NET_PORT = 2 };
 
 struct landlock_ruleset {
     uint64_t fs, net, scoped;
@@ -44,6 +44,10 @@ struct landlock_path {
     uint64_t allowed;
     int32_t parent_fd;
 } __attribute__((packed));
+
+struct landlock_port {
+    uint64_t allowed, port;
+};
 
 static const uint64_t landlock_rights[] = {
     [SANDBOX_READ] = FS_READ_FILE | FS_READ_DIR,
@@ -70,7 +74,8 @@ static struct landlock_ruleset landlock_forbidden(const struct sandbox *sandbox,
         forbidden.fs |= FS_TRUNCATE;
     if (version >= 4 && !(abilities & WEIR_ABILITY_CONNECT))
         forbidden.net |= NET_CONNECT_TCP;
-    if (version >= 4 && !(abilities & (WEIR_ABILITY_LISTEN | WEIR_ABILITY_CONNECT)))
+    if (version >= 4 &&
+        (sandbox->needs->port_first || !(abilities & (WEIR_ABILITY_LISTEN | WEIR_ABILITY_CONNECT))))
         forbidden.net |= NET_BIND_TCP;
     if (version >= 5)
         forbidden.fs |= FS_IOCTL_DEV;
@@ -122,6 +127,27 @@ static int landlock_allow_all(struct sandbox *sandbox, int ruleset,
     return 0;
 }
 
+static int landlock_allow_port(int ruleset, uint64_t port)
+{
+    const struct landlock_port rule = { .allowed = NET_BIND_TCP, .port = port };
+    return syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_NET_PORT, &rule, 0) ? -errno : 0;
+}
+
+// A socket that connects is bound to port 0 first: the kernel chooses.
+static int landlock_allow_ports(const struct sandbox *sandbox, int ruleset,
+                                const struct landlock_ruleset *forbidden)
+{
+    const struct sandbox_needs *needs = sandbox->needs;
+    int error = 0;
+    if (!(forbidden->net & NET_BIND_TCP) || !needs->port_first)
+        return 0;
+    if (needs->abilities & WEIR_ABILITY_CONNECT)
+        error = landlock_allow_port(ruleset, 0);
+    for (uint32_t port = needs->port_first; !error && port <= needs->port_last; port++)
+        error = landlock_allow_port(ruleset, port);
+    return error;
+}
+
 int sandbox_landlock_enter(struct sandbox *sandbox)
 {
     int version = sandbox_landlock_version();
@@ -131,6 +157,8 @@ int sandbox_landlock_enter(struct sandbox *sandbox)
     int ruleset =
         (int)syscall(SYS_landlock_create_ruleset, &forbidden, landlock_ruleset_size(version), 0);
     int error = ruleset < 0 ? -errno : landlock_allow_all(sandbox, ruleset, &forbidden);
+    if (!error)
+        error = landlock_allow_ports(sandbox, ruleset, &forbidden);
     if (!error && syscall(SYS_landlock_restrict_self, ruleset, 0))
         error = -errno;
     if (ruleset >= 0)

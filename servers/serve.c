@@ -209,7 +209,8 @@ static void serve_say_sandbox(struct serve *serve)
     serve_say(serve, WEIR_LOG_INFO, "sandbox: %s", text);
     if (geteuid() == 0)
         serve_say(serve, WEIR_LOG_WARNING,
-                  "this server runs as root; --user NAME gives up its privileges");
+                  "this server runs as root; --%s NAME gives up its privileges",
+                  serve->settings->user_option);
 }
 
 // Says where connections are accepted, and how.
@@ -286,7 +287,7 @@ static int serve_reopen_log(struct serve *serve, struct serve_log *log)
 static void serve_reopen(struct serve *serve)
 {
     int error = serve_reopen_log(serve, &serve->log);
-    for (size_t i = 0; i < sizeof serve->settings->logs / sizeof serve->settings->logs[0]; i++) {
+    for (size_t i = 0; i < SERVE_LOGS_MAX; i++) {
         struct serve_log *log = serve->settings->logs[i];
         if (log && serve_reopen_log(serve, log))
             error = -EIO;
@@ -432,6 +433,9 @@ int serve_run(const struct option_set *options, const struct serve_settings *set
     int error = serve_log_open(&serve.log);
     if (error)
         return serve_fault(&serve, settings->log_path, strerror(-error));
+    status = settings->prepare ? settings->prepare(context) : 0;
+    if (status)
+        return status;
     error = serve_sandbox_init(&serve.sandbox, settings);
     if (error)
         return serve_fault(&serve, "--sandbox: paths", strerror(-error));

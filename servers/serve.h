@@ -11,7 +11,7 @@
 
 enum { SERVE_EXIT_RUN = 1, SERVE_EXIT_USAGE = 2 };
 
-enum { SERVE_LISTENS_MAX = 64, SERVE_CPUS_MAX = 1024 };
+enum { SERVE_LISTENS_MAX = 64, SERVE_CPUS_MAX = 1024, SERVE_LOGS_MAX = 2 };
 
 struct serve_log;
 
@@ -36,10 +36,14 @@ struct serve_settings {
     const char *log_path, *stats_path;
     enum sandbox_mode sandbox;
     const char *user, *chroot;
+    const char *user_option; // the name of the option that sets `user`
     // Set by a server, not by options.
-    size_t send_high, send_low;        // 0: the loop's defaults
-    struct serve_log *logs[2];         // NULL, or logs of its own that SIGHUP opens anew as well
-    const struct sandbox_needs *needs; // NULL: no sandbox
+    size_t send_high, send_low;             // 0: the loop's defaults
+    struct serve_log *logs[SERVE_LOGS_MAX]; // NULL, or logs of its own that SIGHUP opens anew too
+    const struct sandbox_needs *needs;      // NULL: no sandbox
+    // Opens what the protocol needs and completes `needs`: in the new root folder, with the
+    // privileges of the start. Prints errors; the exit status, or 0. May be NULL.
+    int (*prepare)(void *context);
 };
 
 // The rows that fill it.
@@ -50,7 +54,7 @@ void serve_settings_init(struct serve_settings *settings);
 int serve_run(const struct option_set *options, const struct serve_settings *settings,
               const struct weir_protocol *protocol, void *context);
 
-// The log: lines to standard error, or to a file with the time before them. Any thread.
+// A log: lines to standard error, or to a file with the time before them. Any thread.
 struct serve_log {
     const char *path; // NULL: standard error
     int fd;

@@ -229,7 +229,7 @@ const struct option_row serve_options[] = {
       MEMBER(user) },
     { .name = "chroot",
       .argument = "DIR",
-      .help = "make DIR the root folder first; log, statistics and unix paths are in it",
+      .help = "make DIR the root folder first; all other paths are in it",
       .kind = OPTION_TEXT,
       MEMBER(chroot) },
     { .name = NULL },
@@ -248,5 +248,6 @@ void serve_settings_init(struct serve_settings *settings)
         .drain_timeout_ns = config.drain_timeout_ns,
         // A sanitizer's report needs system calls and files of its own.
         .sandbox = SANDBOX_SANITIZED ? SANDBOX_OFF : SANDBOX_ON,
+        .user_option = "user",
     };
 }

@@ -38,6 +38,23 @@ static int serve_sandbox_add(struct sandbox *sandbox, const char *path, enum san
     return rule.fd < 0 ? 0 : sandbox_add_path(sandbox, &rule);
 }
 
+// A core file is written by the process itself, where the kernel's pattern says; a pipe's reader is
+// another process. Without a limit above 0 nobody wants one.
+static int serve_sandbox_add_core(struct sandbox *sandbox)
+{
+    struct rlimit limit;
+    char pattern[PATH_MAX] = "";
+    FILE *file = fopen("/proc/sys/kernel/core_pattern", "re");
+    if (file && !fgets(pattern, sizeof pattern, file))
+        *pattern = '\0';
+    if (file)
+        fclose(file);
+    if (!*pattern || *pattern == '|' || *pattern == '@' || getrlimit(RLIMIT_CORE, &limit) < 0 ||
+        !limit.rlim_cur)
+        return 0;
+    return serve_sandbox_add(sandbox, pattern, SANDBOX_REPLACE);
+}
+
 int serve_sandbox_init(struct sandbox *sandbox, const struct serve_settings *settings)
 {
     int error = 0;
@@ -45,12 +62,17 @@ int serve_sandbox_init(struct sandbox *sandbox, const struct serve_settings *set
     sandbox->user = settings->user;
     if (sandbox->mode == SANDBOX_OFF || !sandbox->needs)
         return 0;
-    if (settings->log_path || settings->stats_path)
+    const char *files[SERVE_LOGS_MAX + 2] = { settings->log_path, settings->stats_path };
+    for (size_t i = 0; i < SERVE_LOGS_MAX; i++)
+        files[i + 2] = settings->logs[i] ? settings->logs[i]->path : NULL;
+    for (size_t i = 0; !error && i < SERVE_LOGS_MAX + 2; i++) {
+        if (!files[i])
+            continue;
         sandbox->conditions |= SANDBOX_WITH_FILES;
-    if (settings->log_path)
-        error = serve_sandbox_add(sandbox, settings->log_path, SANDBOX_REPLACE);
-    if (!error && settings->stats_path)
-        error = serve_sandbox_add(sandbox, settings->stats_path, SANDBOX_REPLACE);
+        error = serve_sandbox_add(sandbox, files[i], SANDBOX_REPLACE);
+    }
+    if (!error)
+        error = serve_sandbox_add_core(sandbox);
     for (size_t i = 0; !error && i < settings->listens_count; i++) {
         const struct weir_address *address = &settings->listens[i];
         if (address->any.sa_family != AF_UNIX)

@@ -134,29 +134,51 @@ static int names_run_rename_to(struct weir_operation *operation)
     return result;
 }
 
+// Opens what is to get another mode or time. What acts on a descriptor needs no path, and so no
+// trust; but O_PATH is not enough for it, and the owner may lack the right to read or to write.
+static int names_open_owned(const struct ftp_work *work)
+{
+    int fd = ftp_work_open(work->root_fd, work->path, O_RDONLY | O_NONBLOCK | O_NOCTTY, 0);
+    if (fd == -EACCES)
+        fd = ftp_work_open(work->root_fd, work->path, O_WRONLY | O_NONBLOCK | O_NOCTTY, 0);
+    return fd;
+}
+
 static int names_run_set_time(struct weir_operation *operation)
 {
     struct ftp_work *work = ftp_work_of(operation);
     struct timespec times[2] = { { .tv_nsec = UTIME_OMIT }, { .tv_sec = work->time } };
-    int fd = ftp_work_open(work->root_fd, work->path, O_PATH, 0);
+    int fd = names_open_owned(work);
     if (fd < 0)
         return fd;
-    int result = names_result(utimensat(fd, "", times, AT_EMPTY_PATH));
+    int result = names_result(futimens(fd, times));
     close(fd);
     return result;
 }
 
-// fchmod refuses O_PATH, and opening for reading would ask for a right that the owner may lack. The
-// link in /proc names the opened file itself, whatever has become of its path.
-static int names_run_set_mode(struct weir_operation *operation)
+// The link in /proc names the opened file itself, whatever has become of its path. The sandbox
+// refuses this, as it cannot see which path it is.
+static int names_set_mode_by_path(const struct ftp_work *work)
 {
-    struct ftp_work *work = ftp_work_of(operation);
     char link[32];
     int fd = ftp_work_open(work->root_fd, work->path, O_PATH, 0);
     if (fd < 0)
         return fd;
     snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
     int result = names_result(chmod(link, work->mode));
+    close(fd);
+    return result;
+}
+
+static int names_run_set_mode(struct weir_operation *operation)
+{
+    const struct ftp_work *work = ftp_work_of(operation);
+    int fd = names_open_owned(work);
+    if (fd == -EACCES)
+        return names_set_mode_by_path(work);
+    if (fd < 0)
+        return fd;
+    int result = names_result(fchmod(fd, work->mode));
     close(fd);
     return result;
 }

@@ -15,6 +15,7 @@
 
 #include "../serve.h"
 #include "command.h"
+#include "needs.h"
 #include "path.h"
 #include "users.h"
 
@@ -47,7 +48,8 @@ struct ftp_server {
     const char *transfer_log;
 
     int root_fd;
-    int log_fd; // of the transfer log; -1: none
+    struct serve_log log; // of transfers; fd -1: none
+    struct ftp_needs needs;
     _Atomic uint32_t sessions;
     pthread_mutex_t lock; // of `hashings`
     struct ftp_hashing *hashings[256];

@@ -6,13 +6,18 @@
 
 #include "mime.h"
 
+void http_cache_budget_init(struct http_cache_budget *budget, uint64_t max)
+{
+    *budget = (struct http_cache_budget){ .max = max };
+    // Without entropy, early at boot, an address has to do.
+    if (getrandom(&budget->seed, sizeof budget->seed, GRND_NONBLOCK) != sizeof budget->seed)
+        budget->seed = (uint64_t)(uintptr_t)budget;
+}
+
 void http_cache_init(struct http_cache *cache, struct http_cache_budget *budget)
 {
     memset(cache, 0, sizeof *cache);
     cache->budget = budget;
-    // Without entropy, early at boot, the address of the cache has to do.
-    if (getrandom(&cache->seed, sizeof cache->seed, GRND_NONBLOCK) != sizeof cache->seed)
-        cache->seed = (uint64_t)(uintptr_t)cache;
 }
 
 void http_cache_fini(struct http_cache *cache)
@@ -24,7 +29,7 @@ void http_cache_fini(struct http_cache *cache)
 // Multiply and fold, eight bytes at a time.
 static uint64_t cache_hash(const struct http_cache *cache, struct http_text path, unsigned codings)
 {
-    uint64_t hash = cache->seed ^ codings, word;
+    uint64_t hash = cache->budget->seed ^ codings, word;
     const char *at = path.data;
     size_t left = path.size;
     for (; left >= 8; left -= 8, at += 8) {

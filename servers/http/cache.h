@@ -18,6 +18,7 @@ enum { CACHE_BUCKETS = 4096 };
 struct http_cache_budget {
     _Atomic uint64_t used; // any thread
     uint64_t max;
+    uint64_t seed; // of the hashes: peers must not be able to fill one bucket
 };
 
 struct http_entry {
@@ -42,10 +43,12 @@ struct http_entry {
 
 struct http_cache {
     struct http_cache_budget *budget;
-    uint64_t seed; // of the hash: peers must not be able to fill one bucket
     struct http_entry *newest, *oldest;
     struct http_entry *buckets[CACHE_BUCKETS];
 };
+
+// Before the sandbox closes: loops may not ask for entropy.
+void http_cache_budget_init(struct http_cache_budget *budget, uint64_t max);
 
 void http_cache_init(struct http_cache *cache, struct http_cache_budget *budget);
 void http_cache_fini(struct http_cache *cache);

@@ -169,7 +169,8 @@ static int listing_add(struct listing *listing, int directory, const char *name)
 
 static int listing_read(struct listing *listing, int directory)
 {
-    int fd = openat(directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), error = 0;
+    struct open_how how = { .flags = O_RDONLY | O_DIRECTORY | O_CLOEXEC };
+    int fd = (int)syscall(SYS_openat2, directory, ".", &how, sizeof how), error = 0;
     if (fd < 0)
         return -errno;
     DIR *stream = fdopendir(fd);

@@ -182,14 +182,15 @@ static int http_run(const struct option_set *options, struct http_settings *sett
         fputs(missing, stderr);
         return SERVE_EXIT_USAGE;
     }
-    int status = http_site_init(&site, settings);
+    http_site_init(&site, settings);
     // Connections watch themselves: an idle one is closed in order, not reset.
     struct serve_settings serve = settings->serve;
     serve.idle_timeout_ns = 0;
     serve.logs[0] = &site.log;
     serve.logs[1] = &site.access_log;
-    if (!status)
-        status = serve_run(options, &serve, &http_protocol, &site);
+    serve.needs = &site.needs.needs;
+    serve.prepare = http_site_open;
+    int status = serve_run(options, &serve, &http_protocol, &site);
     http_site_fini(&site);
     return status;
 }

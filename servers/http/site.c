@@ -46,19 +46,18 @@ static int site_open_logs(struct http_site *site)
     return SERVE_EXIT_RUN;
 }
 
-int http_site_init(struct http_site *site, const struct http_settings *settings)
+void http_site_init(struct http_site *site, const struct http_settings *settings)
 {
     *site = (struct http_site){
         .settings = settings,
         .limits = { .header_bytes = (uint32_t)settings->header_bytes_max,
                     .headers = (uint32_t)settings->headers_max },
         .root = -1,
-        .cache_budget = { .max = settings->cache_size },
+        .log = { .fd = -1 },
+        .access_log = { .path = settings->access_log, .fd = -1 },
     };
+    http_cache_budget_init(&site->cache_budget, settings->cache_size);
     pthread_mutex_init(&site->lock, NULL);
-    int status = site_open_logs(site);
-    if (!status && !settings->echo)
-        status = site_open_root(site);
     if (settings->status_path)
         site_add_route(site, http_route_status(settings->status_path, site));
     if (settings->echo) {
@@ -67,6 +66,16 @@ int http_site_init(struct http_site *site, const struct http_settings *settings)
     } else {
         site_add_route(site, http_route_files);
     }
+}
+
+int http_site_open(void *context)
+{
+    struct http_site *site = context;
+    int status = site_open_logs(site);
+    if (!status && !site->settings->echo)
+        status = site_open_root(site);
+    if (!status)
+        http_needs_complete(&site->needs, site->settings, site->root);
     return status;
 }
 

@@ -14,6 +14,7 @@
 #include "../serve.h"
 #include "cache.h"
 #include "handler.h"
+#include "needs.h"
 #include "parser.h"
 
 enum { SITE_ROUTES_MAX = 8 };
@@ -55,6 +56,7 @@ struct http_site {
     const struct http_settings *settings;
     struct http_parser_limits limits;
     int root; // descriptor, or -1
+    struct http_needs needs;
     struct http_route routes[SITE_ROUTES_MAX];
     size_t routes_count;
     struct http_cache_budget cache_budget;
@@ -81,8 +83,11 @@ struct http_worker {
     _Atomic uint64_t counters[COUNTER_COUNT];
 };
 
-// Opens the root and makes the routes. Errors are printed. The exit status, or 0.
-int http_site_init(struct http_site *site, const struct http_settings *settings);
+// Makes the routes.
+void http_site_init(struct http_site *site, const struct http_settings *settings);
+// Opens the root and the logs, and states what the site needs: the `prepare` of its settings, whose
+// context is the site.
+int http_site_open(void *context);
 // After the server has ended.
 void http_site_fini(struct http_site *site);
 

@@ -2,7 +2,10 @@
 // threads of its own.
 #include <errno.h>
 #include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "world.h"
 
@@ -314,6 +317,33 @@ static void unstarted_servers_are_destroyed(struct world *world)
     world_reaches(world, &peer->failed, 1);
 }
 
+// A unix listener's path is gone when drain returns, whatever the loops are doing, and when a
+// server that never started is destroyed.
+static void unix_paths_end_with_the_server(struct world *world)
+{
+    char folder[] = "/tmp/weir-paths-XXXXXX";
+    struct weir_address address = { .un.sun_family = AF_UNIX, .size = sizeof address.un };
+    struct service *service = world_echo(world);
+    assert_non_null(mkdtemp(folder));
+    snprintf(address.un.sun_path, sizeof address.un.sun_path, "%s/socket", folder);
+    for (int started = 0; started < 2; started++) {
+        struct weir_server *server;
+        assert_int_equal(weir_server_create(&world->server, &server), 0);
+        assert_int_equal(
+            weir_server_listen(server, &address, NULL, service_protocol(service), service, NULL),
+            0);
+        assert_int_equal(access(address.un.sun_path, F_OK), 0);
+        if (started) {
+            assert_int_equal(weir_server_start(server), 0);
+            weir_server_drain(server);
+            assert_int_equal(access(address.un.sun_path, F_OK), -1);
+        }
+        weir_server_destroy(server);
+        assert_int_equal(access(address.un.sun_path, F_OK), -1);
+    }
+    assert_int_equal(rmdir(folder), 0);
+}
+
 const struct contract_test server_tests[] = {
     { .name = "servers_add_up_their_threads",
       .run = servers_add_up_their_threads,
@@ -350,6 +380,9 @@ const struct contract_test server_tests[] = {
       .needs = { .server = true } },
     { .name = "unstarted_servers_are_destroyed",
       .run = unstarted_servers_are_destroyed,
+      .needs = { .server = true } },
+    { .name = "unix_paths_end_with_the_server",
+      .run = unix_paths_end_with_the_server,
       .needs = { .server = true } },
     { 0 },
 };

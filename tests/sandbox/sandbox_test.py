@@ -1,329 +1,226 @@
-"""Tries to break out of the sandbox, and holds docs/security.md to the tables in the code.
+"""Tries to break out of the sandbox.
 
-sandbox-effects is a server with the same sandbox as `weir echo`, whose protocol tries an effect and
-tells the result: by system call, through the ring, and in a job.
+sandbox-effects is the `weir` command, with protocols that try an effect when they are told to: by
+system call, through the ring, and in a job.
 """
 
 import errno
-import json
 import os
 import resource
 import signal
-import socket
 import sys
 import tempfile
-import unittest
-from unittest import mock
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path.append(os.path.join(HERE, "..", "e2e"))
+import sandbox_programs
+from sandbox_programs import ENGINES, SANITIZED, SandboxTestCase, Trial, programs
 
-import programs
-from programs import Server, connect, forbid_call, receive, receive_end, run
-
-EFFECTS = os.environ["EFFECTS"]
-SANITIZED = os.environ["SANITIZED"]
-TOP = os.path.join(HERE, "..", "..")
-
-# Numbers of system calls, and one of prctl's options.
-LANDLOCK_CREATE_RULESET, SECCOMP, PRCTL, PR_SET_SECCOMP = 444, 317, 157, 22
-
-# What a filter of system calls must prevent, and what Landlock prevents without one.
-BY_LANDLOCK = ("open", "create", "execute", "kill", "trace")
-BY_FILTER = ("socket", "fork", "ring", "register", "raise", "code", "uname")
-BY_RING = ("ring-open", "ring-socket", "ring-connect")
-LOOP_THREADS = {"uring": 2, "epoll": 4, "blocking": 8}
-REFUSED = (-errno.EPERM, -errno.EACCES)
-
-
-class SandboxTestCase(unittest.TestCase):
-    """Servers and clients that end with their test."""
-
-    def start(self, engine, *options, program=None, **keywords):
-        with mock.patch.object(programs, "WEIR", program or programs.WEIR):
-            server = Server(engine, *options, **keywords)
-        self.addCleanup(server.kill)
-        return server
-
-    def client(self, server, at=0):
-        client = connect(server.addresses[at])
-        self.addCleanup(client.close)
-        return client
-
-    def needs_filters(self):
-        if SANITIZED:
-            self.skipTest(f"built with {SANITIZED}: takes no filter of system calls")
-
-
-class Trial:
-    """One server that tries effects. Its first connection is the victim."""
-
-    def __init__(self, test, engine, mode):
-        self.server = test.start(engine, "--sandbox", mode, program=EFFECTS)
-        self.victim = test.client(self.server)
-        # The answer proves that this connection was the first that the server opened.
-        self.ask(self.victim, "uname" if mode == "on" else "job:uname")
-        self.client = test.client(self.server)
-
-    def ask(self, client, effect, argument=0):
-        """The effect's result, or None if the server ended."""
-        client.sendall(f"{effect} {argument}\n".encode())
-        answer = b""
-        try:
-            while not answer.endswith(b"\n"):
-                more = client.recv(100)
-                if not more:
-                    return None
-                answer += more
-        except ConnectionResetError:
-            return None
-        return int(answer.split()[1])
-
-    def attempt(self, effect):
-        argument = os.getpid() if effect.endswith(("kill", "trace")) else 0
-        if effect.endswith("connect"):
-            with socket.create_server(("127.0.0.1", 0)) as listener:
-                return self.ask(self.client, effect, listener.getsockname()[1])
-        return self.ask(self.client, effect, argument)
+# What no server may do, by what prevents it; Landlock does without a filter of system calls.
+FILES_BY_LANDLOCK = ("open", "open2", "write2", "truncate2", "create2", "mkdir", "unlink", "rename",
+                     "link")
+FILES_BY_FILTER = ("mode", "times")
+BY_LANDLOCK = (*FILES_BY_LANDLOCK, "connect-new", "bind", "execute", "kill", "trace")
+BY_FILTER = (*FILES_BY_FILTER, "socket-udp", "socket-unix", "socket-other", "fork", "raise",
+             "abort-another", "ring", "register", "code")
+BY_RING = ("ring-open", "ring-open2", "ring-write2", "ring-create2", "ring-socket", "ring-connect",
+           "ring-connect-new")
+# In the root of a server that only reads.
+CHANGES = (*FILES_BY_LANDLOCK[2:], *(() if SANITIZED else FILES_BY_FILTER))
+# Kinds of threads, as in sandbox_calls.h; with the blocking engine, jobs run on loops.
+LOOP_THREADS = {"uring": 2, "epoll": 4, "blocking": 8 | 16}
+JOB_THREADS = {"uring": 16, "epoll": 16 | 32}
+# EXDEV: Landlock's answer to a rename into another folder.
+REFUSED = (-errno.EPERM, -errno.EACCES, -errno.EXDEV)
 
 
 class EffectsTest(SandboxTestCase):
     """Nothing of what an attacker wants can be done."""
 
-    def assert_refused(self, trial, effects):
+    def assert_refused(self, trial, effects, inside=False):
         for effect in effects:
-            with self.subTest(effect=effect):
-                self.assertIn(trial.attempt(effect), REFUSED)
+            with self.subTest(trial=trial.name, effect=effect, inside=inside):
+                self.assertIn(trial.attempt(effect, inside), REFUSED)
 
-    # In mode on, every forbidden effect fails with EPERM or EACCES on a loop's thread, by whatever
-    # engine, and the server goes on.
+    def assert_done(self, trial, effects, inside=True):
+        for effect in effects:
+            with self.subTest(trial=trial.name, effect=effect, inside=inside):
+                self.assertGreaterEqual(trial.attempt(effect, inside), 0)
+
+    def each(self, names=("echo", "http", "ftp", "ftp read-only"), engines=ENGINES, mode="on"):
+        """A trial for each of the servers and engines."""
+        for name in names:
+            for engine in engines:
+                yield name, engine, Trial(self, name, engine, mode)
+
+    # In mode on, every forbidden effect fails with an error on a loop's thread, whatever the server
+    # and the engine, and the server goes on.
     def test_forbidden_effects_fail_by_system_call(self):
-        for engine in ("uring", "epoll", "blocking"):
-            with self.subTest(engine=engine):
-                trial = Trial(self, engine, "on")
-                self.assert_refused(trial, BY_LANDLOCK)
-                # A socket of the ring has no descriptor, and the blocking engine's own thread
-                # closes one that is dissolved.
-                if engine == "epoll":
-                    self.assert_refused(trial, ("connect",))
-                if not SANITIZED:
-                    # The blocking engine's jobs run on its loops: what they need is left there.
-                    self.assert_refused(trial, BY_FILTER[:-1])
-                    if engine != "blocking":
-                        self.assert_refused(trial, BY_FILTER[-1:])
+        for name, engine, trial in self.each():
+            self.assert_refused(trial, BY_LANDLOCK)
+            # A socket of the ring has no descriptor, and the blocking engine's own thread closes
+            # one that is dissolved.
+            if engine == "epoll":
+                self.assert_refused(trial, ("connect",))
+            if SANITIZED:
+                continue
+            self.assert_refused(trial, BY_FILTER)
+            if not name.startswith("ftp"):
+                self.assert_refused(trial, ("socket",))
+            if engine != "blocking":
+                self.assert_refused(trial, ("list",))
 
-    # In a helper, only what the server stated for its jobs is left beside.
+    # The same in a helper, where a server's jobs may do more.
     def test_forbidden_effects_fail_in_jobs(self):
-        for engine in ("uring", "epoll"):
-            with self.subTest(engine=engine):
-                trial = Trial(self, engine, "on")
-                self.assertEqual(trial.attempt("job:uname"), 0)
-                self.assert_refused(trial, [f"job:{name}" for name in BY_LANDLOCK])
-                if not SANITIZED:
-                    self.assert_refused(trial, [f"job:{name}" for name in BY_FILTER[:-1]])
+        for _, _, trial in self.each(("http", "ftp", "ftp read-only"), ("uring", "epoll")):
+            self.assertEqual(trial.attempt("job:list"), 0)
+            self.assert_refused(trial, [f"job:{name}" for name in BY_LANDLOCK])
+            if not SANITIZED:
+                self.assert_refused(trial, [f"job:{name}" for name in (*BY_FILTER, "socket")])
 
-    # Every system call that the table does not list fails with EPERM, whatever its number, but for
-    # the one of the jobs, which run on the loops of the blocking engine.
+    # A server that only reads opens what it serves and changes nothing of it; one that writes
+    # changes it in jobs, by its name, but sets modes and times by descriptor only, and makes no
+    # links.
+    def test_served_folders_are_left_as_far_as_they_are_served(self):
+        for _, engine, trial in self.each(("http", "ftp read-only")):
+            self.assert_done(trial, ("open2",))
+            self.assert_refused(trial, CHANGES, inside=True)
+            if engine != "blocking":
+                self.assert_done(trial, ("job:open2",))
+                self.assert_refused(trial, [f"job:{name}" for name in CHANGES], inside=True)
+        for _, engine, trial in self.each(("ftp",)):
+            job = "" if engine == "blocking" else "job:"
+            self.assert_done(trial, [job + name for name in ("open2", "write2", "create2", "mkdir",
+                                                             "unlink")])
+            self.assert_refused(trial, (job + "link", job + "rename"), inside=True)
+            if not SANITIZED:
+                self.assert_refused(trial, (job + "mode", job + "times"), inside=True)
+
+    # Every system call that the tables do not list fails with EPERM, whatever its number, in loops
+    # and helpers of every server.
     def test_no_other_system_call_is_left(self):
         self.needs_filters()
-        for engine, threads in LOOP_THREADS.items():
-            with self.subTest(engine=engine):
-                trial = Trial(self, engine, "on")
-                left = trial.ask(trial.client, "others", threads)
-                self.assertEqual(left, 1 if engine == "blocking" else 0)
+        for name, engine, trial in self.each():
+            left = trial.ask(trial.attacker, "others", LOOP_THREADS[engine])
+            self.assertEqual(left, 0, trial.name)
+            if name != "echo" and engine != "blocking":
+                left = trial.ask(trial.attacker, "job:others", JOB_THREADS[engine])
+                self.assertEqual(left, 0, trial.name)
 
-    # The ring opens nothing, makes no socket, and connects nowhere, although CONNECT is left to it:
-    # a connection that was dissolved stays dissolved.
+    # The ring opens nothing outside of the root, makes no socket, and connects nowhere, although
+    # CONNECT is left to it: a connection that was dissolved stays dissolved. What FTP asks the ring
+    # for, it gets in its root, unless it only reads.
     def test_forbidden_effects_fail_through_the_ring(self):
-        trial = Trial(self, "uring", "on")
-        for effect in BY_RING:
-            with self.subTest(effect=effect):
-                self.assertEqual(trial.attempt(effect), -errno.EACCES)
+        for name, _, trial in self.each(engines=("uring",)):
+            self.assert_refused(trial, BY_RING)
+            if name == "ftp":
+                self.assert_done(trial, ("ring-open2", "ring-write2", "ring-create2"))
+            if name == "ftp read-only":
+                self.assert_done(trial, ("ring-open2",))
+                self.assert_refused(trial, ("ring-write2", "ring-create2"), inside=True)
+            if name in ("echo", "http"):
+                self.assert_refused(trial, BY_RING[:4], inside=True)
 
     # Every operation that the table does not list is answered with EACCES.
     def test_no_other_ring_operation_is_left(self):
-        self.assertEqual(Trial(self, "uring", "on").attempt("ring-others"), 0)
+        for _, _, trial in self.each(engines=("uring",)):
+            self.assertEqual(trial.attempt("ring-others"), 0, trial.name)
+
+    # FTP binds its passive ports and no other; in active mode it connects, which is left to both
+    # ways then, because the client's port is known to nobody before.
+    def test_ports_of_ftp(self):
+        for _, _, trial in self.each(("ftp",)):
+            self.assert_done(trial, ("bind",))
+        for _, engine, trial in self.each(("ftp active",)):
+            effects = {"uring": "ring-connect-new", "epoll": "connect-new"}
+            self.assert_done(trial, (effects.get(engine, "connect-new"),))
 
     # Without the sandbox these effects happen: the tests above would notice if they did.
     def test_effects_happen_without_a_sandbox(self):
-        trial = Trial(self, "uring", "off")
-        for effect in ("create", "socket", "fork", "ring", "kill", "raise", "code", "uname",
-                       "ring-socket", "ring-connect"):
-            with self.subTest(effect=effect):
-                self.assertGreaterEqual(trial.attempt(effect), 0)
+        trial = Trial(self, "ftp", "uring", "off")
+        self.assert_done(trial, (*FILES_BY_LANDLOCK, *FILES_BY_FILTER), inside=False)
+        self.assert_done(trial, ("socket", "socket-udp", "socket-unix", "socket-other",
+                                 "connect-new", "bind", "fork", "kill", "raise", "ring", "code",
+                                 "uname"), inside=False)
+        self.assert_done(trial, ("job:open", "job:socket", "job:fork", "job:kill"), inside=False)
+        self.assert_done(trial, BY_RING, inside=False)
         self.assertGreater(trial.attempt("ring-others"), 30)
 
-    # In strict mode a forbidden system call is the process's last; the ring's refusals, which the
-    # kernel answers, stay errors.
-    def test_strict_ends_the_process_at_a_forbidden_call(self):
-        self.needs_filters()
-        effects = [*BY_LANDLOCK, *BY_FILTER, "job:socket", "job:open", "abort"]
-        for quiet in ("register", "code"):
-            effects.remove(quiet)  # the ends of rings and malloc try these, and live with an error
-        for engine in ("uring", "epoll", "blocking"):
-            for effect in effects if engine != "blocking" else ("socket", "execute", "fork"):
-                with self.subTest(engine=engine, effect=effect):
-                    trial = Trial(self, engine, "strict")
-                    self.assertIsNone(trial.attempt(effect))
-                    self.assertEqual(trial.server.wait(), -signal.SIGSYS)
-        trial = Trial(self, "uring", "strict")
-        for effect in ("register", "code"):
-            self.assertEqual(trial.attempt(effect), -errno.EPERM)
-        for effect in BY_RING:
-            self.assertEqual(trial.attempt(effect), -errno.EACCES)
-        trial.server.signal(signal.SIGTERM)
-        trial.server.signal(signal.SIGTERM)
-        self.assertEqual(trial.server.wait(), 0)
 
-    # An abort ends the process as it should, and is not mistaken for an attack.
+class StrictTest(SandboxTestCase):
+    """What is forbidden ends the process, and what ends the process is told apart."""
+
+    # In strict mode a forbidden system call is the process's last.
+    def test_a_forbidden_call_is_the_last(self):
+        self.needs_filters()
+        every = ("open", "execute", "fork", "ring", "kill", "trace", "raise", "abort-another",
+                 "socket-udp", "connect-new", "unlink", "uname")
+        for name, effects in (("echo", every), ("http", every), ("ftp", every[:-3] + ("uname",))):
+            jobs = () if name == "echo" else ("job:execute", "job:socket", "job:uname")
+            for engine in ("uring", "epoll"):
+                for effect in effects + jobs:
+                    self.assert_last(name, engine, effect)
+            for effect in ("execute", "fork", "socket-udp"):
+                self.assert_last(name, "blocking", effect)
+
+    def assert_last(self, name, engine, effect):
+        with self.subTest(server=name, engine=engine, effect=effect):
+            trial = Trial(self, name, engine, "strict")
+            self.assertIsNone(trial.attempt(effect))
+            self.assertEqual(trial.server.wait(), -signal.SIGSYS)
+
+    # The ring's and Landlock's refusals stay errors, and so do the calls that glibc tries and does
+    # without; the server ends in order after them.
+    def test_refusals_are_no_end(self):
+        self.needs_filters()
+        for name in ("echo", "http", "ftp"):
+            with self.subTest(server=name):
+                trial = Trial(self, name, "uring", "strict")
+                effects = ["register", "code"]
+                if name == "echo":
+                    effects += BY_RING[:-1]
+                else:
+                    effects += ["open2", "write2", "create2", "job:open2", *BY_RING[:-1]]
+                for effect in effects:
+                    self.assertIn(trial.attempt(effect), REFUSED, effect)
+                trial.server.signal(signal.SIGTERM)
+                trial.server.signal(signal.SIGTERM)
+                self.assertEqual(trial.server.wait(), 0)
+
+    # An abort ends the process by SIGABRT in every mode, on loops and in jobs, and is not mistaken
+    # for an attack.
     def test_abort_still_aborts(self):
-        for engine in ("uring", "epoll", "blocking"):
-            trial = Trial(self, engine, "on")
-            self.assertIsNone(trial.attempt("abort"))
+        for name in ("echo", "http", "ftp"):
+            for engine in ENGINES:
+                for mode in ("on",) if SANITIZED else ("on", "strict"):
+                    job = () if name == "echo" or engine == "blocking" else ("job:abort",)
+                    for effect in ("abort", *job):
+                        self.assert_aborts(name, engine, mode, effect)
+        self.assert_aborts("http", "uring", "on" if SANITIZED else "strict", "assert")
+
+    def assert_aborts(self, name, engine, mode, effect):
+        with self.subTest(server=name, engine=engine, mode=mode, effect=effect):
+            trial = Trial(self, name, engine, mode)
+            self.assertIsNone(trial.attempt(effect))
             self.assertEqual(trial.server.wait(), -signal.SIGABRT)
 
-
-class ServingTest(SandboxTestCase):
-    """What a server does for its users, it does in the sandbox."""
-
-    modes = ("on",) if SANITIZED else ("on", "strict")
-
-    def serve(self, engine, mode):
-        """Traffic, statistics, a new log, a stop and a continue, a drain."""
-        folder = self.enter_folder()
-        log, stats = os.path.join(folder, "log"), os.path.join(folder, "stats.json")
-        server = self.start(engine, "--sandbox", mode, "--log", log, "--stats-json", stats,
-                            listen=("127.0.0.1:0", f"unix:{folder}/socket"))
-        for at in range(2):
-            client = self.client(server, at)
-            for size in (1, 70000, 300000):
-                client.sendall(b"x" * size)
-                self.assertEqual(receive(client, size), b"x" * size)
-            client.shutdown(socket.SHUT_WR)
-            self.assertEqual(receive_end(client), b"")
-        self.check_threads(server)
-        os.rename(log, log + ".1")
-        server.signal(signal.SIGHUP)
-        server.signal(signal.SIGSTOP)
-        server.signal(signal.SIGCONT)
-        server.signal(signal.SIGUSR1)
-        server.signal(signal.SIGTERM)
-        self.assertEqual(server.wait(), 0)
-        with open(log, encoding="utf-8") as file:
-            self.assertIn("log reopened", file.read())
-        with open(log + ".1", encoding="utf-8") as file:
-            self.assertRegex(file.read(), rf"sandbox: {mode}: .*no_new_privs, landlock \d+")
-        with open(stats, encoding="utf-8") as file:
-            sandbox = json.load(file)["sandbox"]
-        self.assertEqual(sandbox["mode"], mode)
-        self.assertEqual(sandbox["seccomp"], not SANITIZED)
-        self.assertEqual(sandbox["ring"], engine == "uring")
-        self.assertTrue(sandbox["no_new_privs"])
-        self.assertFalse(os.path.exists(f"{folder}/socket"))
-
-    def enter_folder(self):
-        folder = tempfile.TemporaryDirectory(prefix="weir-")
-        self.addCleanup(folder.cleanup)
-        return folder.name
-
-    def check_threads(self, server):
-        """No thread is without no_new_privs and a filter."""
-        tasks = f"/proc/{server.process.pid}/task"
-        for name in os.listdir(tasks):
-            try:
-                with open(f"{tasks}/{name}/status", encoding="utf-8") as file:
-                    status = dict(line.rstrip("\n").split(":", 1) for line in file)
-            except (FileNotFoundError, ProcessLookupError):
-                continue  # the thread of a connection that has just ended
-            if status["Name"].startswith("iou-wrk"):
-                continue  # the kernel's own
-            self.assertEqual(status["NoNewPrivs"].strip(), "1")
-            self.assertEqual(status["Seccomp"].strip(), "0" if SANITIZED else "2")
-
-    # Bytes, statistics, a renamed log, a stop and a drain, in each mode, with each engine.
-    def test_everything_works_inside(self):
-        for engine in ("uring", "epoll", "blocking"):
-            for mode in self.modes:
-                with self.subTest(engine=engine, mode=mode):
-                    self.serve(engine, mode)
-
-    # The user's numbers hold for the whole process, without the groups and the capabilities of who
-    # started it, and the root folder is the one asked for.
-    def test_user_and_chroot(self):
-        if os.geteuid():
-            self.skipTest("needs root")
-        folder = self.enter_folder()
-        os.chmod(folder, 0o755)
-        # A process that changed its user cannot be traced, and so not be searched for leaks; and
-        # a jail has no /proc for a sanitizer to look at.
-        environment = {**os.environ, "ASAN_OPTIONS": "detect_leaks=0"}
-        mode = "off" if SANITIZED else "strict"
-        server = self.start("uring", "--sandbox", mode, "--user", "nobody", "--chroot", folder,
-                            env=environment)
-        self.assertIn("user nobody", server.log.until("sandbox: "))
-        with open(f"/proc/{server.process.pid}/status", encoding="utf-8") as file:
-            status = dict(line.rstrip("\n").split(":", 1) for line in file)
-        for line in ("Uid", "Gid"):
-            self.assertEqual(set(status[line].split()), {"65534"})
-        self.assertEqual(status["Groups"].split(), ["65534"])
-        self.assertEqual(int(status["CapEff"], 16), 0)
-        self.assertEqual(int(status["CapPrm"], 16), 0)
-        self.assertEqual(os.readlink(f"/proc/{server.process.pid}/root"), folder)
-        client = self.client(server)
-        client.sendall(b"Hello")
-        self.assertEqual(receive(client, 5), b"Hello")
-        server.signal(signal.SIGTERM)
-        client.close()
-        self.assertEqual(server.wait(), 0)
-
-    # What cannot be done is said in one line, and the server does not start.
-    def test_refusals(self):
-        for options, reason in ((("--user", "no-such-user"), "no-such-user: no such user"),
-                                (("--chroot", "/nonexistent"), "/nonexistent: No such file")):
-            refused = run("echo", "--listen", "127.0.0.1:0", *options)
-            self.assertEqual(refused.returncode, 1)
-            self.assertIn(reason, refused.stderr)
-        refused = run("echo", "--listen", "127.0.0.1:0", "--sandbox", "maybe")
-        self.assertEqual(refused.returncode, 2)
-        self.assertIn("'maybe' is not off, on or strict", refused.stderr)
-
-    # Where the kernel lacks a part, mode on says so and serves; mode strict says why it does not.
-    def test_nothing_falls_back_silently(self):
+    # Whoever raised the limit of core files gets one, in strict mode as without the sandbox.
+    def test_aborts_dump_core(self):
         self.needs_filters()
-        def forbid_landlock():
-            forbid_call(LANDLOCK_CREATE_RULESET)
-
-        def forbid_seccomp():
-            forbid_call(SECCOMP)
-            forbid_call(PRCTL, PR_SET_SECCOMP)
-        for forbid, said, reason in ((forbid_landlock, "no landlock", "needs Landlock"),
-                                     (forbid_seccomp, "no seccomp", "takes no seccomp filter")):
-            for engine in ("uring", "epoll"):
-                server = self.start(engine, "--sandbox", "on", preexec_fn=forbid)
-                self.assertIn(said, server.log.until("sandbox: "))
-                client = self.client(server)
-                client.sendall(b"Hello")
-                self.assertEqual(receive(client, 5), b"Hello")
-                refused = run("echo", "--engine", engine, "--listen", "127.0.0.1:0", "--sandbox",
-                              "strict", preexec_fn=forbid)
-                self.assertEqual(refused.returncode, 1, refused.stderr)
-                self.assertIn(reason, refused.stderr)
-                self.assertEqual(refused.stdout, "")
-
-    # A limit of locked memory that has no room for a ring is named, with the command that raises
-    # it. Root is not bound by it.
-    def test_memlock_advice(self):
-        if os.geteuid():
-            self.skipTest("needs root to become another user")
-
-        def lower():
-            resource.setrlimit(resource.RLIMIT_MEMLOCK, (4096, 4096))
-            os.setgroups([])
-            os.setgid(65534)
-            os.setuid(65534)
-        refused = run("echo", "--engine", "uring", "--listen", "127.0.0.1:0", preexec_fn=lower)
-        self.assertEqual(refused.returncode, 1)
-        self.assertIn("ulimit -l", refused.stderr)
+        hard = resource.getrlimit(resource.RLIMIT_CORE)[1]
+        if not hard:
+            self.skipTest("the hard limit of core files is 0")
+        ends = {}
+        for mode in ("off", "strict"):
+            with tempfile.TemporaryDirectory(prefix="weir-") as folder:
+                trial = Trial(self, "http", "uring", mode, cwd=folder,
+                              preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CORE,
+                                                                    (hard, hard)))
+                self.assertIsNone(trial.attempt("abort"))
+                ends[mode] = os.waitid(os.P_PID, trial.server.process.pid,
+                                       os.WEXITED | os.WNOWAIT).si_code
+                self.assertEqual(trial.server.wait(), -signal.SIGABRT)
+        if ends["off"] != os.CLD_DUMPED:
+            self.skipTest("no core file without the sandbox either")
+        self.assertEqual(ends["strict"], os.CLD_DUMPED)
 
 
 if __name__ == "__main__":

@@ -1,72 +1,127 @@
-// Prints what the sandbox leaves, from the tables in the code: one line per list, "mode thread:
-// names". sandbox_test.py compares the lines with docs/security.md.
+// Prints what the sandbox leaves, from the tables in the code: one line per list, "title: names".
+// A title that begins with "on" is of mode on, every other of strict. document_test.py compares the
+// lines with docs/security.md.
 #include <stdio.h>
 #include <string.h>
 
 #include "engines/uring/restrict.h"
+#include "ftp/session.h"
+#include "http/site.h"
 #include "sandbox_calls.h"
 
-struct list {
-    const char *thread;
-    uint32_t threads;
+enum { NAMES_MAX = 128 };
+
+// Each name once, however many rows it has.
+struct names {
+    const char *names[NAMES_MAX];
+    size_t count;
 };
 
-static const struct list tables_lists[] = {
-    { "uring", SANDBOX_LOOP_URING },
-    { "epoll", SANDBOX_LOOP_EPOLL },
-    { "blocking", SANDBOX_LOOP_BLOCKING },
-    { "main", SANDBOX_MAIN },
+struct tables_server {
+    const char *name;
+    const struct sandbox_needs *needs;
 };
 
-// A name that was printed by an earlier row, with other checks, is not printed again.
-static bool tables_is_first(const struct sandbox_call *rows, size_t at, const bool *printed)
+static bool names_have(const struct names *names, const char *name)
 {
-    for (size_t i = 0; i < at; i++) {
-        if (printed[i] && !strcmp(rows[i].name, rows[at].name))
-            return false;
+    for (size_t i = 0; i < names->count; i++) {
+        if (!strcmp(names->names[i], name))
+            return true;
     }
-    return true;
+    return false;
 }
 
-static void tables_print_calls(const char *mode, const struct list *list, uint32_t having)
+static void tables_collect(const struct sandbox_needs *needs, enum sandbox_mode mode,
+                           uint32_t threads, uint32_t conditions, struct names *ret_names)
 {
-    const struct sandbox_call *rows;
-    size_t count = sandbox_calls(&rows);
-    bool printed[256] = { false };
-    printf("%s %s%s:", mode, list->thread, having & SANDBOX_WITH_FILES ? " with files" : "");
-    for (size_t i = 0; i < count && i < sizeof printed; i++) {
-        bool left = rows[i].level == SANDBOX_LEFT ||
-                    (!strcmp(mode, "on") && rows[i].level != SANDBOX_REFUSED);
-        printed[i] = left && sandbox_call_applies(&rows[i], list->threads, having);
-        if (printed[i] && tables_is_first(rows, i, printed))
-            printf(" %s", rows[i].name);
+    const struct sandbox_call *row;
+    uint32_t having = needs->abilities | conditions;
+    ret_names->count = 0;
+    for (size_t i = 0; (row = sandbox_call_at(needs, i)); i++) {
+        if (sandbox_call_applies(row, threads, having) && sandbox_call_is_left(row, mode) &&
+            !names_have(ret_names, row->name) && ret_names->count < NAMES_MAX)
+            ret_names->names[ret_names->count++] = row->name;
     }
-    printf("\n");
 }
 
-static void tables_print_ring(const char *title, enum restrict_kind kind, uint32_t abilities)
+static void tables_print(const struct tables_server *server, const char *title, uint32_t threads,
+                         uint32_t conditions)
+{
+    static const char *const prefixes[] = { [SANDBOX_ON] = "on ", [SANDBOX_STRICT] = "" };
+    for (enum sandbox_mode mode = SANDBOX_ON; mode <= SANDBOX_STRICT; mode++) {
+        struct names names;
+        tables_collect(server->needs, mode, threads, conditions, &names);
+        printf("%s%s %s:", prefixes[mode], server->name, title);
+        for (size_t i = 0; i < names.count; i++)
+            printf(" %s", names.names[i]);
+        printf("\n");
+    }
+}
+
+static void tables_print_calls(const struct tables_server *server)
+{
+    static const struct {
+        const char *name;
+        enum weir_engine engine;
+    } engines[] = {
+        { "uring", WEIR_ENGINE_URING },
+        { "epoll", WEIR_ENGINE_EPOLL },
+        { "blocking", WEIR_ENGINE_BLOCKING },
+    };
+    char title[32];
+    for (size_t i = 0; i < sizeof engines / sizeof engines[0]; i++) {
+        snprintf(title, sizeof title, "%s loop", engines[i].name);
+        tables_print(server, title, sandbox_threads_of(engines[i].engine, WEIR_THREAD_LOOP), 0);
+        if (!(server->needs->abilities & WEIR_ABILITY_JOBS) ||
+            engines[i].engine == WEIR_ENGINE_BLOCKING)
+            continue;
+        snprintf(title, sizeof title, "%s job", engines[i].name);
+        tables_print(server, title, sandbox_threads_of(engines[i].engine, WEIR_THREAD_JOB), 0);
+    }
+}
+
+static void tables_print_ring(const struct tables_server *server, const char *title,
+                              enum restrict_kind kind)
 {
     const struct restrict_row *rows;
     size_t count = restrict_table(&rows);
-    printf("ring %s:", title);
+    printf("%s ring %s:", server->name, title);
     for (size_t i = 0; i < count; i++) {
-        if (rows[i].kind == kind && (!rows[i].abilities || rows[i].abilities & abilities))
+        if (rows[i].kind == kind &&
+            (!rows[i].abilities || rows[i].abilities & server->needs->abilities))
             printf(" %s", rows[i].name);
     }
     printf("\n");
 }
 
+// As servers with all that they can do, and FTP once more with the least.
 int main(void)
 {
-    static const char *const modes[] = { "strict", "on" };
-    const uint32_t echo = WEIR_ABILITY_ACCEPT | SANDBOX_WITH_UNIX;
-    for (size_t mode = 0; mode < 2; mode++) {
-        for (size_t i = 0; i < sizeof tables_lists / sizeof tables_lists[0]; i++)
-            tables_print_calls(modes[mode], &tables_lists[i], echo);
-        tables_print_calls(modes[mode], &tables_lists[3], echo | SANDBOX_WITH_FILES);
+    static const struct http_settings http_settings = { .root = "/" };
+    static struct ftp_server ftp_server = {
+        .anonymous_write = true, .allow_active = true, .passive_first = 40000, .passive_last = 40009
+    };
+    static struct ftp_server reading_server = { .anonymous = true, .read_only = true };
+    static const struct sandbox_needs echo = { .abilities = WEIR_ABILITY_ACCEPT };
+    static struct http_needs http;
+    static struct ftp_needs ftp, reading;
+    const struct tables_server servers[] = {
+        { "echo", &echo },
+        { "http", &http.needs },
+        { "ftp", &ftp.needs },
+        { "ftp --read-only", &reading.needs },
+    };
+    const struct tables_server every = { "every", &echo };
+    http_needs_complete(&http, &http_settings, 3);
+    ftp_needs_complete(&ftp, &ftp_server);
+    ftp_needs_complete(&reading, &reading_server);
+    for (size_t i = 0; i < sizeof servers / sizeof servers[0]; i++) {
+        tables_print_calls(&servers[i]);
+        tables_print_ring(&servers[i], "operations", RESTRICT_OPERATION);
+        tables_print_ring(&servers[i], "flags", RESTRICT_FLAG);
+        tables_print_ring(&servers[i], "register operations", RESTRICT_REGISTER);
     }
-    tables_print_ring("operations", RESTRICT_OPERATION, echo);
-    tables_print_ring("flags", RESTRICT_FLAG, echo);
-    tables_print_ring("register operations", RESTRICT_REGISTER, echo);
+    tables_print(&every, "main", SANDBOX_MAIN, 0);
+    tables_print(&every, "main with files", SANDBOX_MAIN, SANDBOX_WITH_FILES | SANDBOX_WITH_UNIX);
     return 0;
 }
