@@ -373,6 +373,7 @@ static void loop_dispatch(struct weir_loop *loop, const struct completion *compl
         break;
     case OPERATION_NONE:
     case OPERATION_CANCEL:
+    case OPERATION_INSTALL:
         break; // the engine's own; they never reach the core
     }
 }

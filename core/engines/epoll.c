@@ -318,7 +318,6 @@ static void epoll_fini(struct weir_loop *loop)
 
 const struct engine engine_epoll = {
     .name = "epoll",
-    .sends_files = true,
     .init = epoll_init,
     .fini = epoll_fini,
     .flush = epoll_flush,

@@ -102,6 +102,7 @@ static void setup_fini(struct weir_loop *loop)
     // The last closes may still stand in the queue, and the core waits for none of them.
     if (uring->enabled)
         uring_submit_early(loop);
+    uring_installs_end(loop);
     uring->operations->teardown(uring->operations_state, &uring->ring);
     uring->operations->wake_close(uring->operations_state, uring->wake_fd);
     setup_free(uring);
@@ -147,6 +148,7 @@ const struct engine engine_uring = {
     .accept_cancel = uring_accept_cancel,
     .receive = setup_receive,
     .receive_cancel = setup_receive_cancel,
+    .sends_file = uring_sends_file,
     .send = uring_send,
     .connect = uring_connect,
     .shutdown = uring_shutdown,
