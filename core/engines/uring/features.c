@@ -38,7 +38,7 @@ static const struct feature features_rows[FEATURES] = {
                                     true, probe_receive_multishot },
     [FEATURE_QUIET_SENDS] = { "quiet-sends", "5.17",
                               "sends that succeed at once post no completion", true, NULL },
-    // Older kernels copy each page reference through a pipe of its own call.
+    // From then on sendfile hands pages over, and asks the socket alone whether it may wait.
     [FEATURE_SENDFILE] = { "sendfile", "6.5", "files that are in memory leave without a copy", true,
                            probe_sendfile },
 };
