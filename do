@@ -68,6 +68,9 @@ install_packages() {
         die "missing: $*. This is not Debian or Ubuntu: install what corresponds to these packages."
     say "installing with apt: $*"
     local apt=(apt-get -o DPkg::Lock::Timeout=300)
+    # Here, since the first try below tells nothing.
+    [ "$(id -u)" = 0 ] || command -v sudo >/dev/null ||
+        die "this needs root, and there is no sudo. As root, run:  apt-get install -y $*"
     # A list of packages may be missing or old: the second try is after an update.
     as_root env DEBIAN_FRONTEND=noninteractive \
         "${apt[@]}" install -y --no-install-recommends "$@" >/dev/null 2>&1 && return

@@ -418,4 +418,6 @@ const struct system system_kernel = {
     .close = address_close,
     .local_address = address_local,
     .unlink = address_unlink,
+    .file_cached = sendfile_cached,
+    .sendfile = sendfile_send,
 };

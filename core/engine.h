@@ -13,6 +13,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct piece;
 struct weir_address;
 struct weir_listener;
 struct weir_loop;
@@ -33,6 +34,7 @@ enum operation {
     OPERATION_CLOSE,
     OPERATION_CANCEL,
     OPERATION_FILE,
+    OPERATION_INSTALL, // engine's own
 };
 
 enum {
@@ -64,7 +66,6 @@ enum file_kind { FILE_READ, FILE_WRITE, FILE_OPEN, FILE_JOB };
 
 struct engine {
     const char *name;
-    bool sends_files; // send() takes a file range at the head of the queue; else it is read ahead
 
     // Sets loop->engine_state. `argument` comes from loop_create_on. Writes loop->plan. The
     // buffer pool (loop->pool) is ready; its free buffers are the engine's to receive into.
@@ -91,6 +92,11 @@ struct engine {
     // Ends an armed receive. 0: ended now, no completion follows. ENGINE_PENDING: its last
     // completion follows, perhaps after some with data.
     int (*receive_cancel)(struct weir_loop *loop, struct weir_stream *stream);
+
+    // Whether send() shall take the first file range of the queue from its file, when it comes to
+    // the head; false: its next part is read ahead into memory. Asked before each send, unless a
+    // part is being read. NULL: always.
+    bool (*sends_file)(struct weir_loop *loop, struct weir_stream *stream, struct piece *range);
 
     // Sends from the head of the queue (send_gather). Called once per turn and stream, with none in
     // flight. A result or SEND completes with the count that the kernel took, > 0, or -errno.

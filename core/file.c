@@ -17,6 +17,7 @@ struct weir_file {
     struct weir_loop *loop;
     int fd;
     uint32_t count;
+    uint8_t cached; // enum system_cached: what holds for all of it, or SYSTEM_CACHED_NOT
 };
 
 // --- Handles -------------------------------------------------------------------------------------
@@ -174,6 +175,51 @@ static struct file_ahead *file_ahead_of(struct piece *block)
     return (struct file_ahead *)(void *)((char *)(block + 1) + FILE_READ_SIZE);
 }
 
+// One byte of each step is looked at, its last. Pages come and go in runs: read-ahead fills them
+// from the front, and what it still reads is behind them.
+enum { FILE_CACHED_STEP = 256 * 1024, FILE_CACHED_MAX = 4 * FILE_CACHED_STEP };
+
+// How many bytes from the offset on are in memory, at most `size`.
+static size_t file_cached_ask(struct weir_file *file, uint64_t offset, size_t size)
+{
+    struct weir_loop *loop = file->loop;
+    size_t known = 0;
+    while (known < size && file->cached == SYSTEM_CACHED_NOT) {
+        size_t end = size - known > FILE_CACHED_STEP ? known + FILE_CACHED_STEP : size;
+        enum system_cached cached =
+            loop->system->file_cached(loop->system_state, file->fd, offset + end - 1);
+        stats_add(loop, enters, 1);
+        if (cached == SYSTEM_CACHED_NOT)
+            break;
+        if (cached != SYSTEM_CACHED_NOW)
+            file->cached = (uint8_t)cached;
+        known = end;
+    }
+    if (file->cached == SYSTEM_CACHED_UNKNOWN)
+        return 0;
+    return file->cached == SYSTEM_CACHED_ALWAYS ? size : known;
+}
+
+size_t file_cached(struct piece *range)
+{
+    size_t most = range->size < FILE_CACHED_MAX ? (size_t)range->size : FILE_CACHED_MAX;
+    if (!range->room)
+        range->room = (uint32_t)file_cached_ask(range->file, range->offset, most);
+    return range->room;
+}
+
+void file_refuses(struct piece *range)
+{
+    range->room = 0;
+    range->file->cached = SYSTEM_CACHED_UNKNOWN;
+}
+
+void file_range_skip(struct piece *range, uint64_t size)
+{
+    range->offset += size;
+    range->room -= size < range->room ? (uint32_t)size : range->room;
+}
+
 // The link to the first file range, and how many bytes stand before it.
 static struct piece **file_range_find(struct weir_stream *stream, uint64_t *ret_before)
 {
@@ -185,6 +231,13 @@ static struct piece **file_range_find(struct weir_stream *stream, uint64_t *ret_
     return *link ? link : NULL;
 }
 
+struct piece *file_range_first(struct weir_stream *stream)
+{
+    uint64_t before;
+    struct piece **link = file_range_find(stream, &before);
+    return link ? *link : NULL;
+}
+
 // Puts the bytes that were read in front of what is left of their range.
 static void file_range_advance(struct weir_stream *stream, struct piece *block, uint64_t size)
 {
@@ -192,7 +245,7 @@ static void file_range_advance(struct weir_stream *stream, struct piece *block, 
     struct piece **link = file_range_find(stream, &before), *range = *link;
     block->size = size;
     block->room = 0;
-    range->offset += size;
+    file_range_skip(range, size);
     range->size -= size;
     block->next = range;
     *link = block;

@@ -230,6 +230,11 @@ free_loop:
 // A broken engine completed nothing any more, and is gone now: what it had in flight ends here.
 static void loop_abandon(struct weir_loop *loop)
 {
+    // First those whose memory is a stream's: nothing completes them any more.
+    for (uint32_t i = 0; i < loop->slots_used; i++) {
+        if (loop->slots[i].object && loop->slots[i].kind == SLOT_OPERATION)
+            weir_file_release(((struct weir_operation *)loop->slots[i].object)->file);
+    }
     for (uint32_t i = 0; i < loop->slots_used; i++) {
         if (loop->slots[i].object && loop->slots[i].kind == SLOT_STREAM)
             stream_abandon(loop->slots[i].object);
@@ -373,6 +378,7 @@ static void loop_dispatch(struct weir_loop *loop, const struct completion *compl
         break;
     case OPERATION_NONE:
     case OPERATION_CANCEL:
+    case OPERATION_INSTALL:
         break; // the engine's own; they never reach the core
     }
 }

@@ -59,7 +59,7 @@ struct piece {
     uint64_t size; // bytes left
     uint8_t kind;  // enum piece_kind
     uint8_t class_index;
-    uint32_t room; // PIECE_COPY: bytes free behind data + size
+    uint32_t room; // PIECE_COPY: bytes free behind data + size; PIECE_FILE: see file_cached()
     union {
         struct weir_lease *lease;
         struct {
@@ -121,6 +121,7 @@ struct weir_stream {
     uint32_t send_turn;          // loop->turn_index when the send in flight was submitted
     uint32_t receive_credit;     // bytes that the armed receive may still bring
     uint32_t engine_bits;        // the engine's own
+    int engine_descriptor;       // the engine's own, beside `fd`, and one more than it: 0 is none
     uint64_t queued;             // bytes in `pieces`
     struct piece_queue pieces;   // to send; the first may be in flight
     struct piece_queue received; // arrived while paused
@@ -322,9 +323,18 @@ void file_completed(struct weir_operation *operation, int64_t result);
 void sink_received(struct weir_stream *stream, struct weir_slice slice);
 void sink_ended(struct weir_stream *stream, int reason);
 bool sink_full(const struct sink *sink); // as many writes in flight as it may have
-// Reads the next part of the first file range in the queue, so that it can be sent from memory: for
-// engines without a sendfile of their own. Overlaps with the send in flight.
+// Reads the next part of the first file range in the queue, so that it can be sent from memory.
+// Overlaps with the send in flight.
 void file_read_ahead(struct weir_stream *stream);
+// Moves the start of what is left of a range; its size is the caller's.
+void file_range_skip(struct piece *range, uint64_t size);
+// The first file range in the queue, or NULL.
+struct piece *file_range_first(struct weir_stream *stream);
+// How many bytes of the range, from its start on, can be read without waiting for a disk: kept in
+// range->room, and asked for again when that is used up. 0: none, or nobody knows.
+size_t file_cached(struct piece *range);
+// Its file is none that sendfile(2) takes.
+void file_refuses(struct piece *range);
 
 // listener.c
 void listener_arm(struct weir_listener *listener); // as many accepts as there is room for

@@ -372,7 +372,7 @@ static void send_consume(struct weir_stream *stream, uint64_t size)
         size -= part;
         if (piece->size) {
             if (piece->kind == PIECE_FILE)
-                piece->offset += part;
+                file_range_skip(piece, part);
             else
                 piece->data += part;
             return;
@@ -405,17 +405,25 @@ static void send_completed(struct weir_stream *stream, int64_t result, uint64_t 
         loop_attention(stream);
 }
 
+// Reads ahead what the engine does not send from its file. False: what is to be sent next is still
+// being read (the read lists the stream again), or there was no memory for it.
+static bool send_has_source(struct weir_stream *stream)
+{
+    struct weir_loop *loop = stream->loop;
+    if (stream->files && !stream->file_read_armed && loop->engine->sends_file &&
+        !loop->engine->sends_file(loop, stream, file_range_first(stream)))
+        file_read_ahead(stream);
+    return stream->pieces.first->kind != PIECE_FILE || !(stream->file_read_armed || stream->abort);
+}
+
 void send_submit(struct weir_stream *stream)
 {
     struct weir_loop *loop = stream->loop;
     struct piece *first = stream->pieces.first;
     if (stream->send_armed || stream->state == STREAM_CLOSING || !first)
         return;
-    if (stream->files && !loop->engine->sends_files) {
-        file_read_ahead(stream);
-        if (stream->pieces.first->kind == PIECE_FILE)
-            return; // the read lists the stream again
-    }
+    if (!send_has_source(stream))
+        return;
     if (!stream->queued) {
         send_consume(stream, 0);
         return;

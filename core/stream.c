@@ -397,6 +397,8 @@ void stream_abandon(struct weir_stream *stream)
     // Whether a close that was queued has run, nobody knows: closing twice would hit a stranger.
     if (stream->state != STREAM_CLOSING && !stream->direct)
         loop->system->close(loop->system_state, stream->fd);
+    if (stream->engine_descriptor)
+        loop->system->close(loop->system_state, stream->engine_descriptor - 1);
     if (!stream->reason)
         stream->reason = loop->failure;
     stream->state = STREAM_CLOSING;

@@ -5,6 +5,17 @@
 
 #include "weir.h"
 
+// Whether a byte of a file can be read without waiting for a disk.
+enum system_cached {
+    SYSTEM_CACHED_NOT,     // it has to be read first
+    SYSTEM_CACHED_NOW,     // it is in memory
+    SYSTEM_CACHED_ALWAYS,  // the whole file is, and stays: it lies on no disk
+    SYSTEM_CACHED_UNKNOWN, // this file system does not tell, for no part of the file
+};
+
+// What SIGPIPE does to the thread that calls sendfile(2), which knows no MSG_NOSIGNAL.
+enum system_signal { SYSTEM_SIGNAL_UNKNOWN, SYSTEM_SIGNAL_HARMLESS, SYSTEM_SIGNAL_KILLS };
+
 struct system {
     // CLOCK_MONOTONIC in nanoseconds.
     uint64_t (*clock)(void *state);
@@ -19,11 +30,26 @@ struct system {
     int (*local_address)(void *state, int fd, struct weir_address *ret_address);
     // Removes a unix socket's path.
     void (*unlink)(void *state, const char *path);
+    enum system_cached (*file_cached)(void *state, int file, uint64_t offset);
+    // sendfile(2) that raises no signal: a count, 0 at the file's end, -errno. `signal` is the
+    // thread's, and asked for once. It waits for room in the socket unless that is non-blocking.
+    int64_t (*sendfile)(void *state, enum system_signal *signal, int fd, int file, uint64_t offset,
+                        size_t size);
     // Has jobs_run() called for the job, later and on the loop's thread. NULL: helper threads run
     // it.
     void (*job)(void *state, struct weir_operation *operation);
 };
 
 extern const struct system system_kernel; // address.c; its state is NULL
+
+// What is known when a loop is made, by any thread: harmless if the whole process ignores SIGPIPE,
+// otherwise unknown. A loop that knows asks for nothing later, when a sandbox may forbid it. Not
+// for the loops of the blocking engine, which are made inside the sandbox.
+enum system_signal sendfile_signal_early(void);
+
+// sendfile.c: these two of system_kernel.
+enum system_cached sendfile_cached(void *state, int file, uint64_t offset);
+int64_t sendfile_send(void *state, enum system_signal *signal, int fd, int file, uint64_t offset,
+                      size_t size);
 
 #endif

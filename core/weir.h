@@ -460,8 +460,8 @@ WEIR_PUBLIC void weir_server_destroy(struct weir_server *server);
 // Counters since the start of the loop, and gauges where the comment says so. core/stats.c lists
 // them for printing. A snapshot is consistent per counter, not across counters.
 struct weir_stats {
-    uint64_t turns, enters; // enters: io_uring_enter, or epoll's and blocking's system calls
-    uint64_t sqes, cqes;    // cqes: completions of any engine
+    uint64_t turns, enters;             // enters: io_uring_enter and calls beside it, or all calls
+    uint64_t sqes, cqes;                // cqes: completions of any engine
     uint64_t batch[WEIR_BATCH_BUCKETS]; // turns with 0, 1, 2, 3-4, 5-8 ... completions
     uint64_t accepts, accept_errors, accept_pauses, refused; // refused: by admit or limit
     uint64_t connects, connect_errors;

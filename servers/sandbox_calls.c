@@ -64,14 +64,15 @@ static const struct sandbox_call sandbox_rows[] = {
       .checks_count = 2,
       .checks = { { 1, WHOLE, SOL_SOCKET }, { 2, WHOLE, SO_LINGER } } },
     { .name = "shutdown", .threads = IMMEDIATE, .when = WEIR_ABILITY_END },
-    // Before the first sendfile(2): whether SIGPIPE is ignored. Without a new action to set.
+    // Each connection's loop asks whether SIGPIPE is ignored. Without a new action to set.
     { .name = "rt_sigaction",
-      .threads = IMMEDIATE,
+      .threads = BLOCKING,
       .when = WEIR_ABILITY_READ,
       .checks_count = 1,
       .checks = { { 1, WHOLE, 0 } } },
-    { .name = "sendfile", .threads = IMMEDIATE, .when = WEIR_ABILITY_READ },
-    { .name = "preadv2", .threads = IMMEDIATE | SANDBOX_JOB_EPOLL, .when = WEIR_ABILITY_READ },
+    { .name = "sendfile", .threads = LOOPS, .when = WEIR_ABILITY_READ },
+    { .name = "preadv2", .threads = LOOPS | SANDBOX_JOB_EPOLL, .when = WEIR_ABILITY_READ },
+    { .name = "fstatfs", .threads = URING, .when = WEIR_ABILITY_READ },
     { .name = "pwritev2", .threads = IMMEDIATE | SANDBOX_JOB_EPOLL, .when = WEIR_ABILITY_WRITE },
     { .name = "openat2", .threads = BLOCKING | SANDBOX_JOB_EPOLL, .when = WEIR_ABILITY_OPEN },
 

@@ -309,7 +309,6 @@ static void blocking_fini(struct weir_loop *loop)
 
 const struct engine engine_blocking = {
     .name = "blocking",
-    .sends_files = true,
     .init = blocking_init,
     .fini = blocking_fini,
     .flush = blocking_flush,

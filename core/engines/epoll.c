@@ -291,6 +291,7 @@ static int epoll_init(struct weir_loop *loop, void *argument)
     if (error)
         return error;
     struct epoll *epoll = loop->engine_state;
+    epoll->base.pipe_signal = sendfile_signal_early();
     epoll->fd = epoll_create1(EPOLL_CLOEXEC);
     if (epoll->fd < 0) {
         error = -errno;
@@ -318,7 +319,6 @@ static void epoll_fini(struct weir_loop *loop)
 
 const struct engine engine_epoll = {
     .name = "epoll",
-    .sends_files = true,
     .init = epoll_init,
     .fini = epoll_fini,
     .flush = epoll_flush,

@@ -5,18 +5,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
-#include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
-#include <time.h>
 #include <unistd.h>
 
 _Static_assert(IMMEDIATE_RECEIVING == (int)EPOLLIN && IMMEDIATE_RECEIVING == POLLIN, "one value");
@@ -229,53 +225,16 @@ int immediate_receive_cancel(struct weir_loop *loop, struct weir_stream *stream)
 
 // --- Sending -------------------------------------------------------------------------------------
 
-// Whether SIGPIPE is ignored, or blocked in this thread.
-static enum immediate_signal immediate_pipe_signal(void)
-{
-    struct sigaction action;
-    sigset_t mask;
-    if (!sigaction(SIGPIPE, NULL, &action) && action.sa_handler == SIG_IGN)
-        return IMMEDIATE_SIGNAL_HARMLESS;
-    if (!pthread_sigmask(SIG_BLOCK, NULL, &mask) && sigismember(&mask, SIGPIPE) == 1)
-        return IMMEDIATE_SIGNAL_HARMLESS;
-    return IMMEDIATE_SIGNAL_KILLS;
-}
-
-// sendfile(2) knows no MSG_NOSIGNAL, and a library must not change what signals do. Where SIGPIPE
-// would end the program, it is blocked during the call and taken away after it.
-static ssize_t immediate_sendfile_guarded(int fd, int file, off_t *offset, size_t size)
-{
-    sigset_t pipe, before;
-    struct timespec at_once = { 0 };
-    sigemptyset(&pipe);
-    sigaddset(&pipe, SIGPIPE);
-    pthread_sigmask(SIG_BLOCK, &pipe, &before);
-    ssize_t sent = sendfile(fd, file, offset, size);
-    int error = errno;
-    if (sent < 0 && error == EPIPE)
-        sigtimedwait(&pipe, NULL, &at_once);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    errno = error;
-    return sent;
-}
-
 static ssize_t immediate_sendfile(struct weir_loop *loop, int fd, const struct piece *piece,
                                   size_t *ret_size)
 {
-    struct immediate *state = immediate_of(loop);
-    off_t offset = (off_t)piece->offset;
     size_t size = piece->size < SEND_BYTES_MAX ? (size_t)piece->size : SEND_BYTES_MAX;
-    int file = weir_file_descriptor(piece->file);
     *ret_size = size;
-    // Asked once: a program that changes it later blocks or ignores it, if it knows what it does.
-    if (state->pipe_signal == IMMEDIATE_SIGNAL_UNKNOWN)
-        state->pipe_signal = immediate_pipe_signal();
-    ssize_t sent = state->pipe_signal == IMMEDIATE_SIGNAL_HARMLESS
-                       ? sendfile(fd, file, &offset, size)
-                       : immediate_sendfile_guarded(fd, file, &offset, size);
-    if (sent)
+    int64_t sent = loop->system->sendfile(loop->system_state, &immediate_of(loop)->pipe_signal, fd,
+                                          weir_file_descriptor(piece->file), piece->offset, size);
+    if (sent > 0)
         return sent;
-    errno = EIO; // the file is shorter than its range
+    errno = sent ? (int)-sent : EIO; // EIO: the file is shorter than its range
     return -1;
 }
 

@@ -31,12 +31,6 @@ enum immediate_bit {
 // Bits of listener->engine_bits: the armed indexes, and above them the single engine's.
 enum { IMMEDIATE_ACCEPTS = (1 << LISTENER_ACCEPTS) - 1 };
 
-enum immediate_signal {
-    IMMEDIATE_SIGNAL_UNKNOWN,
-    IMMEDIATE_SIGNAL_HARMLESS,
-    IMMEDIATE_SIGNAL_KILLS
-};
-
 // The first member of either engine's state.
 struct immediate {
     struct completion *early; // [early_first, early_count) are known before the next flush
@@ -45,7 +39,7 @@ struct immediate {
     size_t bytes;       // that they carry
     bool holds_buffers; // some of them carry a buffer, which may be free again after this turn
     int wake_fd;        // an eventfd; written by any thread
-    enum immediate_signal pipe_signal; // what SIGPIPE does to this thread; see immediate_sendfile
+    enum system_signal pipe_signal;
 };
 
 static inline struct immediate *immediate_of(struct weir_loop *loop)

@@ -1,4 +1,4 @@
-// Files: ranges sent to a stream, streams received into a file, and the operations on their own.
+// Files: streams received into a file, and the operations on their own.
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
@@ -12,178 +12,6 @@
 #include <unistd.h>
 
 #include "world.h"
-
-// --- A file to a stream --------------------------------------------------------------------------
-
-// A file in memory that holds the pattern.
-static int file_make(uint64_t pattern, uint64_t size)
-{
-    int fd = memfd_create("contract", MFD_CLOEXEC);
-    for (uint64_t done = 0; done < size;) {
-        uint64_t part = size - done < PATTERN_SPAN_MAX ? size - done : PATTERN_SPAN_MAX;
-        ssize_t count = write(fd, pattern_at(pattern, done), (size_t)part);
-        if (count <= 0)
-            fail_msg("a file of %llu bytes cannot be made", (unsigned long long)size);
-        done += (uint64_t)count;
-    }
-    return fd;
-}
-
-struct file_range {
-    uint64_t offset, size;
-};
-
-struct file_send {
-    int fd;
-    struct file_range ranges[8];
-};
-
-static void file_opened_send(struct subject *subject)
-{
-    const struct file_send *send = subject->service->context;
-    struct weir_stream *stream = subject->stream;
-    struct weir_file *file;
-    if (weir_file_adopt(weir_stream_loop(stream), dup(send->fd), &file)) {
-        world_complain(subject->world, "the descriptor is not adopted");
-        return;
-    }
-    for (const struct file_range *range = send->ranges; range->size; range++)
-        weir_stream_send_file(stream, file, range->offset, range->size);
-    // The stream has references of its own.
-    weir_file_release(file);
-    weir_stream_close(stream);
-}
-
-static struct peer *file_peer(struct world *world, struct file_send *send,
-                              const struct peer_options *options, struct subject **ret_subject)
-{
-    struct service *service =
-        world_service(world, &(struct service){ .opened = file_opened_send, .context = send });
-    struct weir_listener_config config = { .context = service };
-    config.socket.send_buffer = options ? options->receive_buffer : 0;
-    struct weir_address address = world_listen_with(world, "127.0.0.1:0", config);
-    return peer_pair(world, &address, options, ret_subject);
-}
-
-// A whole file of 32 MiB arrives, and nothing else.
-static void files_arrive_whole(struct world *world)
-{
-    struct file_send send = { .fd = file_make(3, 32 << 20), .ranges = { { 0, 32 << 20 } } };
-    struct subject *subject;
-    struct peer *peer = file_peer(world, &send, NULL, &subject);
-    peer_expect(peer, 3);
-    world_reaches(world, &peer->ended, 1);
-    assert_int_equal(peer->received, 32 << 20);
-    world_reaches(world, &subject->closed, 1);
-    assert_int_equal(subject->reason, 0);
-    close(send.fd);
-}
-
-// Ranges of a file, odd and even, adjacent to each other, arrive one after the other.
-static void file_ranges_arrive_in_order(struct world *world)
-{
-    struct file_send send = { .fd = file_make(3, 2 << 20),
-                              .ranges = { { 0, 1 },
-                                          { 1, 4095 },
-                                          { 4096, 65536 },
-                                          { 69632, 1 },
-                                          { 69633, 1000000 },
-                                          { 1069633, 2 },
-                                          { 1069635, (2 << 20) - 1069635 } } };
-    struct subject *subject;
-    struct peer *peer = file_peer(world, &send, NULL, &subject);
-    peer_expect(peer, 3);
-    world_reaches(world, &peer->ended, 1);
-    assert_int_equal(peer->received, 2 << 20);
-    close(send.fd);
-}
-
-// A reader that is slow gets the whole file all the same.
-static void files_reach_slow_readers(struct world *world)
-{
-    struct file_send send = { .fd = file_make(3, 1 << 20), .ranges = { { 0, 1 << 20 } } };
-    struct peer_options options = { .receive_buffer = 16384 };
-    struct subject *subject;
-    struct peer *peer = file_peer(world, &send, &options, &subject);
-    peer->read_piece = 2000;
-    peer_expect(peer, 3);
-    world_reaches(world, &peer->ended, 1);
-    assert_int_equal(peer->received, 1 << 20);
-    close(send.fd);
-}
-
-struct file_connect {
-    struct weir_address to;
-    struct service *service;
-};
-
-static void file_connect(struct weir_loop *loop, void *argument)
-{
-    const struct file_connect *connect = argument;
-    struct weir_connect_config config = { .protocol = service_protocol(connect->service),
-                                          .context = connect->service };
-    struct weir_stream *stream;
-    if (weir_stream_connect(loop, &connect->to, &config, &stream))
-        world_complain(connect->service->world, "connecting failed at once");
-}
-
-// A file that its peer does not read holds up no other stream of the loop (the control connection
-// of a file transfer), and arrives later.
-static void an_unread_file_holds_up_nobody(struct world *world)
-{
-    struct file_send send = { .fd = file_make(3, 32 << 20), .ranges = { { 0, 32 << 20 } } };
-    struct weir_address address = world_listen(world, world_echo(world));
-    struct subject *subject;
-    struct peer *control = peer_pair(world, &address, NULL, &subject);
-    struct file_connect connect = {
-        .service =
-            world_service(world, &(struct service){ .opened = file_opened_send, .context = &send }),
-    };
-    struct peer *listener = peer_listen(world, "127.0.0.1:0", 8, &connect.to);
-    (void)world_call(world, subject, file_connect, &connect);
-    struct peer *silent = peer_accept(listener);
-    for (int i = 0; i < 10; i++)
-        assert_true(peer_ping(control, 1000) < 1000 * MILLISECOND);
-    peer_expect(silent, 3);
-    world_reaches(world, &silent->ended, 1);
-    assert_int_equal(silent->received, 32 << 20);
-    close(send.fd);
-}
-
-// A range behind the end of its file closes the stream with -EIO; no byte is made up.
-static void ranges_beyond_the_file_end_the_stream(struct world *world)
-{
-    struct file_send send = { .fd = file_make(3, 100000), .ranges = { { 0, 100001 } } };
-    struct subject *subject;
-    struct peer *peer = file_peer(world, &send, NULL, &subject);
-    peer_expect(peer, 3);
-    world_reaches(world, &subject->closed, 1);
-    assert_int_equal(subject->reason, -EIO);
-    world_reaches(world, &peer->failed, 1);
-    assert_true(peer->received <= 100000);
-    close(send.fd);
-}
-
-// A file that shrinks while it is being sent ends the stream with -EIO after a true prefix.
-static void shrinking_files_end_the_stream(struct world *world)
-{
-    struct file_send send = { .fd = file_make(3, 16 << 20), .ranges = { { 0, 16 << 20 } } };
-    struct peer_options options = { .receive_buffer = 16384 };
-    struct subject *subject;
-    struct peer *peer = file_peer(world, &send, &options, &subject);
-    peer_expect(peer, 3);
-    world_reaches(world, &peer->received, 1 << 20);
-    peer->reading = false;
-    assert_int_equal(ftruncate(send.fd, 2 << 20), 0);
-    peer->reading = true;
-    world_reaches(world, &subject->closed, 1);
-    assert_int_equal(subject->reason, -EIO);
-    world_run_until_still(world);
-    assert_true(peer->received < 16 << 20);
-    assert_int_equal(peer->mismatches, 0);
-    assert_int_equal(peer->ended, 0);
-    close(send.fd);
-}
 
 // --- A stream to a file --------------------------------------------------------------------------
 
@@ -252,7 +80,7 @@ static void file_check(int fd, uint64_t offset, uint64_t pattern, uint64_t size)
 // the end is told.
 static void streams_are_received_into_a_file(struct world *world)
 {
-    struct file_receive receive = { .fd = file_make(9, 0), .offset = 12345 };
+    struct file_receive receive = { .fd = world_file(9, 0), .offset = 12345 };
     struct subject *subject;
     struct peer *peer = file_sender(world, &receive, &subject);
     peer->end_when_sent = true;
@@ -272,7 +100,7 @@ static void streams_are_received_into_a_file(struct world *world)
 // Small pieces land in the file as well as large ones do.
 static void small_pieces_are_received_into_a_file(struct world *world)
 {
-    struct file_receive receive = { .fd = file_make(9, 0) };
+    struct file_receive receive = { .fd = world_file(9, 0) };
     struct subject *subject;
     struct peer *peer = file_sender(world, &receive, &subject);
     for (uint32_t i = 0; i < 300; i++) {
@@ -291,7 +119,7 @@ static void small_pieces_are_received_into_a_file(struct world *world)
 // A peer that ends at once leaves an empty file and a result of zero.
 static void an_empty_stream_is_an_empty_file(struct world *world)
 {
-    struct file_receive receive = { .fd = file_make(9, 0) };
+    struct file_receive receive = { .fd = world_file(9, 0) };
     struct subject *subject;
     struct peer *peer = file_sender(world, &receive, &subject);
     peer_half_close(peer);
@@ -306,7 +134,7 @@ static void an_empty_stream_is_an_empty_file(struct world *world)
 // prefix.
 static void a_reset_ends_receiving_into_a_file(struct world *world)
 {
-    struct file_receive receive = { .fd = file_make(9, 0) };
+    struct file_receive receive = { .fd = world_file(9, 0) };
     struct subject *subject;
     struct peer *peer = file_sender(world, &receive, &subject);
     peer_send(peer, 6, 1 << 20);
@@ -520,13 +348,6 @@ static void work_of_kernel_workers_is_counted(struct world *world)
 }
 
 const struct contract_test file_tests[] = {
-    { .name = "files_arrive_whole", .run = files_arrive_whole },
-    { .name = "file_ranges_arrive_in_order", .run = file_ranges_arrive_in_order },
-    { .name = "files_reach_slow_readers", .run = files_reach_slow_readers },
-    { .name = "an_unread_file_holds_up_nobody", .run = an_unread_file_holds_up_nobody },
-    { .name = "ranges_beyond_the_file_end_the_stream",
-      .run = ranges_beyond_the_file_end_the_stream },
-    { .name = "shrinking_files_end_the_stream", .run = shrinking_files_end_the_stream },
     { .name = "streams_are_received_into_a_file", .run = streams_are_received_into_a_file },
     { .name = "small_pieces_are_received_into_a_file",
       .run = small_pieces_are_received_into_a_file },

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 // --- Subjects ------------------------------------------------------------------------------------
@@ -504,4 +505,17 @@ struct subject *world_connect(struct world *world, const struct weir_address *to
     else if (call.result)
         fail_msg("connecting failed at once: %s", strerror(-call.result));
     return call.subject;
+}
+
+int world_file(uint64_t pattern, uint64_t size)
+{
+    int fd = memfd_create("contract", MFD_CLOEXEC);
+    for (uint64_t done = 0; done < size;) {
+        uint64_t part = size - done < PATTERN_SPAN_MAX ? size - done : PATTERN_SPAN_MAX;
+        ssize_t count = write(fd, pattern_at(pattern, done), (size_t)part);
+        if (count <= 0)
+            fail_msg("a file of %llu bytes cannot be made", (unsigned long long)size);
+        done += (uint64_t)count;
+    }
+    return fd;
 }

@@ -7,11 +7,10 @@
 // Whoever waits as long as this in a world without latency waits for ever.
 #define CLIENT_PATIENCE_NS 600000000000ULL
 
-enum { CLIENT_PIECE = 65536, CLIENT_STALL_NS = 25000 };
+enum { CLIENT_STALL_NS = 25000 };
 
-// What a client sends at an offset, for at least CLIENT_PIECE bytes: its period is a prime that no
-// buffer's size divides, and each client starts elsewhere in it.
-static const char *client_bytes(const struct client *client, uint64_t offset)
+// Its period is a prime that no buffer's size divides, and each client starts elsewhere in it.
+const char *client_bytes(const struct client *client, uint64_t offset)
 {
     enum { PERIOD = 65521 };
     static char table[PERIOD + CLIENT_PIECE];
@@ -21,7 +20,8 @@ static const char *client_bytes(const struct client *client, uint64_t offset)
         table[i] = i < PERIOD ? (char)(x >> 56) : table[i - PERIOD];
     }
     filled = true;
-    return table + (offset + client->index * 7919) % PERIOD;
+    uint32_t start = client->run->protocol->files ? 0 : client->index * 7919;
+    return table + (offset + start) % PERIOD;
 }
 
 static uint64_t client_random(const struct client *client, uint64_t below)
@@ -192,7 +192,7 @@ void client_start(struct client *client, struct run *run, uint32_t index)
 {
     *client = (struct client){ .run = run, .index = index };
     client->stall_ns = CLIENT_STALL_NS;
-    client->size = client_scaled(client, 17);
+    client->size = client_scaled(client, CLIENT_SIZE_BITS);
     // Half of the clients end in order.
     client->end =
         client_random(client, 2) ? CLIENT_ENDS : (enum client_end)client_random(client, 4);

@@ -1,11 +1,16 @@
 // The echo protocol of servers/echo.c, with a record of what it is told. In some runs it pauses
 // now and then, because a pause that meets bytes on their way is where credit is easily lost.
+#include <errno.h>
+#include <string.h>
+
 #include "run.h"
 
 struct echo_session {
     struct run_stream *record;
     struct weir_stream *stream;
-    struct weir_timer resume;
+    struct weir_timer resume, pay;
+    struct weir_file *file;  // holds what all clients send
+    uint64_t answered, kept; // bytes: queued for the client, and owed to it
 };
 
 static struct run *echo_run(const struct weir_stream *stream)
@@ -25,12 +30,73 @@ static struct run_stream *echo_record(struct weir_stream *stream)
     return session->record;
 }
 
+static void echo_create_file(struct run *run)
+{
+    enum { PARTS = (1 << CLIENT_SIZE_BITS) / CLIENT_PIECE };
+    static char content[PARTS * CLIENT_PIECE];
+    for (uint64_t i = 0; i < PARTS; i++)
+        memcpy(content + i * CLIENT_PIECE, client_bytes(&run->clients[0], i * CLIENT_PIECE),
+               CLIENT_PIECE);
+    sim_file_create(run->sim, "/content", content, sizeof content);
+}
+
+// Without a descriptor or memory for it, the stream is an echo's.
+static void echo_open_file(struct weir_stream *stream)
+{
+    struct run *run = echo_run(stream);
+    struct echo_session *session = weir_stream_session(stream);
+    struct weir_loop *loop = weir_stream_loop(stream);
+    int fd = sim_file_open(run->sim, "/content");
+    if (fd == -ENOENT) {
+        echo_create_file(run);
+        fd = sim_file_open(run->sim, "/content");
+    }
+    if (fd >= 0 && weir_file_adopt(loop, fd, &session->file))
+        loop->system->close(loop->system_state, fd);
+}
+
+static void echo_pay(struct echo_session *session)
+{
+    if (session->kept)
+        weir_stream_send_file(session->stream, session->file, session->answered, session->kept);
+    session->answered += session->kept;
+    session->kept = 0;
+}
+
+static void echo_pay_late(struct weir_loop *loop, struct weir_timer *timer)
+{
+    (void)loop;
+    echo_pay(container_of(timer, struct echo_session, pay));
+}
+
+// What is owed is kept back now and then, so that ranges of every size are sent; and sometimes a
+// part comes from memory.
+static void echo_answer(struct weir_stream *stream, struct weir_slice slice)
+{
+    struct run *run = echo_run(stream);
+    struct echo_session *session = weir_stream_session(stream);
+    if (!session->file || !sim_random(run->sim, 8)) {
+        echo_pay(session);
+        session->answered += slice.size;
+        weir_stream_send_slice(stream, slice);
+        return;
+    }
+    session->kept += slice.size;
+    session->pay.function = echo_pay_late;
+    if (sim_random(run->sim, 4))
+        weir_timer_start(weir_stream_loop(stream), &session->pay, sim_random(run->sim, 2000000));
+    else
+        echo_pay(session);
+}
+
 static void echo_opened(struct weir_stream *stream)
 {
     struct run_stream *record = echo_record(stream);
     if (++record->opened > 1)
         run_complain(echo_run(stream), "opened came twice");
     sim_trace(echo_run(stream)->sim, "opened", echo_run(stream)->streams_count, 0);
+    if (echo_run(stream)->protocol->files)
+        echo_open_file(stream);
 }
 
 static void echo_resume(struct weir_loop *loop, struct weir_timer *timer)
@@ -48,7 +114,7 @@ static void echo_received(struct weir_stream *stream, struct weir_slice slice)
         run_complain(run, "received came before opened");
     sim_trace(run->sim, "received", (uint64_t)(session->record - run->streams),
               (int64_t)slice.size);
-    weir_stream_send_slice(stream, slice);
+    echo_answer(stream, slice);
     if (run->quits && !sim_random(run->sim, 16))
         weir_stream_close(stream);
     if (!run->pauses || sim_random(run->sim, 4))
@@ -60,7 +126,9 @@ static void echo_received(struct weir_stream *stream, struct weir_slice slice)
 
 static void echo_ended(struct weir_stream *stream)
 {
+    struct echo_session *session = weir_stream_session(stream);
     echo_record(stream);
+    echo_pay(session);
     if (echo_run(stream)->half_closes)
         weir_stream_end(stream);
     else
@@ -74,6 +142,8 @@ static void echo_closed(struct weir_stream *stream, int reason)
     record->closed++;
     record->reason = reason;
     weir_timer_stop(weir_stream_loop(stream), &session->resume);
+    weir_timer_stop(weir_stream_loop(stream), &session->pay);
+    weir_file_release(session->file);
     sim_trace(echo_run(stream)->sim, "told closed", (uint64_t)(record - echo_run(stream)->streams),
               reason);
 }
@@ -88,3 +158,4 @@ static const struct weir_protocol echo_recorded = {
 };
 
 const struct run_protocol run_echo = { .name = "echo", .protocol = &echo_recorded };
+const struct run_protocol run_file = { .name = "file", .protocol = &echo_recorded, .files = true };

@@ -29,6 +29,7 @@ static const char *const run_plans[] = {
     "default,-direct",
     "default,-receive-multishot",
     "default,-quiet-sends",
+    "default,-sendfile",
     "kernel-6.1",
     "kernel-6.8",
     "kernel-6.12",
@@ -295,7 +296,7 @@ void run_describe(const struct run *run, FILE *file)
 
 const struct run_protocol *run_protocol_find(const char *name)
 {
-    static const struct run_protocol *const protocols[] = { &run_echo };
+    static const struct run_protocol *const protocols[] = { &run_echo, &run_file };
     for (size_t i = 0; i < sizeof protocols / sizeof *protocols; i++) {
         if (!strcmp(protocols[i]->name, name))
             return protocols[i];

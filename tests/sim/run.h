@@ -6,6 +6,7 @@
 #include <core/engines/sim/sim.h>
 
 enum { RUN_CLIENTS_MAX = 16, RUN_STREAMS_MAX = 64, RUN_TEXT = 256 };
+enum { CLIENT_PIECE = 65536, CLIENT_SIZE_BITS = 17 };
 
 // How a client ends.
 enum client_end {
@@ -21,6 +22,7 @@ struct run;
 struct run_protocol {
     const char *name;
     const struct weir_protocol *protocol; // its context is the run
+    bool files;                           // answers from a file, so that all clients send the same
 };
 
 struct client {
@@ -91,8 +93,10 @@ void run_describe(const struct run *run, FILE *file);
 // client.c
 void client_start(struct client *client, struct run *run, uint32_t index);
 void client_stop(struct client *client); // wherever it is
+// What a client sends at an offset: at least CLIENT_PIECE bytes.
+const char *client_bytes(const struct client *client, uint64_t offset);
 
-// echo.c: the protocol, which records what it is told.
-extern const struct run_protocol run_echo;
+// echo.c: the protocol, which records what it is told; and the same with a file for an answer.
+extern const struct run_protocol run_echo, run_file;
 
 #endif

@@ -82,6 +82,7 @@ struct sim_socket {
     size_t in_max;
     bool in_ended;           // the other side's end is behind `in`
     bool out_ended;          // our end was sent
+    bool non_blocking;       // O_NONBLOCK, for calls beside the ring
     int error;               // sk_err: told once
     uint64_t number;         // for the trace
     struct sim_link waiting; // in the listener's backlog, or among those that wait to connect
@@ -131,7 +132,7 @@ struct sim_operation {
     const struct sim_opcode *opcode;
     uint64_t user_data;
     enum sim_operation_state state;
-    bool skip_success, canceled, multishot, poll_first, direct;
+    bool skip_success, canceled, multishot, poll_first, direct, non_blocking;
     bool no_wait; // REQ_F_NOWAIT: one attempt, at submission
     bool failed;  // although its result may be a count
     uint32_t completion_flags;
@@ -271,6 +272,12 @@ void sim_operation_run(struct sim_operation *operation);
 // operations.c, operations_files.c
 const struct sim_opcode *sim_opcode_find(unsigned opcode); // NULL: not known
 extern const struct sim_opcode sim_opcode_read, sim_opcode_write, sim_opcode_open;
+
+// sendfile.c
+extern const struct sim_opcode sim_opcode_install, sim_opcode_poll;
+enum system_cached sim_file_cached(void *state, int file, uint64_t offset);
+int64_t sim_sendfile(void *state, enum system_signal *signal, int fd, int file, uint64_t offset,
+                     size_t size);
 
 // cancel.c
 int sim_cancel(struct sim *sim, const struct sim_operation *cancel);

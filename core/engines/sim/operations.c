@@ -52,6 +52,7 @@ static int operations_prepare_accept(struct sim *sim, struct sim_operation *oper
     if (operation->direct &&
         (sqe->file_index != IORING_FILE_INDEX_ALLOC || sqe->accept_flags & SOCK_CLOEXEC))
         return -EINVAL;
+    operation->non_blocking = sqe->accept_flags & SOCK_NONBLOCK;
     operation->ret_address = operations_pointer(sqe->addr);
     operation->ret_address_size = operations_pointer(sqe->addr2);
     return operations_check_socket(operation);
@@ -103,6 +104,7 @@ static int operations_accept(struct sim *sim, struct sim_operation *operation)
     struct sim_socket *socket = sim_socket_accept(listener);
     if (!socket)
         return SIM_AGAIN;
+    socket->non_blocking = operation->non_blocking;
     operations_tell_address(operation, &socket->remote);
     return operation->direct ? operations_install(sim, &socket->object)
                              : sim_descriptor_open(sim, &socket->object);
@@ -454,6 +456,8 @@ const struct sim_opcode *sim_opcode_find(unsigned opcode)
         [IORING_OP_READ] = &sim_opcode_read,
         [IORING_OP_WRITE] = &sim_opcode_write,
         [IORING_OP_OPENAT2] = &sim_opcode_open,
+        [IORING_OP_FIXED_FD_INSTALL] = &sim_opcode_install,
+        [IORING_OP_POLL_ADD] = &sim_opcode_poll,
     };
     return opcode < IORING_OP_LAST ? rows[opcode] : NULL;
 }

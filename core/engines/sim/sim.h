@@ -35,6 +35,7 @@ enum sim_fault {
     SIM_BUSY,          // no entry is taken until completions were reaped
     SIM_CLOCK_JUMP,    // forward
     SIM_RESET_LOSS,    // a reset overtakes bytes that were sent before it
+    SIM_FILE_COLD,     // a part of a file is not in memory
     SIM_FAULTS,
 };
 

@@ -55,6 +55,7 @@ static int system_socket(void *state, const struct weir_address *peer,
     struct sim_socket *socket = sim_socket_create(state);
     (void)peer;
     system_options(socket, options);
+    socket->non_blocking = true;
     int error = local ? sim_socket_bind(socket, local) : 0;
     if (error) {
         sim_object_release(&socket->object);
@@ -112,5 +113,7 @@ const struct system sim_system = {
     .close = system_close,
     .local_address = system_local_address,
     .unlink = system_unlink,
+    .file_cached = sim_file_cached,
+    .sendfile = sim_sendfile,
     .job = system_job,
 };

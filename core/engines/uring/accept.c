@@ -19,6 +19,8 @@ void uring_accept(struct weir_loop *loop, struct weir_listener *listener, uint32
         sqe->file_index = IORING_FILE_INDEX_ALLOC; // the kernel chooses; CLOEXEC would be -EINVAL
     else
         sqe->accept_flags = SOCK_CLOEXEC;
+    if (uring->plan.sendfile)
+        sqe->accept_flags |= SOCK_NONBLOCK; // the ring's operations wait all the same
 }
 
 void uring_accept_cancel(struct weir_loop *loop, struct weir_listener *listener)

@@ -63,6 +63,12 @@ int uring_close(struct weir_loop *loop, struct weir_stream *stream)
     // Cancel and close in one batch: the end goes out at once, what was cancelled completes later.
     // Close alone would send nothing while a receive is armed.
     bool pending = stream->inflight > 0;
+    // The end goes out when the last descriptor is closed.
+    if (stream->engine_descriptor) {
+        loop->system->close(loop->system_state, stream->engine_descriptor - 1);
+        stats_add(loop, enters, 1);
+        stream->engine_descriptor = 0;
+    }
     if (pending)
         uring_cancel_all(stream);
     if (stream->abort)

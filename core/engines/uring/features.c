@@ -18,6 +18,7 @@ enum feature_index {
     FEATURE_DIRECT,
     FEATURE_RECEIVE_MULTISHOT,
     FEATURE_QUIET_SENDS,
+    FEATURE_SENDFILE,
     FEATURES,
 };
 
@@ -37,6 +38,9 @@ static const struct feature features_rows[FEATURES] = {
                                     true, probe_receive_multishot },
     [FEATURE_QUIET_SENDS] = { "quiet-sends", "5.17",
                               "sends that succeed at once post no completion", true, NULL },
+    // From then on sendfile hands pages over, and asks the socket alone whether it may wait.
+    [FEATURE_SENDFILE] = { "sendfile", "6.5", "files that are in memory leave without a copy", true,
+                           probe_sendfile },
 };
 
 size_t features_table(const struct feature **ret_rows)
@@ -116,6 +120,7 @@ static void features_plan(const bool has[FEATURES], struct uring_plan *ret_plan)
         .setup_flags = flags,
         .direct = has[FEATURE_DIRECT],
         .quiet = has[FEATURE_QUIET_SENDS],
+        .sendfile = has[FEATURE_SENDFILE],
         .receive = oneshot,
         .receive_unix = oneshot,
     };

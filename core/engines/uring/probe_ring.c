@@ -223,6 +223,51 @@ int probe_direct(char *ret_detail, size_t size)
     return error;
 }
 
+// --- sendfile beside the ring --------------------------------------------------------------------
+
+// A receive on a non-blocking socket must wait for bytes, as on any other.
+static int probe_wait_for_bytes(struct io_uring *ring, const int pair[2])
+{
+    char bytes[2];
+    struct io_uring_cqe cqe, *early;
+    int error;
+
+    io_uring_prep_recv(io_uring_get_sqe(ring), pair[0], bytes, sizeof(bytes), 0);
+    error = io_uring_submit(ring);
+    if (error < 0)
+        return error;
+    if (!io_uring_peek_cqe(ring, &early))
+        return early->res == -EAGAIN ? -ENOTSUP : -EIO;
+    if (send(pair[1], "w", 1, MSG_NOSIGNAL) != 1)
+        return -errno;
+    error = probe_wait(ring, &cqe);
+    if (!error && cqe.res != 1)
+        error = cqe.res < 0 ? cqe.res : -EIO;
+    return error;
+}
+
+int probe_sendfile(char *ret_detail, size_t size)
+{
+    struct io_uring ring;
+    int pair[2];
+    int error = io_uring_queue_init(PROBE_ENTRIES, &ring, 0);
+
+    if (!error) {
+        error =
+            socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) ? -errno : 0;
+        if (!error) {
+            error = probe_wait_for_bytes(&ring, pair);
+            close(pair[0]);
+            close(pair[1]);
+        }
+        io_uring_queue_exit(&ring);
+    }
+    if (error)
+        snprintf(ret_detail, size, "waiting on a non-blocking socket: %s; files are read and sent",
+                 strerror(-error));
+    return error;
+}
+
 // --- Multishot receive with caps -----------------------------------------------------------------
 
 // What a capped receive must bring: `count` completions of `result` bytes, the last of them final.

@@ -46,7 +46,7 @@ static void uring_send_quietly(struct weir_loop *loop, struct weir_stream *strea
         (struct uring_quiet){ .token = sqe->user_data, .tail = uring->ring.sq.sqe_tail };
 }
 
-int64_t uring_send(struct weir_loop *loop, struct weir_stream *stream)
+static int64_t uring_send_memory(struct weir_loop *loop, struct weir_stream *stream)
 {
     struct uring *uring = uring_of(loop);
     struct iovec *iovecs = uring_iovecs(loop);
@@ -54,6 +54,8 @@ int64_t uring_send(struct weir_loop *loop, struct weir_stream *stream)
     uint32_t count = send_gather(stream, iovecs, SEND_PIECES_MAX, SEND_BYTES_MAX, &size);
     struct io_uring_sqe *sqe = uring_stream_sqe(stream, OPERATION_SEND);
     sqe->msg_flags = MSG_NOSIGNAL | (stream->send_slow ? 0 : MSG_DONTWAIT);
+    if (stream->queued > size)
+        sqe->msg_flags |= MSG_MORE; // a head and the file behind it share their segments
     if (uring_send_can_be_quiet(stream, size))
         uring_send_quietly(loop, stream, sqe);
     if (count == 1) {
@@ -70,4 +72,13 @@ int64_t uring_send(struct weir_loop *loop, struct weir_stream *stream)
     }
     stream->send_size = (uint32_t)size;
     return ENGINE_PENDING;
+}
+
+int64_t uring_send(struct weir_loop *loop, struct weir_stream *stream)
+{
+    struct piece *head = stream->pieces.first;
+    while (!head->size)
+        head = head->next; // reserved, and nothing committed
+    return head->kind == PIECE_FILE ? uring_send_file(loop, stream, head)
+                                    : uring_send_memory(loop, stream);
 }

@@ -78,6 +78,7 @@ static int setup_init(struct weir_loop *loop, void *argument)
         return -ENOMEM;
     uring->operations = base->operations;
     uring->operations_state = base->state;
+    uring->pipe_signal = sendfile_signal_early();
     loop->engine_state = uring;
     int error = features_resolve(loop, &uring->plan);
     if (error)
@@ -102,6 +103,7 @@ static void setup_fini(struct weir_loop *loop)
     // The last closes may still stand in the queue, and the core waits for none of them.
     if (uring->enabled)
         uring_submit_early(loop);
+    uring_installs_end(loop);
     uring->operations->teardown(uring->operations_state, &uring->ring);
     uring->operations->wake_close(uring->operations_state, uring->wake_fd);
     setup_free(uring);
@@ -147,6 +149,7 @@ const struct engine engine_uring = {
     .accept_cancel = uring_accept_cancel,
     .receive = setup_receive,
     .receive_cancel = setup_receive_cancel,
+    .sends_file = uring_sends_file,
     .send = uring_send,
     .connect = uring_connect,
     .shutdown = uring_shutdown,

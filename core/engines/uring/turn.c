@@ -18,8 +18,8 @@ static unsigned uring_publish(struct uring *uring)
     return sq->sqe_tail - io_uring_smp_load_acquire(sq->khead);
 }
 
-static int uring_enter(struct weir_loop *loop, unsigned submit, unsigned wait, unsigned flags,
-                       void *argument, size_t size)
+int uring_enter(struct weir_loop *loop, unsigned submit, unsigned wait, unsigned flags,
+                void *argument, size_t size)
 {
     struct uring *uring = uring_of(loop);
     stats_add(loop, enters, 1);
@@ -222,6 +222,8 @@ static void uring_own_completion(struct weir_loop *loop, const struct io_uring_c
     // for: if there is no room, that submits, and may move the very completions that are read.
     if (operation == OPERATION_NONE)
         uring_of(loop)->wake_armed = false;
+    if (operation == OPERATION_INSTALL)
+        uring_installed(loop, cqe);
     // A cancel that found nothing to cancel: the operation's own completion tells the rest.
 }
 
@@ -241,17 +243,31 @@ static void uring_send_spoke(struct weir_loop *loop, uint64_t token)
     }
 }
 
+// A poll for room brings a mask. The core knows sends only: nothing was taken, and it asks again.
+static int32_t uring_send_result(struct weir_loop *loop, const struct io_uring_cqe *cqe)
+{
+    struct weir_stream *stream = loop_token_object(loop, cqe->user_data);
+    if (!stream || !(stream->engine_bits & URING_SEND_POLLS))
+        return cqe->res;
+    stream->engine_bits &= ~(uint32_t)URING_SEND_POLLS;
+    return cqe->res < 0 ? cqe->res : -EAGAIN;
+}
+
 // Fills the next completion from the kernel's; false if it was the engine's own business.
 static bool uring_translate(struct weir_loop *loop, const struct io_uring_cqe *cqe,
                             struct completion *ret_completion)
 {
     enum operation operation = (enum operation)(cqe->user_data >> TOKEN_OPERATION_SHIFT);
-    if (operation == OPERATION_NONE || operation == OPERATION_CANCEL) {
+    if (operation == OPERATION_NONE || operation == OPERATION_CANCEL ||
+        operation == OPERATION_INSTALL) {
         uring_own_completion(loop, cqe);
         return false;
     }
-    if (operation == OPERATION_SEND)
+    int32_t result = cqe->res;
+    if (operation == OPERATION_SEND) {
         uring_send_spoke(loop, cqe->user_data);
+        result = uring_send_result(loop, cqe);
+    }
     unsigned flags = 0;
     if (cqe->flags & IORING_CQE_F_MORE)
         flags |= COMPLETION_MORE;
@@ -268,7 +284,7 @@ static bool uring_translate(struct weir_loop *loop, const struct io_uring_cqe *c
     }
     *ret_completion =
         (struct completion){ .token = token,
-                             .result = cqe->res,
+                             .result = result,
                              .flags = (uint16_t)flags,
                              .buffer = (uint16_t)(cqe->flags >> IORING_CQE_BUFFER_SHIFT) };
     return true;

@@ -31,14 +31,20 @@ struct uring_receiving {
 // What was resolved from the table of features, once, at start. Nothing else reads a feature.
 struct uring_plan {
     unsigned setup_flags;
-    bool direct; // accepted sockets live in the ring's table
-    bool quiet;  // sends that succeed while they are submitted post no completion
+    bool direct;   // accepted sockets live in the ring's table
+    bool quiet;    // sends that succeed while they are submitted post no completion
+    bool sendfile; // what is in the page cache is sent by sendfile(2); see send_file.c
     struct uring_receiving receive;
     struct uring_receiving receive_unix; // see docs/decisions/unix-end.md
 };
 
 // Bits of stream->engine_bits.
-enum { URING_SEND_QUIET = 1 }; // the send in flight is quiet, and no failure was seen
+enum uring_bit {
+    URING_SEND_QUIET = 1,  // the send in flight is quiet, and no failure was seen
+    URING_SEND_POLLS = 2,  // what is in flight is a poll for room
+    URING_SOCKET_FULL = 4, // the last sendfile was short: the next one waits for room first
+    URING_INSTALLING = 8,  // a descriptor was asked for, beside the index; and stays so if refused
+};
 
 // A send that posts a completion only if it fails: it succeeded when the kernel took its entry and
 // nothing came.
@@ -64,6 +70,11 @@ struct uring {
     unsigned mark_taken, mark_heard;
     int wake_fd;
     uint64_t wake_value;
+
+    // Streams that send files share a turn: each takes a part, by how many there were before.
+    uint32_t file_turn, file_sends, file_sends_before;
+    uint32_t installs; // that were asked for and not heard of
+    enum system_signal pipe_signal;
 
     struct io_uring_buf_ring *buffer_ring;
     size_t buffer_ring_size;
@@ -93,6 +104,9 @@ void uring_room(struct weir_loop *loop);
 struct io_uring_sqe *uring_stream_sqe(struct weir_stream *stream, enum operation operation);
 void uring_sqe_descriptor(struct io_uring_sqe *sqe, const struct weir_stream *stream);
 void uring_submit_early(struct weir_loop *loop);
+// One enter.
+int uring_enter(struct weir_loop *loop, unsigned submit, unsigned wait, unsigned flags,
+                void *argument, size_t size);
 int uring_flush(struct weir_loop *loop, uint64_t deadline_ns);
 
 // features.c
@@ -114,6 +128,15 @@ int uring_receive_oneshot_cancel(struct weir_loop *loop, struct weir_stream *str
 
 // send.c
 int64_t uring_send(struct weir_loop *loop, struct weir_stream *stream);
+
+// send_file.c
+bool uring_sends_file(struct weir_loop *loop, struct weir_stream *stream, struct piece *range);
+// Sends from the range at the head of the queue.
+int64_t uring_send_file(struct weir_loop *loop, struct weir_stream *stream, struct piece *range);
+// What was asked for by a stream that may be gone: it gets the descriptor, or nobody.
+void uring_installed(struct weir_loop *loop, const struct io_uring_cqe *cqe);
+// The ring ends: closes those that nobody heard of.
+void uring_installs_end(struct weir_loop *loop);
 
 // connection.c
 void uring_connect(struct weir_loop *loop, struct weir_stream *stream,
