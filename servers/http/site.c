@@ -59,10 +59,13 @@ int http_site_init(struct http_site *site, const struct http_settings *settings)
     int status = site_open_logs(site);
     if (!status && !settings->echo)
         status = site_open_root(site);
+    for (size_t i = 0; i < settings->routes_count; i++)
+        site_add_route(site, settings->routes[i]);
     if (settings->status_path)
         site_add_route(site, http_route_status(settings->status_path, site));
     if (settings->echo) {
         site_add_route(site, http_route_headers);
+        site_add_route(site, http_route_stream);
         site_add_route(site, http_route_echo);
     } else {
         site_add_route(site, http_route_files);

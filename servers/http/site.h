@@ -15,8 +15,9 @@
 #include "cache.h"
 #include "handler.h"
 #include "parser.h"
+#include "program.h"
 
-enum { SITE_ROUTES_MAX = 8 };
+enum { SITE_ROUTES_MAX = HTTP_PROGRAM_ROUTES_MAX + 4 };
 
 // Counted per worker; one writer, any reader.
 enum http_counter {
@@ -38,7 +39,9 @@ enum http_counter {
 enum http_log_format { LOG_COMMON, LOG_COMBINED, LOG_JSON };
 
 struct http_settings {
-    struct serve_settings serve; // first: the options of all servers fill it
+    struct serve_settings serve;     // first: the options of all servers fill it
+    const struct http_route *routes; // the program's own
+    size_t routes_count;
     const char *root, *index, *status_path;
     bool echo, listing;
     uint64_t cache_size, body_max, bodies_max;

@@ -78,6 +78,7 @@ class HttpTest(unittest.TestCase):
     options = ()
     files = {"index.html": b"<h1>hello</h1>\n", "a.txt": b"text\n"}
     handler = "files"
+    program = None  # `weir http`, or one with further routes
 
     @classmethod
     def setUpClass(cls):
@@ -91,7 +92,8 @@ class HttpTest(unittest.TestCase):
         cls.servers = {}
         for engine in ENGINES:
             server = programs.Server(engine, *cls.options, "--handler", cls.handler, "--root",
-                                     cls.root, "--status", "/.status", name="http")
+                                     cls.root, "--status", "/.status", name="http",
+                                     program=cls.program)
             cls.addClassCleanup(server.kill)
             cls.servers[engine] = server
 
