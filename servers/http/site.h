@@ -72,7 +72,8 @@ struct http_worker {
     struct http_site *site;
     struct weir_loop *loop; // NULL: waits for one
     uint32_t connections;
-    bool ephemeral; // the loop ends with its connection
+    uint32_t listings; // that are being made
+    bool ephemeral;    // the loop ends with its connection
     struct http_head *head;
     struct http_cache cache;
     char date[HTTP_DATE_SIZE];

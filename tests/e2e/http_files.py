@@ -302,6 +302,70 @@ class Many(http_programs.HttpTest):
         self.on_each_engine(check)
 
 
+class Crowded(http_programs.HttpTest):
+    """A directory of a hundred thousand names."""
+
+    count = 100000
+    options = ("--listing",)
+    place = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # disks take long for so many
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        folder = os.path.join(cls.root, "crowd")
+        os.mkdir(folder)
+        at = os.open(folder, os.O_RDONLY)
+        try:
+            for i in range(cls.count):
+                os.close(os.open(f"{i:06}.txt", os.O_CREAT | os.O_WRONLY, 0o644, dir_fd=at))
+        finally:
+            os.close(at)
+
+    def memory(self, engine):
+        """The most that the server has had in memory, in KiB."""
+        with open(f"/proc/{self.servers[engine].process.pid}/status", encoding="ascii") as file:
+            return next(int(line.split()[1]) for line in file if line.startswith("VmHWM"))
+
+    def list_crowd(self, address, ask):
+        """The listing, and how often ask() was answered while it came."""
+        asked, data = 0, b""
+        with programs.connect(address) as client:
+            client.sendall(b"GET /crowd/ HTTP/1.1\r\nHost: x\r\nAccept: application/json\r\n"
+                           b"Connection: close\r\n\r\n")
+            client.settimeout(programs.LIMIT)
+            while more := client.recv(1 << 18):
+                data += more
+                if len(data) > asked << 18:
+                    ask()
+                    asked += 1
+        return http_programs.parse(data)[0], asked
+
+    def test_it_is_listed_whole_beside_other_requests(self):
+        """Every name once, others served meanwhile, in little memory; a client that goes in the
+        middle, or asks for the head only, harms nobody."""
+        for engine, server in self.servers.items():
+            with self.subTest(engine=engine):
+                address = server.addresses[0]
+                def ask():
+                    self.assertEqual(self.get(address, "/a.txt").body, b"text\n")
+                ask()
+                before = self.memory(engine)
+                answer, asked = self.list_crowd(address, ask)
+                listing = json.loads(answer.body)
+                self.assertTrue(listing["complete"])
+                self.assertEqual(sorted(row["name"] for row in listing["entries"]),
+                                 [f"{i:06}.txt" for i in range(self.count)])
+                self.assertGreater(asked, 20)
+                if not programs.sanitized():
+                    self.assertLess(self.memory(engine) - before, 6 * 1024)
+                with programs.connect(address) as client:
+                    client.sendall(b"GET /crowd/ HTTP/1.1\r\nHost: x\r\n\r\n")
+                    self.assertIn(b"200 OK", client.recv(1000))
+                head = self.get(address, "/crowd/", method="HEAD")
+                self.assertEqual(head.headers["transfer-encoding"], "chunked")
+                ask()
+
+
 class Threads(http_programs.HttpTest):
     """Several loops, each with its worker."""
 
