@@ -550,9 +550,12 @@ static void http_draining(struct weir_stream *stream)
 static void http_closed(struct weir_stream *stream, int reason)
 {
     struct http_exchange *exchange = weir_stream_session(stream);
-    (void)reason;
     if (!exchange->worker)
         return;
+    if (reason == -EIO) { // within an answer that had begun
+        http_count(exchange->worker, COUNTER_FILE_ERRORS);
+        http_worker_log(exchange->worker, stream, "aborted", "the file shrank or cannot be read");
+    }
     http_connection_gone(exchange);
     http_connection_reset(exchange);
     http_parser_fini(&exchange->parser);

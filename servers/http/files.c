@@ -135,6 +135,17 @@ static void files_answer_entry(struct http_exchange *exchange, struct http_entry
 
 // --- Lookups -------------------------------------------------------------------------------------
 
+static void files_refuse(struct http_exchange *exchange, int status)
+{
+    if (status == 500) {
+        http_count(exchange->worker, COUNTER_FILE_ERRORS);
+        http_worker_log(exchange->worker, exchange->stream, http_status_text(status),
+                        "the file shrank or cannot be read");
+    }
+    exchange->final |= status >= 500;
+    http_answer_status(exchange, status);
+}
+
 // What was found, as an answer. The lookup keeps nothing.
 static void files_found(struct http_exchange *exchange, struct http_lookup *lookup)
 {
@@ -150,8 +161,7 @@ static void files_found(struct http_exchange *exchange, struct http_lookup *look
         entry = http_cache_add(&worker->cache, path, lookup, worker->date, now_ns);
     }
     if (lookup->kind == LOOKUP_REFUSED) {
-        exchange->final |= lookup->status >= 500;
-        http_answer_status(exchange, lookup->status);
+        files_refuse(exchange, lookup->status);
     } else if (lookup->kind == LOOKUP_REDIRECT) {
         files_redirect(exchange, lookup->path);
     } else if (lookup->kind == LOOKUP_LISTING) {

@@ -69,6 +69,11 @@ static void files_listing_next(struct files_listing *state)
 static void files_listing_refuse(struct http_exchange *exchange, int error)
 {
     bool scarce = error == -EAGAIN || error == -ENOMEM;
+    if (!scarce) {
+        http_count(exchange->worker, COUNTER_FILE_ERRORS);
+        http_worker_log(exchange->worker, exchange->stream, http_status_text(500),
+                        "the directory cannot be read");
+    }
     exchange->final |= !scarce;
     http_answer_status(exchange, scarce ? 503 : 500);
 }

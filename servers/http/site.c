@@ -183,6 +183,7 @@ const char *http_counter_name(enum http_counter counter)
         [COUNTER_CACHE_MISSES] = "cache_misses",
         [COUNTER_CACHE_CHECKS] = "cache_checks",
         [COUNTER_JOBS] = "jobs",
+        [COUNTER_FILE_ERRORS] = "file_errors",
         [COUNTER_LOG_DROPPED] = "log_dropped",
     };
     return names[counter];

@@ -32,7 +32,8 @@ enum http_counter {
     COUNTER_CACHE_MISSES,
     COUNTER_CACHE_CHECKS, // looks at a file that an entry stands for
     COUNTER_JOBS,         // lookups that could not be answered from memory
-    COUNTER_LOG_DROPPED,  // lines of the access log that found both buffers full
+    COUNTER_FILE_ERRORS,  // files that could not be read, or were shorter than their answer
+    COUNTER_LOG_DROPPED,  // lines of the access log that found both buffers full, or the disk
     COUNTER_COUNT,
 };
 
@@ -63,8 +64,9 @@ struct http_site {
     struct http_cache_budget cache_budget;
     _Atomic uint64_t bodies_used; // bytes of request bodies that are being collected
     struct serve_log log, access_log;
-    pthread_mutex_t lock;        // of the list
-    struct http_worker *workers; // all; never shorter
+    _Atomic bool access_log_fails; // and that was said
+    pthread_mutex_t lock;          // of the list
+    struct http_worker *workers;   // all; never shorter
 };
 
 struct http_worker {
@@ -97,11 +99,17 @@ void http_worker_give(struct http_worker *worker);
 // Renews the date when a second has passed.
 void http_worker_tick(struct http_worker *worker, uint64_t now_ns);
 
-static inline void http_count(struct http_worker *worker, enum http_counter counter)
+static inline void http_count_many(struct http_worker *worker, enum http_counter counter,
+                                   uint64_t number)
 {
     _Atomic uint64_t *value = &worker->counters[counter];
-    atomic_store_explicit(value, atomic_load_explicit(value, memory_order_relaxed) + 1,
+    atomic_store_explicit(value, atomic_load_explicit(value, memory_order_relaxed) + number,
                           memory_order_relaxed);
+}
+
+static inline void http_count(struct http_worker *worker, enum http_counter counter)
+{
+    http_count_many(worker, counter, 1);
 }
 
 // The sums over all workers. Any thread.

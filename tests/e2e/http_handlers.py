@@ -107,7 +107,7 @@ class Stream(http_programs.HttpTest):
 class Routes(http_programs.HttpTest):
     """A program with routes of its own (tests/e2e/handlers)."""
 
-    program = HANDLERS
+    program = (HANDLERS,)
     options = ("--max-body", "100K")
 
     def test_a_route_is_ten_lines(self):

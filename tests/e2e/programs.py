@@ -54,8 +54,8 @@ class Server:
     """A running `weir echo`, or another command; `addresses` are those of its listening lines."""
 
     def __init__(self, engine, *options, listen=("127.0.0.1:0",), name="echo", program=None,
-                 **popen):
-        command = [program] if program else [WEIR, name]
+                 wrapper=(), **popen):
+        command = [*wrapper, *(program or (WEIR, name))]
         command += ["--engine", engine]
         for address in listen:
             command += ["--listen", address]
