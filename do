@@ -414,7 +414,9 @@ cmd_fuzz() {
     cmd_setup
     build_into fuzz clang false -Dbuildtype=debugoptimized -Db_lundef=false \
         -Db_sanitize=address,undefined -Dfuzz=true
-    if [ "${targets[0]}" = all ]; then targets=(address echo features options); fi
+    if [ "${targets[0]}" = all ]; then
+        targets=(address echo features ftp_command http_parser options)
+    fi
     for target in "${targets[@]}"; do
         fuzz_one "$target" "$seconds"
     done

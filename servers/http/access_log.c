@@ -1,5 +1,5 @@
-// See access_log.h. Two buffers: one fills while the other is written. When both are full, lines
-// are dropped and counted; the alternative would be to wait.
+// See access_log.h. Two buffers: one fills while the other is written. When both are full, or the
+// disk is, lines are dropped and counted; the alternative would be to wait.
 #include "access_log.h"
 
 #include <errno.h>
@@ -19,6 +19,8 @@ struct http_access_log {
     bool writing, timing;
     char *filling, *emptying;
     size_t filled, emptied;
+    uint64_t lost; // lines of the write in flight
+    bool torn;     // the last write ended within a line
     char buffers[2][LOG_BUFFER_SIZE];
 };
 
@@ -29,25 +31,65 @@ struct log_line {
 
 // --- Writing -------------------------------------------------------------------------------------
 
-static void log_write(int fd, const char *data, size_t size)
+// The number of bytes, or -errno; short only on a full disk.
+static ssize_t log_write_once(int fd, const char *data, size_t size)
 {
-    while (size) {
-        ssize_t count = write(fd, data, size);
-        if (count < 0 && errno == EINTR)
-            continue;
-        if (count <= 0)
-            return; // a log that cannot be written has nowhere to say so
-        data += count;
-        size -= (size_t)count;
+    ssize_t count;
+    do
+        count = write(fd, data, size);
+    while (count < 0 && errno == EINTR);
+    return count < 0 ? -errno : count;
+}
+
+// Returns 0, or the error that ended it, with the number of lines that were lost.
+static int log_write(struct http_access_log *log, const char *data, size_t size, uint64_t *ret_lost)
+{
+    int fd = log->worker->site->access_log.fd;
+    ssize_t count = 0;
+    *ret_lost = 0;
+    if (log->torn && size) // what is left of a line that was cut must not swallow the next
+        count = log_write_once(fd, "\n", 1);
+    log->torn = log->torn && count <= 0;
+    while (count >= 0 && size) {
+        count = log_write_once(fd, data, size);
+        if (count == 0)
+            count = -EIO;
+        if (count > 0) {
+            log->torn = data[count - 1] != '\n';
+            data += count;
+            size -= (size_t)count;
+        }
     }
+    for (size_t i = 0; i < size; i++)
+        *ret_lost += data[i] == '\n';
+    return count < 0 ? (int)count : 0;
+}
+
+// Says it once when lines begin to be lost, and once when they are written again.
+static void log_report(struct http_access_log *log, int error, uint64_t lost)
+{
+    struct http_worker *worker = log->worker;
+    char text[128];
+    http_count_many(worker, COUNTER_LOG_DROPPED, lost);
+    if (atomic_exchange(&worker->site->access_log_fails, error != 0) == (error != 0))
+        return;
+    snprintf(text, sizeof text, "access log: %s", error ? strerror(-error) : "it is written again");
+    serve_log_write(&worker->site->log, error ? WEIR_LOG_WARNING : WEIR_LOG_INFO, text);
+}
+
+static void log_write_now(struct http_access_log *log, const char *data, size_t size)
+{
+    uint64_t lost;
+    int error = log_write(log, data, size, &lost);
+    if (size)
+        log_report(log, error, lost);
 }
 
 static int log_run(struct weir_operation *operation)
 {
     struct http_access_log *log =
         (void *)((char *)operation - offsetof(struct http_access_log, operation));
-    log_write(log->worker->site->access_log.fd, log->emptying, log->emptied);
-    return 0;
+    return log_write(log, log->emptying, log->emptied, &log->lost);
 }
 
 static void log_flush(struct http_access_log *log);
@@ -58,7 +100,8 @@ static void log_done(struct weir_operation *operation, int64_t result)
         (void *)((char *)operation - offsetof(struct http_access_log, operation));
     log->writing = false;
     if (result == -EAGAIN) // the queue of jobs is full
-        log_run(operation);
+        result = log_run(operation);
+    log_report(log, (int)result, log->lost);
     if (log->filled >= LOG_FLUSH_SIZE)
         log_flush(log);
 }
@@ -68,7 +111,7 @@ static void log_flush(struct http_access_log *log)
     if (log->writing || !log->filled)
         return;
     if (log->worker->ephemeral) { // a job's end would outlive the worker's stay on this loop
-        log_write(log->worker->site->access_log.fd, log->filling, log->filled);
+        log_write_now(log, log->filling, log->filled);
         log->filled = 0;
         return;
     }
@@ -107,14 +150,14 @@ void http_access_log_leave(struct http_access_log *log)
 {
     weir_timer_stop(log->worker->loop, &log->timer);
     log->timing = false;
-    log_write(log->worker->site->access_log.fd, log->filling, log->filled);
+    log_write_now(log, log->filling, log->filled);
     log->filled = 0;
 }
 
 void http_access_log_destroy(struct http_access_log *log)
 {
     if (log)
-        log_write(log->worker->site->access_log.fd, log->filling, log->filled);
+        log_write_now(log, log->filling, log->filled);
     free(log);
 }
 

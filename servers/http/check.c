@@ -7,27 +7,47 @@ static int check_refuse(const char **ret_reason, int status, const char *reason)
     return status;
 }
 
+// What may stand in a host's name: letters, digits and -._~%!$&'()*+;= by their ASCII codes.
+static const bool check_name_bytes[256] = {
+    // clang-format off
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+    0, 1, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 0, 1, 1, 0,
+    1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 1, 0, 1, 0, 0,
+    0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1,
+    1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 1,
+    0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1,
+    1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 1, 0,
+    // clang-format on
+};
+
+// A port: a colon and digits, or nothing.
+static bool check_port_is_valid(struct http_text host, size_t at)
+{
+    if (at < host.size && host.data[at] != ':')
+        return false;
+    for (size_t i = at + 1; i < host.size; i++) {
+        if (host.data[i] < '0' || host.data[i] > '9')
+            return false;
+    }
+    return true;
+}
+
 // A host with or without a port, or nothing (RFC 9110, 7.2). What could be read as two hosts, as
 // user information or as a path is refused.
 static bool check_host_is_valid(struct http_text host)
 {
-    size_t colons = 0;
-    bool bracketed = host.size && host.data[0] == '[';
-    for (size_t i = 0; i < host.size; i++) {
-        unsigned char byte = (unsigned char)host.data[i];
-        bool letter = (byte | 32) >= 'a' && (byte | 32) <= 'z';
-        bool digit = byte >= '0' && byte <= '9';
-        if (byte == '[' ? i > 0 : byte == ']' ? !bracketed : false)
-            return false;
-        if (byte == ']')
-            bracketed = false;
-        colons += byte == ':' && !bracketed;
-        if (!letter && !digit && !strchr("-._~%!$&'()*+;=:[]", byte))
-            return false;
-        if (!byte || (colons && !digit && byte != ':'))
-            return false;
+    size_t i = 0;
+    if (host.size && host.data[0] == '[') {
+        do
+            i++;
+        while (i < host.size &&
+               (check_name_bytes[(unsigned char)host.data[i]] || host.data[i] == ':'));
+        return i < host.size && host.data[i] == ']' && check_port_is_valid(host, i + 1);
     }
-    return colons <= 1 && !bracketed;
+    while (i < host.size && check_name_bytes[(unsigned char)host.data[i]])
+        i++;
+    return check_port_is_valid(host, i);
 }
 
 static int check_host(struct http_request *request, const char **ret_reason)

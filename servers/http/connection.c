@@ -45,8 +45,8 @@ static uint64_t connection_progress(const struct http_exchange *exchange)
 // Whether the peer is expected to move bytes: its body, or our answer.
 static bool connection_is_moving(const struct http_exchange *exchange)
 {
-    return exchange->phase == CONNECTION_BODY || exchange->phase == CONNECTION_DISCARD ||
-           weir_stream_queued(exchange->stream) > 0;
+    return (exchange->phase == CONNECTION_BODY && !exchange->body_paused) ||
+           exchange->phase == CONNECTION_DISCARD || weir_stream_queued(exchange->stream) > 0;
 }
 
 static void connection_expired(struct http_exchange *exchange, const char *reason)
@@ -137,9 +137,26 @@ void http_connection_reset(struct http_exchange *exchange)
     exchange->body_memory = NULL;
     exchange->body = NULL;
     exchange->body_size = exchange->body_room = 0;
+    exchange->body_told = 0;
     exchange->route = NULL;
     exchange->state = NULL;
-    exchange->kept = exchange->writing = exchange->want_writable = false;
+    exchange->kept = exchange->begun = exchange->writing = exchange->want_writable = false;
+    exchange->body_paused = false;
+}
+
+void http_connection_gone(struct http_exchange *exchange)
+{
+    const struct http_route *route = exchange->route;
+    if (route && route->gone && exchange->state)
+        route->gone(exchange, route->context);
+    exchange->state = NULL;
+}
+
+bool http_connection_rest_is_long(const struct http_exchange *exchange)
+{
+    const struct http_request *request = &exchange->parser.request;
+    return request->chunked ||
+           request->content_length - exchange->body_told > CONNECTION_DISCARD_MAX;
 }
 
 static bool connection_route_matches(const struct http_route *route, struct http_text path)
@@ -195,13 +212,17 @@ static void connection_decline(struct http_exchange *exchange, const struct http
         size++;
     }
     text[size++] = '\n';
-    exchange->phase = CONNECTION_BUSY;
-    exchange->final = request->has_body && (request->chunked || request->expects_continue ||
-                                            request->content_length > CONNECTION_DISCARD_MAX);
-    bool discards = request->has_body && !exchange->final;
+    exchange->phase = request->has_body ? CONNECTION_BODY : CONNECTION_BUSY;
+    exchange->final |= request->has_body && request->expects_continue;
     http_answer(exchange, answer, text, size);
-    if (discards && exchange->phase == CONNECTION_IDLE)
-        http_connection_enter(exchange, CONNECTION_DISCARD);
+}
+
+static uint64_t connection_body_max(const struct http_exchange *exchange)
+{
+    const struct http_route *route = exchange->route;
+    if (route->piece && route->body_max)
+        return route->body_max;
+    return exchange->worker->site->settings->body_max;
 }
 
 static void connection_head(struct http_exchange *exchange)
@@ -224,7 +245,7 @@ static void connection_head(struct http_exchange *exchange)
         connection_decline(exchange, &declined);
     } else if (!request->has_body) {
         connection_serve(exchange);
-    } else if (request->content_length > settings->body_max) {
+    } else if (request->content_length > connection_body_max(exchange)) {
         http_exchange_refuse(exchange, 413, "the body is longer than --max-body");
     } else {
         http_connection_enter(exchange, CONNECTION_BODY);
@@ -270,12 +291,43 @@ static int connection_body_copy(struct http_exchange *exchange, const char *data
     return 0;
 }
 
+// A body that its handler takes in pieces. The handler may answer meanwhile.
+static void connection_body_tell(struct http_exchange *exchange)
+{
+    const struct http_route *route = exchange->route;
+    const struct http_text piece = { exchange->parser.body_data, exchange->parser.body_size };
+    exchange->body_told += piece.size;
+    if (exchange->body_told > connection_body_max(exchange)) {
+        http_exchange_refuse(exchange, 413, "the body is longer than --max-body");
+        return;
+    }
+    bool more = route->piece(exchange, piece, route->context);
+    if (exchange->phase == CONNECTION_BODY)
+        exchange->body_paused = !more;
+}
+
+// What nobody wants any more.
+static void connection_body_drop(struct http_exchange *exchange)
+{
+    exchange->body_told += exchange->parser.body_size;
+    if (exchange->body_told <= CONNECTION_DISCARD_MAX)
+        return;
+    exchange->phase = CONNECTION_CLOSING;
+    weir_stream_linger(exchange->stream, CONNECTION_DISCARD_MAX, SECOND_NS);
+}
+
 static void connection_body(struct http_exchange *exchange)
 {
     const struct http_parser *parser = &exchange->parser;
     exchange->received_total += parser->body_size;
-    if (exchange->phase == CONNECTION_DISCARD)
+    if (exchange->phase == CONNECTION_DISCARD) {
+        connection_body_drop(exchange);
         return;
+    }
+    if (exchange->route->piece) {
+        connection_body_tell(exchange);
+        return;
+    }
     // A body in one piece is not copied: its end is the next event.
     if (!parser->request.chunked && parser->body_size == parser->request.content_length) {
         exchange->body = parser->body_data;
@@ -286,6 +338,14 @@ static void connection_body(struct http_exchange *exchange)
         http_exchange_refuse(exchange, 413, "the body is longer than --max-body");
     else if (connection_body_copy(exchange, parser->body_data, parser->body_size))
         http_exchange_refuse(exchange, 503, "no memory for the body");
+}
+
+void http_body_resume(struct http_exchange *exchange)
+{
+    if (!exchange->body_paused)
+        return;
+    exchange->body_paused = false;
+    http_connection_continue(exchange);
 }
 
 int http_exchange_keep(struct http_exchange *exchange)
@@ -309,7 +369,8 @@ int http_exchange_keep(struct http_exchange *exchange)
 
 static bool connection_reads(const struct http_exchange *exchange)
 {
-    return exchange->phase != CONNECTION_BUSY && exchange->phase != CONNECTION_CLOSING;
+    return exchange->phase != CONNECTION_BUSY && exchange->phase != CONNECTION_CLOSING &&
+           !exchange->body_paused;
 }
 
 static void connection_event(struct http_exchange *exchange, enum http_event event)
@@ -400,8 +461,7 @@ static void connection_input(struct http_exchange *exchange, struct weir_slice s
 // The peer has ended, and everything it asked for is answered.
 static void connection_end_if_done(struct http_exchange *exchange)
 {
-    if (!exchange->peer_ended || exchange->phase == CONNECTION_BUSY ||
-        exchange->phase == CONNECTION_CLOSING || exchange->held.size)
+    if (!exchange->peer_ended || !connection_reads(exchange) || exchange->held.size)
         return;
     exchange->phase = CONNECTION_CLOSING;
     weir_stream_close(exchange->stream);
@@ -417,6 +477,9 @@ void http_connection_continue(struct http_exchange *exchange)
     if (held.size) {
         connection_input(exchange, held);
         weir_slice_release(exchange->stream, &held);
+    } else if (exchange->phase == CONNECTION_BODY) {
+        // The end of a body that was held up is known and not told.
+        connection_input(exchange, (struct weir_slice){ .data = "" });
     }
     if (exchange->paused && !exchange->held.size && connection_reads(exchange)) {
         exchange->paused = false;
@@ -450,7 +513,7 @@ static void http_received(struct weir_stream *stream, struct weir_slice slice)
 {
     struct http_exchange *exchange = weir_stream_session(stream);
     http_worker_tick(exchange->worker, connection_now(exchange));
-    if (exchange->phase == CONNECTION_BUSY)
+    if (exchange->phase == CONNECTION_BUSY || exchange->body_paused)
         connection_hold(exchange, slice);
     else if (exchange->phase != CONNECTION_CLOSING)
         connection_input(exchange, slice);
@@ -487,11 +550,13 @@ static void http_draining(struct weir_stream *stream)
 static void http_closed(struct weir_stream *stream, int reason)
 {
     struct http_exchange *exchange = weir_stream_session(stream);
-    (void)reason;
     if (!exchange->worker)
         return;
-    if (exchange->route && exchange->route->gone && exchange->state)
-        exchange->route->gone(exchange, exchange->route->context);
+    if (reason == -EIO) { // within an answer that had begun
+        http_count(exchange->worker, COUNTER_FILE_ERRORS);
+        http_worker_log(exchange->worker, stream, "aborted", "the file shrank or cannot be read");
+    }
+    http_connection_gone(exchange);
     http_connection_reset(exchange);
     http_parser_fini(&exchange->parser);
     weir_slice_release(stream, &exchange->held);

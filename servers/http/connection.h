@@ -11,7 +11,7 @@ extern const struct weir_protocol http_protocol;
 enum connection_phase {
     CONNECTION_IDLE,    // between requests
     CONNECTION_HEAD,    // a head is coming
-    CONNECTION_BODY,    // a body is coming
+    CONNECTION_BODY,    // a body is coming; the answer may have begun
     CONNECTION_BUSY,    // a handler answers
     CONNECTION_DISCARD, // answered; the rest of the request's body is read and dropped
     CONNECTION_CLOSING, // the last answer is queued: nothing is read any more
@@ -27,9 +27,11 @@ struct http_exchange {
     uint8_t phase;
     bool feeding : 1;       // the input is being parsed now: nobody else may continue it
     bool paused : 1;        // bytes are held, or a queue is full
+    bool body_paused : 1;   // the handler wants no more of the body yet
     bool peer_ended : 1;    // its half-close came
     bool draining : 1;      // the server ends
-    bool writing : 1;       // a streamed answer has begun and not ended
+    bool begun : 1;         // the head of a streamed answer is queued
+    bool writing : 1;       // and content follows, up to http_answer_end()
     bool want_writable : 1; // and waits for room
     bool kept : 1;          // request and body are this exchange's own
     bool final : 1;         // the connection closes behind this answer
@@ -41,6 +43,7 @@ struct http_exchange {
     size_t body_size;
     char *body_memory;
     size_t body_room;
+    uint64_t body_told;    // bytes given to the route's `piece`, or dropped
     uint64_t answer_left;  // of a streamed answer with a length
     uint64_t answer_size;  // what was streamed of it
     uint64_t queued_total; // bytes that were ever given to the stream
@@ -66,6 +69,10 @@ void http_exchange_send(struct http_exchange *exchange, const void *data, size_t
 void http_connection_continue(struct http_exchange *exchange);
 // Frees what belongs to one request.
 void http_connection_reset(struct http_exchange *exchange);
+// Whether more than a little of a request's body is still to come.
+bool http_connection_rest_is_long(const struct http_exchange *exchange);
+// Tells the handler that its exchange ends before its answer.
+void http_connection_gone(struct http_exchange *exchange);
 // Makes the timer ring by then at the latest.
 void http_connection_watch(struct http_exchange *exchange, uint64_t due_ns);
 // From now on the peer has to take what is queued.

@@ -60,6 +60,7 @@ static void exchange_count(struct http_exchange *exchange, uint64_t size)
 
 void http_exchange_finish(struct http_exchange *exchange, uint64_t size)
 {
+    bool body_follows = exchange->phase == CONNECTION_BODY;
     exchange_count(exchange, size);
     http_connection_reset(exchange);
     http_parser_release(&exchange->parser);
@@ -72,7 +73,7 @@ void http_exchange_finish(struct http_exchange *exchange, uint64_t size)
         weir_stream_linger(exchange->stream, EXCHANGE_LINGER_MAX, EXCHANGE_LINGER_NS);
         return;
     }
-    http_connection_enter(exchange, CONNECTION_IDLE);
+    http_connection_enter(exchange, body_follows ? CONNECTION_DISCARD : CONNECTION_IDLE);
     http_connection_continue(exchange);
 }
 
@@ -99,6 +100,14 @@ static bool exchange_has_content(const struct http_exchange *exchange,
            answer->status != 304;
 }
 
+// An answer that does not wait for the body's end closes behind it, if too much would have to be
+// read before the next request.
+static void exchange_answers_early(struct http_exchange *exchange)
+{
+    if (exchange->phase == CONNECTION_BODY)
+        exchange->final |= http_connection_rest_is_long(exchange);
+}
+
 // --- Whole answers -------------------------------------------------------------------------------
 
 void http_answer(struct http_exchange *exchange, const struct http_answer *answer,
@@ -107,6 +116,7 @@ void http_answer(struct http_exchange *exchange, const struct http_answer *answe
     struct http_answer complete = *answer;
     char head[HTTP_HEAD_MAX];
     complete.length = size;
+    exchange_answers_early(exchange);
     size_t head_size = exchange_head(exchange, &complete, head);
     if (!exchange_has_content(exchange, answer))
         size = 0;
@@ -138,6 +148,7 @@ void http_answer_file(struct http_exchange *exchange, const struct http_answer *
                       struct weir_file *file, uint64_t offset, uint64_t size)
 {
     char head[HTTP_HEAD_MAX];
+    exchange_answers_early(exchange);
     size_t head_size = exchange_head(exchange, answer, head);
     if (!exchange_has_content(exchange, answer))
         size = 0;
@@ -154,6 +165,13 @@ void http_exchange_refuse(struct http_exchange *exchange, int status, const char
     int size = snprintf(text, sizeof text, "%s: %s\n", http_status_text(status), reason);
     http_count(exchange->worker, COUNTER_REFUSED);
     http_worker_log(exchange->worker, exchange->stream, http_status_text(status), reason);
+    http_connection_gone(exchange);
+    if (exchange->begun) {
+        // Another answer cannot stand within the one that has begun.
+        exchange->phase = CONNECTION_CLOSING;
+        weir_stream_abort(exchange->stream);
+        return;
+    }
     // A client that asked for the head only is still told why, since it is not understood.
     exchange->parser.request.method = METHOD_OTHER;
     exchange->final = true;
@@ -171,6 +189,7 @@ void http_answer_begin(struct http_exchange *exchange, const struct http_answer 
         exchange->final |= !complete.chunked;
     }
     size_t head_size = exchange_head(exchange, &complete, head);
+    exchange->begun = true;
     exchange->writing = exchange_has_content(exchange, answer);
     exchange->chunked = complete.chunked;
     exchange->answer_left = answer->length;

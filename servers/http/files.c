@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "connection.h"
+#include "files_listing.h"
 #include "listing.h"
 #include "mime.h"
 #include "routes.h"
@@ -17,10 +18,6 @@ struct files_job {
     struct weir_operation operation;
     struct http_exchange *exchange;
     struct http_lookup lookup;
-    bool json; // of a listing
-    char *listing;
-    size_t listing_size;
-    int listing_error;
 };
 
 static unsigned files_codings(const struct http_request *request)
@@ -138,6 +135,17 @@ static void files_answer_entry(struct http_exchange *exchange, struct http_entry
 
 // --- Lookups -------------------------------------------------------------------------------------
 
+static void files_refuse(struct http_exchange *exchange, int status)
+{
+    if (status == 500) {
+        http_count(exchange->worker, COUNTER_FILE_ERRORS);
+        http_worker_log(exchange->worker, exchange->stream, http_status_text(status),
+                        "the file shrank or cannot be read");
+    }
+    exchange->final |= status >= 500;
+    http_answer_status(exchange, status);
+}
+
 // What was found, as an answer. The lookup keeps nothing.
 static void files_found(struct http_exchange *exchange, struct http_lookup *lookup)
 {
@@ -153,10 +161,11 @@ static void files_found(struct http_exchange *exchange, struct http_lookup *look
         entry = http_cache_add(&worker->cache, path, lookup, worker->date, now_ns);
     }
     if (lookup->kind == LOOKUP_REFUSED) {
-        exchange->final |= lookup->status >= 500;
-        http_answer_status(exchange, lookup->status);
+        files_refuse(exchange, lookup->status);
     } else if (lookup->kind == LOOKUP_REDIRECT) {
         files_redirect(exchange, lookup->path);
+    } else if (lookup->kind == LOOKUP_LISTING) {
+        http_files_list(exchange, lookup);
     } else if (entry) {
         files_answer_entry(exchange, entry);
     } else {
@@ -165,47 +174,11 @@ static void files_found(struct http_exchange *exchange, struct http_lookup *look
     http_lookup_release(lookup);
 }
 
-static bool files_wants_json(const struct http_request *request)
-{
-    struct http_text list, element;
-    size_t at = 0;
-    while (http_request_next(request, FIELD_ACCEPT, &at, &list)) {
-        while (http_text_next_element(&list, &element)) {
-            const char *mark = memchr(element.data, ';', element.size);
-            if (mark)
-                element.size = (size_t)(mark - element.data);
-            element = http_text_trim(element);
-            if (http_text_is_word(element, "text/html"))
-                return false;
-            if (http_text_is_word(element, "application/json"))
-                return true;
-        }
-    }
-    return false;
-}
-
 static int files_run(struct weir_operation *operation)
 {
     struct files_job *job = (struct files_job *)operation;
-    if (job->lookup.kind != LOOKUP_LISTING)
-        http_lookup_run(&job->lookup);
-    if (job->lookup.kind == LOOKUP_LISTING)
-        job->listing_error = http_listing_make(job->lookup.root, job->lookup.fd, job->lookup.path,
-                                               job->json, &job->listing, &job->listing_size);
+    http_lookup_run(&job->lookup);
     return 0;
-}
-
-static void files_listed(struct http_exchange *exchange, const struct files_job *job)
-{
-    const struct http_answer answer = {
-        .status = 200,
-        .type = job->json ? "application/json" : "text/html; charset=utf-8",
-        .varies_by_accept = true,
-    };
-    if (job->listing_error)
-        http_answer_status(exchange, 503);
-    else
-        http_answer(exchange, &answer, job->listing, job->listing_size);
 }
 
 static void files_done(struct weir_operation *operation, int64_t result)
@@ -214,16 +187,13 @@ static void files_done(struct weir_operation *operation, int64_t result)
     struct http_exchange *exchange = job->exchange;
     if (result < 0) // the queue of jobs is full
         http_answer_status(exchange, 503);
-    else if (job->lookup.kind == LOOKUP_LISTING)
-        files_listed(exchange, job);
     else
         files_found(exchange, &job->lookup);
     http_lookup_release(&job->lookup);
-    free(job->listing);
     free(job);
 }
 
-// The lookup goes on as a job: it found a listing to be made, or has to wait for a disk.
+// The lookup goes on as a job: it has to wait for a disk.
 static void files_defer(struct http_exchange *exchange, struct http_lookup *lookup)
 {
     struct files_job *job = malloc(sizeof *job);
@@ -238,10 +208,6 @@ static void files_defer(struct http_exchange *exchange, struct http_lookup *look
     job->exchange = exchange;
     job->lookup = *lookup;
     job->lookup.cached_only = false;
-    job->json = files_wants_json(http_exchange_request(exchange));
-    job->listing = NULL;
-    job->listing_size = 0;
-    job->listing_error = 0;
     weir_job_start(exchange->worker->loop, &job->operation, files_run);
 }
 
@@ -266,7 +232,7 @@ static void files_look_up(struct http_exchange *exchange, unsigned codings,
         http_answer_status(exchange, status);
         return;
     }
-    if (http_lookup_run(&lookup) == -EAGAIN || lookup.kind == LOOKUP_LISTING)
+    if (http_lookup_run(&lookup) == -EAGAIN)
         files_defer(exchange, &lookup);
     else
         files_found(exchange, &lookup);
@@ -290,4 +256,6 @@ static void files_serve(struct http_exchange *exchange, void *context)
 
 const struct http_route http_route_files = { .path = "/",
                                              .methods = "GET, HEAD",
-                                             .serve = files_serve };
+                                             .serve = files_serve,
+                                             .writable = http_files_writable,
+                                             .gone = http_files_gone };

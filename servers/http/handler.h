@@ -1,13 +1,16 @@
 // Dynamic routes: C functions that answer requests.
 //
 // A route is a row: a path, the methods it takes, and `serve`, which is called once for each
-// request, when head and body are complete. It answers in one of three ways:
+// request, when head and body are complete. With `piece`, bodies are not collected: it is told each
+// piece as it comes, holds up the sender by returning false, and may begin the answer. The answer
+// is given in one of three ways:
 //   - with http_answer(): status, type, further lines and the whole content;
 //   - with http_answer_begin(), then http_answer_piece() as long as that returns true, going on in
 //     `writable` when it does not, and http_answer_end();
 //   - later: it calls http_exchange_keep() and answers from a callback of its own, a timer's or a
-//     job's. `gone` tells it when the connection closed before.
-// Callbacks run on the loop of the connection, with any engine.
+//     job's.
+// Who has set a state hears by `gone` when the connection ends, or the rest of the body is refused,
+// before the answer is complete. Callbacks run on the loop of the connection, with any engine.
 #ifndef HTTP_HANDLER_H
 #define HTTP_HANDLER_H
 
@@ -23,14 +26,20 @@ struct http_route {
     const char *path;    // the whole path; one that ends with '/' stands for all below it as well
     const char *methods; // for Allow; "*": all
     void (*serve)(struct http_exchange *exchange, void *context);
+    // False: no more of the body until http_body_resume(). NULL: bodies are collected for `serve`.
+    bool (*piece)(struct http_exchange *exchange, struct http_text piece, void *context);
     void (*writable)(struct http_exchange *exchange, void *context); // may be NULL
     void (*gone)(struct http_exchange *exchange, void *context);     // may be NULL
     void *context;
+    uint64_t body_max; // of a body that is told in pieces; 0: --max-body
 };
 
 // The request and its body; valid until `serve` returns, unless http_exchange_keep() returned 0.
 const struct http_request *http_exchange_request(const struct http_exchange *exchange);
 struct http_text http_exchange_body(const struct http_exchange *exchange);
+
+// Goes on with a body after `piece` returned false; not inside of `piece`.
+void http_body_resume(struct http_exchange *exchange);
 
 // Keeps request and body until the exchange is over. -ENOMEM.
 int http_exchange_keep(struct http_exchange *exchange);
@@ -42,7 +51,8 @@ struct weir_stream *http_exchange_stream(struct http_exchange *exchange);
 void http_exchange_set_state(struct http_exchange *exchange, void *state);
 void *http_exchange_state(const struct http_exchange *exchange);
 
-// Answers with `size` bytes of content; HEAD, 204 and 304 leave them out.
+// Answers with `size` bytes of content; HEAD, 204 and 304 leave them out. What is still to come of
+// the body is dropped: up to 64 KiB are read, beyond that the connection closes.
 void http_answer(struct http_exchange *exchange, const struct http_answer *answer,
                  const void *content, size_t size);
 

@@ -1,10 +1,13 @@
-// See listing.h.
+// See listing.h. Entries are collected in groups as large as the memory; a group is sorted, and
+// then written. So a directory of ordinary size is sorted as a whole, and the largest costs no more
+// memory.
 #include "listing.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -13,19 +16,33 @@
 
 #include "date.h"
 
+// Names and rows of a group share one span: rows grow from its begin, names from its end.
+enum { LISTING_MEMORY = 2 * 1024 * 1024, LISTING_NAME_MAX = 255, LISTING_ROW_TEXT_MAX = 4096 };
+
 struct listing_row {
-    char *name;
+    uint32_t name; // its offset
     bool directory;
     uint64_t size;
     time_t modified;
 };
 
-struct listing {
+struct http_listing {
     int root;
-    const char *path; // under the root
-    struct listing_row *rows;
-    size_t count, room;
-    bool cut;
+    bool json;
+    bool begun;    // the head was written
+    bool named;    // and an entry
+    bool writing;  // the group is complete and sorted
+    bool read;     // no entry is left
+    bool complete; // and none was lost by an error
+    bool ended;    // the end is in the text
+    int directory; // its descriptor, until the first step has made a stream of it
+    DIR *stream;
+    size_t count, at; // rows of the group, and the next to be written
+    size_t names;     // offset of the last name
+    size_t used;
+    char path[4096]; // under the root
+    char text[LISTING_TEXT_MAX];
+    _Alignas(struct listing_row) char memory[LISTING_MEMORY];
 };
 
 // --- Escapes -------------------------------------------------------------------------------------
@@ -116,16 +133,19 @@ size_t http_listing_escape_json(struct http_text text, char *ret_text)
 
 // --- Reading -------------------------------------------------------------------------------------
 
-static int listing_compare(const void *a, const void *b)
+static struct listing_row *listing_row(struct http_listing *listing, size_t i)
 {
-    const struct listing_row *left = a, *right = b;
-    if (left->directory != right->directory)
-        return left->directory ? -1 : 1;
-    return strcmp(left->name, right->name);
+    return (struct listing_row *)(void *)listing->memory + i;
+}
+
+static const char *listing_name(const struct http_listing *listing, const struct listing_row *row)
+{
+    return listing->memory + row->name;
 }
 
 // What a symbolic link leads to, if that is under the root.
-static int listing_follow(const struct listing *listing, const char *name, struct stat *ret_status)
+static int listing_follow(const struct http_listing *listing, const char *name,
+                          struct stat *ret_status)
 {
     char path[2 * 4096];
     struct open_how how = { .flags = O_PATH | O_CLOEXEC, .resolve = RESOLVE_BENEATH };
@@ -140,131 +160,214 @@ static int listing_follow(const struct listing *listing, const char *name, struc
     return error;
 }
 
-static int listing_add(struct listing *listing, int directory, const char *name)
+static void listing_add(struct http_listing *listing, const char *name)
 {
     struct stat status;
+    size_t size = strlen(name);
     // What cannot be looked at, or is neither file nor directory, is not served either.
-    if (fstatat(directory, name, &status, AT_SYMLINK_NOFOLLOW) < 0 ||
+    if (size > LISTING_NAME_MAX ||
+        fstatat(dirfd(listing->stream), name, &status, AT_SYMLINK_NOFOLLOW) < 0 ||
         (S_ISLNK(status.st_mode) && listing_follow(listing, name, &status)) ||
         !(S_ISREG(status.st_mode) || S_ISDIR(status.st_mode)))
-        return 0;
-    if (listing->count == listing->room) {
-        size_t room = listing->room ? 2 * listing->room : 64;
-        void *rows = realloc(listing->rows, room * sizeof *listing->rows);
-        if (!rows)
-            return -ENOMEM;
-        listing->rows = rows;
-        listing->room = room;
+        return;
+    listing->names -= size + 1;
+    memcpy(listing->memory + listing->names, name, size + 1);
+    *listing_row(listing, listing->count++) = (struct listing_row){
+        .name = (uint32_t)listing->names,
+        .directory = S_ISDIR(status.st_mode),
+        .size = (uint64_t)status.st_size,
+        .modified = status.st_mtim.tv_sec,
+    };
+}
+
+static bool listing_has_room(const struct http_listing *listing)
+{
+    return (listing->count + 1) * sizeof(struct listing_row) + LISTING_NAME_MAX + 1 <=
+           listing->names;
+}
+
+// In a step, since a loop in a sandbox may not make the calls that fdopendir(3) makes.
+static int listing_open(struct http_listing *listing)
+{
+    if (!listing->stream)
+        listing->stream = fdopendir(listing->directory);
+    return listing->stream ? 0 : -errno;
+}
+
+static int listing_read(struct http_listing *listing)
+{
+    int error = listing_open(listing);
+    if (error) {
+        listing->read = true;
+        listing->complete = false;
+        return error;
     }
-    struct listing_row *row = &listing->rows[listing->count];
-    *row = (struct listing_row){ .name = strdup(name),
-                                 .directory = S_ISDIR(status.st_mode),
-                                 .size = (uint64_t)status.st_size,
-                                 .modified = status.st_mtim.tv_sec };
-    if (!row->name)
-        return -ENOMEM;
-    listing->count++;
+    for (int i = 0; i < LISTING_STEP && listing_has_room(listing); i++) {
+        errno = 0;
+        const struct dirent *entry = readdir(listing->stream);
+        if (!entry) {
+            listing->read = true;
+            listing->complete = !errno;
+            return -errno;
+        }
+        if (entry->d_name[0] != '.')
+            listing_add(listing, entry->d_name);
+    }
     return 0;
 }
 
-static int listing_read(struct listing *listing, int directory)
+static int listing_compare(const void *a, const void *b, void *memory)
 {
-    struct open_how how = { .flags = O_RDONLY | O_DIRECTORY | O_CLOEXEC };
-    int fd = (int)syscall(SYS_openat2, directory, ".", &how, sizeof how), error = 0;
-    if (fd < 0)
-        return -errno;
-    DIR *stream = fdopendir(fd);
-    if (!stream) {
-        error = -errno;
-        close(fd);
-        return error;
-    }
-    const struct dirent *entry;
-    while (!error && !listing->cut && (entry = readdir(stream))) {
-        if (entry->d_name[0] == '.')
-            continue;
-        if (listing->count == LISTING_ENTRIES_MAX)
-            listing->cut = true;
-        else
-            error = listing_add(listing, directory, entry->d_name);
-    }
-    closedir(stream);
-    return error;
+    const struct listing_row *left = a, *right = b;
+    if (left->directory != right->directory)
+        return left->directory ? -1 : 1;
+    return strcmp((const char *)memory + left->name, (const char *)memory + right->name);
 }
 
 // --- Writing -------------------------------------------------------------------------------------
 
-static void listing_write_html(const struct listing *listing, FILE *file)
+__attribute__((format(printf, 2, 3))) static void listing_print(struct http_listing *listing,
+                                                                const char *format, ...)
 {
-    char text[6 * 4096 + 1], date[HTTP_DATE_SIZE];
-    size_t size = http_listing_escape_html(http_text_of(listing->path), text);
-    fprintf(file,
-            "<!DOCTYPE html>\n<html>\n<head><meta charset=\"utf-8\"><title>/%.*s</title></head>\n"
-            "<body>\n<h1>/%.*s</h1>\n<table>\n",
-            (int)size, text, (int)size, text);
-    if (*listing->path)
-        fprintf(file, "<tr><td><a href=\"../\">../</a></td></tr>\n");
-    for (size_t i = 0; i < listing->count; i++) {
-        const struct listing_row *row = &listing->rows[i];
-        const char *slash = row->directory ? "/" : "";
-        size = http_listing_escape_url(http_text_of(row->name), text);
-        // "./": a name with a colon must not look like a scheme.
-        fprintf(file, "<tr><td><a href=\"./%.*s%s\">", (int)size, text, slash);
-        size = http_listing_escape_html(http_text_of(row->name), text);
-        http_date_write(row->modified, date);
-        fprintf(file, "%.*s%s</a></td><td>", (int)size, text, slash);
-        if (!row->directory)
-            fprintf(file, "%llu", (unsigned long long)row->size);
-        fprintf(file, "</td><td>%.*s</td></tr>\n", HTTP_DATE_SIZE, date);
-    }
-    fprintf(file, "</table>\n%s</body>\n</html>\n",
-            listing->cut ? "<p>This directory has more entries.</p>\n" : "");
+    va_list arguments;
+    size_t room = sizeof listing->text - listing->used;
+    va_start(arguments, format);
+    int size = vsnprintf(listing->text + listing->used, room, format, arguments);
+    va_end(arguments);
+    if (size > 0 && (size_t)size < room)
+        listing->used += (size_t)size;
 }
 
-static void listing_write_json(const struct listing *listing, FILE *file)
+static void listing_write_begin(struct http_listing *listing)
 {
-    char text[6 * 4096 + 1], date[HTTP_DATE_SIZE];
-    size_t size = http_listing_escape_json(http_text_of(listing->path), text);
-    fprintf(file, "{\"path\":\"/%.*s\",\"complete\":%s,\"entries\":[", (int)size, text,
-            listing->cut ? "false" : "true");
-    for (size_t i = 0; i < listing->count; i++) {
-        const struct listing_row *row = &listing->rows[i];
-        size = http_listing_escape_json(http_text_of(row->name), text);
-        http_date_write(row->modified, date);
-        fprintf(file, "%s\n{\"name\":\"%.*s\",\"type\":\"%s\"", i ? "," : "", (int)size, text,
-                row->directory ? "directory" : "file");
-        if (!row->directory)
-            fprintf(file, ",\"size\":%llu", (unsigned long long)row->size);
-        fprintf(file, ",\"modified\":\"%.*s\"}", HTTP_DATE_SIZE, date);
+    char text[6 * sizeof listing->path];
+    struct http_text path = http_text_of(listing->path);
+    if (listing->json) {
+        size_t size = http_listing_escape_json(path, text);
+        listing_print(listing, "{\"path\":\"/%.*s\",\"entries\":[", (int)size, text);
+        return;
     }
-    fprintf(file, "]}\n");
+    size_t size = http_listing_escape_html(path, text);
+    listing_print(listing,
+                  "<!DOCTYPE html>\n<html>\n<head><meta charset=\"utf-8\"><title>/%.*s</title>"
+                  "</head>\n<body>\n<h1>/%.*s</h1>\n<table>\n",
+                  (int)size, text, (int)size, text);
+    if (path.size)
+        listing_print(listing, "<tr><td><a href=\"../\">../</a></td></tr>\n");
 }
 
-int http_listing_make(int root, int directory, const char *path, bool json, char **ret_text,
-                      size_t *ret_size)
+static void listing_write_html(struct http_listing *listing, const struct listing_row *row)
 {
-    struct listing listing = { .root = root, .path = path };
-    char *text = NULL;
-    size_t size = 0;
-    int error = listing_read(&listing, directory);
-    FILE *file = error ? NULL : open_memstream(&text, &size);
-    if (!error && !file)
-        error = -ENOMEM;
-    if (file) {
-        if (listing.count)
-            qsort(listing.rows, listing.count, sizeof *listing.rows, listing_compare);
-        (json ? listing_write_json : listing_write_html)(&listing, file);
-        if (fclose(file) != 0)
-            error = -ENOMEM;
+    char text[6 * LISTING_NAME_MAX], date[HTTP_DATE_SIZE];
+    const char *slash = row->directory ? "/" : "";
+    struct http_text name = http_text_of(listing_name(listing, row));
+    size_t size = http_listing_escape_url(name, text);
+    // "./": a name with a colon must not look like a scheme.
+    listing_print(listing, "<tr><td><a href=\"./%.*s%s\">", (int)size, text, slash);
+    size = http_listing_escape_html(name, text);
+    http_date_write(row->modified, date);
+    listing_print(listing, "%.*s%s</a></td><td>", (int)size, text, slash);
+    if (!row->directory)
+        listing_print(listing, "%llu", (unsigned long long)row->size);
+    listing_print(listing, "</td><td>%.*s</td></tr>\n", HTTP_DATE_SIZE, date);
+}
+
+static void listing_write_json(struct http_listing *listing, const struct listing_row *row)
+{
+    char text[6 * LISTING_NAME_MAX], date[HTTP_DATE_SIZE];
+    size_t size = http_listing_escape_json(http_text_of(listing_name(listing, row)), text);
+    http_date_write(row->modified, date);
+    listing_print(listing, "%s\n{\"name\":\"%.*s\",\"type\":\"%s\"", listing->named ? "," : "",
+                  (int)size, text, row->directory ? "directory" : "file");
+    if (!row->directory)
+        listing_print(listing, ",\"size\":%llu", (unsigned long long)row->size);
+    listing_print(listing, ",\"modified\":\"%.*s\"}", HTTP_DATE_SIZE, date);
+    listing->named = true;
+}
+
+static void listing_write_end(struct http_listing *listing)
+{
+    if (listing->json)
+        listing_print(listing, "],\"complete\":%s}\n", listing->complete ? "true" : "false");
+    else
+        listing_print(listing, "</table>\n%s</body>\n</html>\n",
+                      listing->complete ? "" : "<p>The rest could not be read.</p>\n");
+    listing->ended = true;
+}
+
+static void listing_write(struct http_listing *listing)
+{
+    if (!listing->begun)
+        listing_write_begin(listing);
+    listing->begun = true;
+    for (int i = 0; i < LISTING_STEP && listing->at < listing->count &&
+                    listing->used + LISTING_ROW_TEXT_MAX <= sizeof listing->text;
+         i++) {
+        const struct listing_row *row = listing_row(listing, listing->at++);
+        (listing->json ? listing_write_json : listing_write_html)(listing, row);
     }
-    for (size_t i = 0; i < listing.count; i++)
-        free(listing.rows[i].name);
-    free(listing.rows);
-    if (error) {
-        free(text);
-        return error;
+    if (listing->at < listing->count)
+        return;
+    listing->count = listing->at = 0;
+    listing->names = sizeof listing->memory;
+    listing->writing = false;
+    if (listing->read)
+        listing_write_end(listing);
+}
+
+// --- The whole -----------------------------------------------------------------------------------
+
+struct http_listing *http_listing_create(int root, int directory, const char *path, bool json)
+{
+    struct http_listing *listing =
+        strlen(path) < sizeof listing->path ? malloc(sizeof *listing) : NULL;
+    if (!listing) {
+        close(directory);
+        return NULL;
     }
-    *ret_text = text;
-    *ret_size = size;
+    // The spans need no zeroes, and what is not used of them is never touched.
+    memset(listing, 0, offsetof(struct http_listing, path));
+    listing->root = root;
+    listing->json = json;
+    listing->complete = true;
+    listing->directory = directory;
+    listing->names = sizeof listing->memory;
+    strcpy(listing->path, path);
+    return listing;
+}
+
+void http_listing_destroy(struct http_listing *listing)
+{
+    if (listing && listing->stream)
+        closedir(listing->stream);
+    else if (listing)
+        close(listing->directory);
+    free(listing);
+}
+
+int http_listing_step(struct http_listing *listing)
+{
+    listing->used = 0;
+    if (!listing->writing) {
+        int error = listing_read(listing);
+        if (error && !listing->begun)
+            return error;
+        if (!listing->read && listing_has_room(listing))
+            return 0;
+        qsort_r(listing->memory, listing->count, sizeof(struct listing_row), listing_compare,
+                listing->memory);
+        listing->writing = true;
+    }
+    listing_write(listing);
     return 0;
+}
+
+struct http_text http_listing_text(const struct http_listing *listing)
+{
+    return (struct http_text){ listing->text, listing->used };
+}
+
+bool http_listing_ended(const struct http_listing *listing)
+{
+    return listing->ended;
 }

@@ -222,7 +222,8 @@ static int lookup_read(struct http_lookup *lookup)
         if (count <= 0) {
             int error = count ? -errno : -EIO;
             free(memory);
-            return error == -EOPNOTSUPP && lookup->cached_only ? -EAGAIN : error;
+            bool waits = error == -EAGAIN || error == -EOPNOTSUPP; // of RWF_NOWAIT
+            return waits && lookup->cached_only ? -EAGAIN : -EIO;
         }
         at += (size_t)count;
     }

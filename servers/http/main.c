@@ -3,6 +3,7 @@
 
 #include "../commands.h"
 #include "connection.h"
+#include "program.h"
 
 #define SECOND_NS 1000000000ULL
 
@@ -197,6 +198,11 @@ static int http_run(const struct option_set *options, struct http_settings *sett
 
 int http_main(int argc, char **argv)
 {
+    return http_program(argc, argv, NULL, 0);
+}
+
+int http_program(int argc, char **argv, const struct http_route *routes, size_t count)
+{
     struct option_row rows[HTTP_OPTIONS_MAX];
     const struct option_set options = {
         .command = "weir http",
@@ -206,6 +212,8 @@ int http_main(int argc, char **argv)
     };
     struct http_settings settings;
     http_settings_init(&settings);
+    settings.routes = routes;
+    settings.routes_count = count;
     http_options_join(rows);
     int parsed = options_parse(&options, argc, argv, &settings);
     if (parsed)

@@ -468,12 +468,27 @@ static enum http_event parser_paused(struct http_parser *parser, bool was_head)
     return EVENT_END;
 }
 
+// Whether a whole request line, its end included, is there and as it should be: the usual case.
+static bool parser_line_is_sound(const char *data, size_t size)
+{
+    const char *end = memchr(data, '\n', size);
+    const char *method = end ? memchr(data, ' ', (size_t)(end - data)) : NULL;
+    const char *target = method ? memchr(method + 1, ' ', (size_t)(end - method - 1)) : NULL;
+    if (!target || target == method + 1 || end - target < 6 || memcmp(target + 1, "HTTP/", 5) != 0)
+        return false;
+    return !memchr(target + 6, ' ', (size_t)(end - target - 6));
+}
+
 // How far the request line may be handed on: up to its end, or to the byte that breaks it. llhttp
 // takes several blanks where one belongs (RFC 9112, 3), and other protocols' names before the
 // version.
 static size_t parser_line(struct http_parser *parser, const char *data, size_t size)
 {
     static const char name[] = "HTTP/";
+    if (parser->line == LINE_METHOD && parser_line_is_sound(data, size)) {
+        parser->line = LINE_DONE;
+        return size;
+    }
     for (size_t i = 0; i < size; i++) {
         if (data[i] == '\n' && parser->line == LINE_VERSION) {
             parser->line = LINE_DONE;

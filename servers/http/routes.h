@@ -8,6 +8,7 @@ struct http_site;
 
 extern const struct http_route http_route_files;   // everything below --root
 extern const struct http_route http_route_echo;    // sends the request's body back
+extern const struct http_route http_route_stream;  // the same for any size, while it comes
 extern const struct http_route http_route_headers; // sends the request's head back, a line each
 
 // Counters as JSON, under the path.

@@ -58,10 +58,13 @@ void http_site_init(struct http_site *site, const struct http_settings *settings
     };
     http_cache_budget_init(&site->cache_budget, settings->cache_size);
     pthread_mutex_init(&site->lock, NULL);
+    for (size_t i = 0; i < settings->routes_count; i++)
+        site_add_route(site, settings->routes[i]);
     if (settings->status_path)
         site_add_route(site, http_route_status(settings->status_path, site));
     if (settings->echo) {
         site_add_route(site, http_route_headers);
+        site_add_route(site, http_route_stream);
         site_add_route(site, http_route_echo);
     } else {
         site_add_route(site, http_route_files);
@@ -189,6 +192,7 @@ const char *http_counter_name(enum http_counter counter)
         [COUNTER_CACHE_MISSES] = "cache_misses",
         [COUNTER_CACHE_CHECKS] = "cache_checks",
         [COUNTER_JOBS] = "jobs",
+        [COUNTER_FILE_ERRORS] = "file_errors",
         [COUNTER_LOG_DROPPED] = "log_dropped",
     };
     return names[counter];

@@ -16,8 +16,9 @@
 #include "handler.h"
 #include "needs.h"
 #include "parser.h"
+#include "program.h"
 
-enum { SITE_ROUTES_MAX = 8 };
+enum { SITE_ROUTES_MAX = HTTP_PROGRAM_ROUTES_MAX + 4 };
 
 // Counted per worker; one writer, any reader.
 enum http_counter {
@@ -32,14 +33,17 @@ enum http_counter {
     COUNTER_CACHE_MISSES,
     COUNTER_CACHE_CHECKS, // looks at a file that an entry stands for
     COUNTER_JOBS,         // lookups that could not be answered from memory
-    COUNTER_LOG_DROPPED,  // lines of the access log that found both buffers full
+    COUNTER_FILE_ERRORS,  // files that could not be read, or were shorter than their answer
+    COUNTER_LOG_DROPPED,  // lines of the access log that found both buffers full, or the disk
     COUNTER_COUNT,
 };
 
 enum http_log_format { LOG_COMMON, LOG_COMBINED, LOG_JSON };
 
 struct http_settings {
-    struct serve_settings serve; // first: the options of all servers fill it
+    struct serve_settings serve;     // first: the options of all servers fill it
+    const struct http_route *routes; // the program's own
+    size_t routes_count;
     const char *root, *index, *status_path;
     bool echo, listing;
     uint64_t cache_size, body_max, bodies_max;
@@ -62,8 +66,9 @@ struct http_site {
     struct http_cache_budget cache_budget;
     _Atomic uint64_t bodies_used; // bytes of request bodies that are being collected
     struct serve_log log, access_log;
-    pthread_mutex_t lock;        // of the list
-    struct http_worker *workers; // all; never shorter
+    _Atomic bool access_log_fails; // and that was said
+    pthread_mutex_t lock;          // of the list
+    struct http_worker *workers;   // all; never shorter
 };
 
 struct http_worker {
@@ -71,7 +76,8 @@ struct http_worker {
     struct http_site *site;
     struct weir_loop *loop; // NULL: waits for one
     uint32_t connections;
-    bool ephemeral; // the loop ends with its connection
+    uint32_t listings; // that are being made
+    bool ephemeral;    // the loop ends with its connection
     struct http_head *head;
     struct http_cache cache;
     char date[HTTP_DATE_SIZE];
@@ -98,11 +104,17 @@ void http_worker_give(struct http_worker *worker);
 // Renews the date when a second has passed.
 void http_worker_tick(struct http_worker *worker, uint64_t now_ns);
 
-static inline void http_count(struct http_worker *worker, enum http_counter counter)
+static inline void http_count_many(struct http_worker *worker, enum http_counter counter,
+                                   uint64_t number)
 {
     _Atomic uint64_t *value = &worker->counters[counter];
-    atomic_store_explicit(value, atomic_load_explicit(value, memory_order_relaxed) + 1,
+    atomic_store_explicit(value, atomic_load_explicit(value, memory_order_relaxed) + number,
                           memory_order_relaxed);
+}
+
+static inline void http_count(struct http_worker *worker, enum http_counter counter)
+{
+    http_count_many(worker, counter, 1);
 }
 
 // The sums over all workers. Any thread.

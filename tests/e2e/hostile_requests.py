@@ -146,6 +146,11 @@ HOSTS = [
     ("Host with a high byte", get(host=b"Host: \xe4\r\n"), [400], True),
     ("Host that is empty", get(host=b"Host:\r\n"), [200], False),
     ("Host of IPv6", get(host=b"Host: [::1]:80\r\n"), [200], False),
+    ("Host of IPv6 without a port", get(host=b"Host: [::1]\r\n"), [200], False),
+    ("Host with a word behind the brackets", get(host=b"Host: [::1]x\r\n"), [400], True),
+    ("Host with a bracket in brackets", get(host=b"Host: [[::1]\r\n"), [400], True),
+    ("Host with brackets behind a word", get(host=b"Host: x[::1]\r\n"), [400], True),
+    ("Host with a word for a port in brackets", get(host=b"Host: [::1]:x\r\n"), [400], True),
     ("Host with an empty port", get(host=b"Host: x:\r\n"), [200], False),
     ("no Host in HTTP/1.0", get(host=b"", line=b"GET / HTTP/1.0"), [200], True),
 ]

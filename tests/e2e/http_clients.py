@@ -40,6 +40,46 @@ async function main() {
 main().catch(error => { console.log(error); process.exit(1); });
 """
 
+# Undici itself: pipelining on one connection, a pool, streamed bodies both ways, an abort.
+UNDICI = """
+const { Client, Pool, request, stream } = require(process.argv[3]);
+const { Writable, Readable } = require('stream');
+const base = process.argv[1], content = require('fs').readFileSync(process.argv[2]);
+const text = 'text\\n', get = { path: '/a.txt', method: 'GET' };
+async function body(answer) { return Buffer.from(await answer.body.arrayBuffer()); }
+async function main() {
+  const client = new Client(base, { pipelining: 16 });
+  const answers = await Promise.all(Array.from({ length: 200 }, (_, i) =>
+    client.request(i % 20 ? get : { path: '/big.bin', method: 'GET' })
+      .then(async answer => [answer.statusCode, await body(answer)])));
+  for (const [i, [status, got]] of answers.entries())
+    if (status !== 200 || !got.equals(i % 20 ? Buffer.from(text) : content))
+      throw new Error('pipelined ' + i);
+  const refused = await client.request({ path: '/a.txt', method: 'PUT',
+                                         body: Readable.from(['a', 'b', 'c']) });
+  if (refused.statusCode !== 405) throw new Error('put ' + refused.statusCode);
+  await refused.body.dump();
+  await client.close();
+  const pool = new Pool(base, { connections: 8, pipelining: 1 });
+  const aborter = new AbortController();
+  const aborted = pool.request({ path: '/big.bin', method: 'GET', signal: aborter.signal })
+    .then(answer => { aborter.abort(); return body(answer); })
+    .then(() => 'whole', error => error.name);
+  if (await aborted !== 'AbortError') throw new Error('abort ' + await aborted);
+  let size = 0;
+  await Promise.all(Array.from({ length: 40 }, () => pool.stream(
+    { path: '/big.bin', method: 'GET' },
+    () => new Writable({ write(chunk, _, done) { size += chunk.length; done(); } }))));
+  if (size !== 40 * content.length) throw new Error('streamed ' + size);
+  const head = await request(base + '/big.bin', { method: 'HEAD' });
+  if (head.headers['content-length'] !== String(content.length)) throw new Error('head');
+  console.log('requested');
+  process.exit(0);
+}
+main().catch(error => { console.log(error); process.exit(1); });
+"""
+UNDICI_PLACES = ("/usr/share/nodejs/undici", "/usr/lib/node_modules/undici")
+
 
 def needs(name):
     return unittest.skipUnless(shutil.which(name), f"{name} is not installed")
@@ -51,8 +91,9 @@ class Clients(http_programs.HttpTest):
     files = {"a.txt": b"text\n", "big.bin": CONTENT, "dir/index.html": b"<p>index</p>"}
     options = ("--listing",)
 
-    def run_client(self, *command):
-        run = subprocess.run(command, capture_output=True, timeout=programs.LIMIT, check=False)
+    def run_client(self, *command, **variables):
+        run = subprocess.run(command, capture_output=True, timeout=programs.LIMIT, check=False,
+                             env=os.environ | variables)
         said = run.stderr + run.stdout[-500:]
         self.assertEqual(run.returncode, 0, said.decode("latin-1"))
         return run.stdout
@@ -136,6 +177,20 @@ class Clients(http_programs.HttpTest):
             got = self.run_client("node", "-e", FETCH, f"http://{address}",
                                   os.path.join(self.root, "big.bin"))
             self.assertEqual(got, b"fetched\n")
+        self.on_each_engine(check)
+
+    @needs("node")
+    def test_undici(self):
+        """Undici's own interface: pipelined, pooled, streamed, aborted; the package where Debian or
+        npm put it."""
+        place = next(filter(os.path.isdir, UNDICI_PLACES), None)
+        if not place:
+            self.skipTest("undici is not installed (Debian's package node-undici)")
+        def check(address):
+            got = self.run_client("node", "-e", UNDICI, f"http://{address}",
+                                  os.path.join(self.root, "big.bin"), place,
+                                  NODE_PATH=os.path.dirname(place))
+            self.assertEqual(got, b"requested\n")
         self.on_each_engine(check)
 
     def test_a_unix_socket_serves_too(self):

@@ -302,6 +302,71 @@ class Many(http_programs.HttpTest):
         self.on_each_engine(check)
 
 
+class Crowded(http_programs.HttpTest):
+    """A directory of a hundred thousand names; of fewer under sanitizers, which take their time."""
+
+    count = 100000
+    options = ("--listing",)
+    place = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # disks take long for so many
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        if programs.sanitized():
+            cls.count = 20000
+        folder = os.path.join(cls.root, "crowd")
+        os.mkdir(folder)
+        at = os.open(folder, os.O_RDONLY)
+        try:
+            for i in range(cls.count):
+                os.close(os.open(f"{i:06}.txt", os.O_CREAT | os.O_WRONLY, 0o644, dir_fd=at))
+        finally:
+            os.close(at)
+
+    def memory(self, engine):
+        """The most that the server has had in memory, in KiB."""
+        with open(f"/proc/{self.servers[engine].process.pid}/status", encoding="ascii") as file:
+            return next(int(line.split()[1]) for line in file if line.startswith("VmHWM"))
+
+    def list_crowd(self, address, size):
+        """So much of the listing, for a client that begins to read only when others were served."""
+        host, port = address.rsplit(":", 1)
+        pieces = bytearray()
+        with socket.socket() as client:
+            client.settimeout(programs.LIMIT)
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 19)
+            client.connect((host, int(port)))
+            client.sendall(b"GET /crowd/ HTTP/1.1\r\nHost: x\r\nAccept: application/json\r\n"
+                           b"Connection: close\r\n\r\n")
+            for _ in range(20):
+                self.assertEqual(self.get(address, "/a.txt").body, b"text\n")
+            while len(pieces) < size and (more := client.recv(1 << 18)):
+                pieces += more
+        return bytes(pieces)
+
+    def test_it_is_listed_whole_beside_other_requests(self):
+        """Every name once, in little memory, while others are served."""
+        self.get(self.servers["uring"].addresses[0], "/a.txt")
+        before = self.memory("uring")
+        data = self.list_crowd(self.servers["uring"].addresses[0], 1 << 30)
+        if not programs.sanitized():
+            self.assertLess(self.memory("uring") - before, 6 * 1024)
+        listing = json.loads(http_programs.parse(data)[0].body)
+        self.assertTrue(listing["complete"])
+        self.assertEqual(sorted(row["name"] for row in listing["entries"]),
+                         [f"{i:06}.txt" for i in range(self.count)])
+
+    def test_who_does_not_want_it_whole_harms_nobody(self):
+        """A client that goes in the middle, and one that asks for the head only."""
+        def check(address):
+            for size in (1, 1 << 20):
+                self.assertTrue(self.list_crowd(address, size).startswith(b"HTTP/1.1 200 OK\r\n"))
+            head = self.get(address, "/crowd/", method="HEAD")
+            self.assertEqual(head.headers["transfer-encoding"], "chunked")
+            self.assertEqual(self.get(address, "/a.txt").body, b"text\n")
+        self.on_each_engine(check)
+
+
 class Threads(http_programs.HttpTest):
     """Several loops, each with its worker."""
 

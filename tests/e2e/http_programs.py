@@ -78,10 +78,12 @@ class HttpTest(unittest.TestCase):
     options = ()
     files = {"index.html": b"<h1>hello</h1>\n", "a.txt": b"text\n"}
     handler = "files"
+    program = None  # `weir http`, or one with further routes
+    place = None  # of the root: the usual one for temporary files
 
     @classmethod
     def setUpClass(cls):
-        cls.root = tempfile.mkdtemp(prefix="weir-http-")
+        cls.root = tempfile.mkdtemp(prefix="weir-http-", dir=cls.place)
         cls.addClassCleanup(shutil.rmtree, cls.root)
         for name, content in cls.files.items():
             path = os.path.join(cls.root, name)
@@ -91,7 +93,8 @@ class HttpTest(unittest.TestCase):
         cls.servers = {}
         for engine in ENGINES:
             server = programs.Server(engine, *cls.options, "--handler", cls.handler, "--root",
-                                     cls.root, "--status", "/.status", name="http")
+                                     cls.root, "--status", "/.status", name="http",
+                                     program=cls.program)
             cls.addClassCleanup(server.kill)
             cls.servers[engine] = server
 

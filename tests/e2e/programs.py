@@ -18,6 +18,12 @@ LIMIT = 20
 QUIET = 0.3
 
 
+def sanitized():
+    """Whether the programs were built with a sanitizer, which keeps what was freed."""
+    with open(WEIR, "rb") as file:
+        return b"__asan_init" in (data := file.read()) or b"__tsan_init" in data
+
+
 class Lines:
     """Lines of a pipe, each waited for within LIMIT seconds."""
 
@@ -47,8 +53,10 @@ class Lines:
 class Server:
     """A running `weir echo`, or another command; `addresses` are those of its listening lines."""
 
-    def __init__(self, engine, *options, listen=("127.0.0.1:0",), name="echo", **popen):
-        command = [WEIR, name, "--engine", engine]
+    def __init__(self, engine, *options, listen=("127.0.0.1:0",), name="echo", program=None,
+                 wrapper=(), **popen):
+        command = [*wrapper, *(program or (WEIR, name))]
+        command += ["--engine", engine]
         for address in listen:
             command += ["--listen", address]
         self.process = subprocess.Popen([*command, *options], stdout=subprocess.PIPE,
@@ -107,13 +115,27 @@ def receive_end(client):
     return bytes(data)
 
 
+def receive_until(client, end):
+    """All bytes up to those that `end` names, or the peer's end."""
+    data = bytearray()
+    while end not in data and (more := client.recv(65536)):
+        data += more
+    return bytes(data)
+
+
 def stuff(client):
     """Sends without reading until neither side takes a byte more."""
+    return stuff_up_to(client, b"x" * 65536)
+
+
+def stuff_up_to(client, pattern, limit=1 << 62):
+    """The same with a pattern that repeats, up to so many bytes; how many were taken."""
     client.setblocking(False)
     total = 0
-    while select.select([], [client], [], QUIET)[1]:
+    while total < limit and select.select([], [client], [], QUIET)[1]:
+        at = total % len(pattern)
         try:
-            total += client.send(b"x" * 65536)
+            total += client.send(pattern[at:at + min(65536, limit - total)])
         except BlockingIOError:
             pass
     client.settimeout(LIMIT)

@@ -6,8 +6,10 @@ import signal
 import subprocess
 import time
 import unittest
+from types import SimpleNamespace
 
 import suite_path
+from weir_bench import load, trial
 from run_fixture import RunFixture, processes_of
 
 
@@ -20,6 +22,25 @@ def network_namespaces(pids=None):
         except OSError:
             continue
     return found
+
+
+class Calls(unittest.TestCase):
+    """How many operations the server's own count of calls is divided by."""
+
+    def test_an_answer_counts_with_its_head(self):
+        """Echoes have the cell's size; of a file the load has counted what an answer takes; a
+        server or a load that does not say gives no number rather than a wrong one."""
+        stats = {"enters": 5, "sent_bytes": 12730}
+        for path, size, churn, reply, said, wanted in (
+                (None, 64, 0, 64, {"enters": 5, "sent_bytes": 6400}, 100),
+                (None, 64, 10, 640, {"enters": 5, "sent_bytes": 6400}, 10),
+                ("/1k.bin", 0, 0, 1273, stats, 10),
+                ("/1k.bin", 0, 1, 1273, stats, 10),
+                ("/1k.bin", 0, 0, None, stats, 0),
+                ("/1k.bin", 0, 0, 1273, {}, 0)):
+            cell = SimpleNamespace(path=path, size=size, churn=churn)
+            result = load.Result(ops=1, ops_per_s=1, reply_bytes=reply)
+            self.assertEqual(trial.operations_of_server(cell, said, result), wanted)
 
 
 class Runs(RunFixture):

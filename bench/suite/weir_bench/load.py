@@ -53,6 +53,7 @@ class Result:
     lag_p99_ns: float | None = None  # how late requests left, open loop
     mean_ns: float | None = None     # of the service times
     unfinished: float = 0            # requests that were due and never answered
+    reply_bytes: float | None = None # of one operation, with its head
     errors: dict = field(default_factory=dict)
     start_ns: int | None = None    # CLOCK_MONOTONIC, what was measured
     end_ns: int | None = None
@@ -107,6 +108,7 @@ def read_weir_load(raw):
         samples=shown["count"], offered_per_s=raw["offered_per_s"],
         lag_p99_ns=latency["lag"] and latency["lag"]["p99"],
         mean_ns=latency["service"].get("mean"), unfinished=unfinished_of(raw),
+        reply_bytes=raw.get("bytes", 0) / raw["ops"] if raw["ops"] else None,
         errors={kind: n for kind, n in raw["errors"].items() if kind != "total"},
         start_ns=start_ns, end_ns=start_ns + times["measured_s"] * 1e9, raw=raw)
 

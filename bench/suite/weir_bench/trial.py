@@ -313,7 +313,7 @@ def keep_costs(setting, order, record, result, meter):
     metrics["server_cpu_ns"] = spent.server / done
     # Without weir-bench's own samples; what else ran is machine time, and warned about.
     metrics["machine_cpu_ns"] = (spent.machine - spent.own) / done
-    whole = operations_of_server(order.cell, record["server"]["stats"])
+    whole = operations_of_server(order.cell, record["server"]["stats"], result)
     if whole:
         metrics["calls"] = record["server"]["stats"]["enters"] / whole
     whole = whole or result.ops_per_s * (order.seconds + order.warmup)
@@ -329,8 +329,10 @@ def keep_memory(cell, metrics, memory):
         metrics["kernel_bytes"] = memory["slab_growth"] / (cell.connections + cell.idle)
 
 
-def operations_of_server(cell, stats):
-    """How many operations the server did from its start to its end; 0 if it does not say."""
-    if "enters" not in stats or cell.path:
-        return 0  # what an answer's head adds to its size, only the server knows
-    return stats.get("sent_bytes", 0) / cell.size / max(cell.churn, 1)
+def operations_of_server(cell, stats, result):
+    """How many operations the server did from its start to its end; 0 if that is unknown."""
+    if "enters" not in stats:
+        return 0
+    # An answer is longer than its file; by how much, the load has counted.
+    size = result.reply_bytes if cell.path else cell.size * max(cell.churn, 1)
+    return stats.get("sent_bytes", 0) / size if size else 0

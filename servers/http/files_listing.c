@@ -1,0 +1,181 @@
+// See files_listing.h. A job makes up to 64 KiB of the listing, the loop queues it, and when the
+// client has room for more the next job starts: neither the loop nor a helper is held up by the
+// largest directory, and a client that does not read costs one listing's memory.
+#include "files_listing.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "connection.h"
+#include "listing.h"
+
+// On one loop at the same time: with two MiB each. More are asked to come again.
+enum { FILES_LISTINGS_MAX = 16 };
+
+struct files_listing {
+    struct weir_operation operation;
+    struct http_exchange *exchange;
+    struct http_listing *listing;
+    bool json;
+};
+
+static bool files_wants_json(const struct http_request *request)
+{
+    struct http_text list, element;
+    size_t at = 0;
+    while (http_request_next(request, FIELD_ACCEPT, &at, &list)) {
+        while (http_text_next_element(&list, &element)) {
+            const char *mark = memchr(element.data, ';', element.size);
+            if (mark)
+                element.size = (size_t)(mark - element.data);
+            element = http_text_trim(element);
+            if (http_text_is_word(element, "text/html"))
+                return false;
+            if (http_text_is_word(element, "application/json"))
+                return true;
+        }
+    }
+    return false;
+}
+
+// Before an answer ends: the next request may be served, and have a listing, before that returns.
+static void files_listing_let_go(struct files_listing *state)
+{
+    http_exchange_set_state(state->exchange, NULL);
+}
+
+static void files_listing_free(struct files_listing *state)
+{
+    state->exchange->worker->listings--;
+    http_listing_destroy(state->listing);
+    free(state);
+}
+
+static int files_listing_run(struct weir_operation *operation)
+{
+    return http_listing_step(((struct files_listing *)operation)->listing);
+}
+
+static void files_listing_done(struct weir_operation *operation, int64_t result);
+
+static void files_listing_next(struct files_listing *state)
+{
+    state->operation =
+        (struct weir_operation){ .done = files_listing_done, .stream = state->exchange->stream };
+    weir_job_start(state->exchange->worker->loop, &state->operation, files_listing_run);
+}
+
+// Nothing was told of the directory yet.
+static void files_listing_refuse(struct http_exchange *exchange, int error)
+{
+    bool scarce = error == -EAGAIN || error == -ENOMEM;
+    if (!scarce) {
+        http_count(exchange->worker, COUNTER_FILE_ERRORS);
+        http_worker_log(exchange->worker, exchange->stream, http_status_text(500),
+                        "the directory cannot be read");
+    }
+    exchange->final |= !scarce;
+    http_answer_status(exchange, scarce ? 503 : 500);
+}
+
+enum files_listing_turn { NEXT_STEP, NEXT_WRITABLE, NEXT_GONE, NEXT_NOTHING };
+
+// One that fits into its first text is answered in one send; otherwise the head says nothing of the
+// length.
+static enum files_listing_turn files_listing_tell(struct files_listing *state)
+{
+    struct http_exchange *exchange = state->exchange;
+    struct http_text text = http_listing_text(state->listing);
+    const struct http_answer answer = {
+        .status = 200,
+        .type = state->json ? "application/json" : "text/html; charset=utf-8",
+        .length = HTTP_LENGTH_UNKNOWN,
+        .varies_by_accept = true,
+    };
+    bool ended = http_listing_ended(state->listing), more = true;
+    if (ended && !exchange->begun) {
+        files_listing_let_go(state);
+        http_answer(exchange, &answer, text.data, text.size);
+        return NEXT_NOTHING;
+    }
+    if (text.size && !exchange->begun)
+        http_answer_begin(exchange, &answer);
+    if (text.size && exchange->writing)
+        more = http_answer_piece(exchange, text.data, text.size);
+    if (ended || (text.size && !exchange->writing)) { // HEAD is answered by the head
+        files_listing_let_go(state);
+        http_answer_end(exchange);
+        return NEXT_NOTHING;
+    }
+    // What is sent to a stream that is gone is dropped at once.
+    if (text.size && !weir_stream_queued(exchange->stream))
+        return NEXT_GONE;
+    return more ? NEXT_STEP : NEXT_WRITABLE;
+}
+
+// Nothing can be told any more, or of what was told the rest is missing.
+static void files_listing_failed(struct files_listing *state, int error)
+{
+    struct http_exchange *exchange = state->exchange;
+    files_listing_let_go(state);
+    if (!exchange->begun) {
+        files_listing_refuse(exchange, error);
+        return;
+    }
+    exchange->phase = CONNECTION_CLOSING;
+    weir_stream_abort(exchange->stream);
+}
+
+static void files_listing_done(struct weir_operation *operation, int64_t result)
+{
+    struct files_listing *state = (struct files_listing *)operation;
+    enum files_listing_turn next = NEXT_NOTHING;
+    if (state->exchange->phase == CONNECTION_CLOSING)
+        return; // `gone` follows
+    if (result < 0)
+        files_listing_failed(state, (int)result);
+    else
+        next = files_listing_tell(state);
+    if (next == NEXT_STEP)
+        files_listing_next(state);
+    else if (next == NEXT_NOTHING)
+        files_listing_free(state);
+}
+
+void http_files_list(struct http_exchange *exchange, struct http_lookup *lookup)
+{
+    struct http_worker *worker = exchange->worker;
+    struct files_listing *state = NULL;
+    if (worker->listings < FILES_LISTINGS_MAX && !http_exchange_keep(exchange))
+        state = malloc(sizeof *state);
+    if (!state) {
+        http_answer_status(exchange, 503);
+        return;
+    }
+    bool json = files_wants_json(http_exchange_request(exchange));
+    struct http_listing *listing =
+        http_listing_create(lookup->root, lookup->fd, lookup->path, json);
+    lookup->fd = -1;
+    if (!listing) {
+        free(state);
+        http_answer_status(exchange, 503);
+        return;
+    }
+    *state = (struct files_listing){ .exchange = exchange, .listing = listing, .json = json };
+    worker->listings++;
+    http_count(worker, COUNTER_JOBS);
+    http_exchange_set_state(exchange, state);
+    files_listing_next(state);
+}
+
+void http_files_writable(struct http_exchange *exchange, void *context)
+{
+    (void)context;
+    files_listing_next(http_exchange_state(exchange));
+}
+
+void http_files_gone(struct http_exchange *exchange, void *context)
+{
+    (void)context;
+    files_listing_free(http_exchange_state(exchange));
+}

@@ -1,0 +1,294 @@
+"""Bad files, disks and requests: the exact answer, one line in the log, a counter, and the next
+connection is served."""
+
+import http.client
+import json
+import os
+import pwd
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import unittest
+
+import http_programs
+import programs
+
+RANDOM = os.urandom(3000000)
+UNPRIVILEGED = "nobody"
+
+
+def counters(address):
+    data = http_programs.converse(address, b"GET /s HTTP/1.1\r\nHost: x\r\n\r\n")
+    return json.loads(http_programs.parse(data)[0].body)
+
+
+def counted(address, name, least):
+    """Waits until the counter is at least so high, and returns it."""
+    deadline = time.monotonic() + programs.LIMIT
+    while (value := counters(address)[name]) < least:
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{name} is {value}, not {least}")
+    return value
+
+
+class Refusals(http_programs.HttpTest):
+    """Requests that are refused."""
+
+    handler = "echo"
+    options = ("--max-header-bytes", "2048", "--max-headers", "10", "--max-body", "1K",
+               "--header-timeout", "0.3")
+    kinds = (
+        (400, b"GET / HTTP/1.1\r\n\r\n", "no Host"),
+        (400, b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n"
+              b"Transfer-Encoding: chunked\r\n\r\n", ""),
+        (408, b"GET / HTTP/1.1\r\nHost", "the head took too long"),
+        (413, b"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 2000\r\n\r\n", "than --max-body"),
+        (414, b"GET /" + b"a" * 3000, "target is too long"),
+        (417, b"GET / HTTP/1.1\r\nHost: x\r\nExpect: tea\r\n\r\n", "expectation"),
+        (431, b"GET / HTTP/1.1\r\nHost: x\r\n" + b"A: b\r\n" * 20 + b"\r\n", "too many"),
+        (501, b"TEAPOT / HTTP/1.1\r\nHost: x\r\n\r\n", ""),
+        (505, b"GET / HTTP/3.0\r\nHost: x\r\n\r\n", "ersion"),
+    )
+
+    def test_each_refusal_is_answered_logged_and_counted(self):
+        """The status, the close that is announced, one line that says why, one more refusal in the
+        counter, and the next connection is served."""
+        def check(address, server):
+            for number, (status, data, reason) in enumerate(self.kinds, 1):
+                answers = http_programs.parse(http_programs.converse(address, data,
+                                                                     half_close=False))
+                self.assertEqual([(answer.status, answer.headers["connection"])
+                                  for answer in answers], [(status, "close")])
+                line = server.log.until("warning: 127.0.0.1:")
+                self.assertRegex(line, rf": {status} .*: .*{reason}")
+                got = json.loads(self.get(address, "/.status").body)
+                self.assertEqual(got["refused"], number)
+                self.assertEqual(got["timeouts"], number >= 3)
+        for engine, server in self.servers.items():
+            with self.subTest(engine=engine):
+                check(server.addresses[0], server)
+
+
+class Unreadable(unittest.TestCase):
+    """Files that may not be read, or are none, for a server that is nobody."""
+
+    def setUp(self):
+        self.root = tempfile.mkdtemp(prefix="weir-http-")
+        self.addCleanup(shutil.rmtree, self.root)
+        os.chmod(self.root, 0o755)
+        for name in ("secret", "closed/", "closed/inside", "bare/", "bare/x", "file"):
+            path = os.path.join(self.root, name)
+            if name.endswith("/"):
+                os.mkdir(path)
+            else:
+                with open(path, "wb") as file:
+                    file.write(b"text\n")
+        os.chmod(os.path.join(self.root, "secret"), 0)
+        os.chmod(os.path.join(self.root, "closed"), 0)
+        os.mkfifo(os.path.join(self.root, "fifo"))
+        for name, target in (("dangling", "nowhere"), ("loop", "loop"), ("out", "/etc/hostname"),
+                             ("up", "../../../../etc/hostname")):
+            os.symlink(target, os.path.join(self.root, name))
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(os.path.join(self.root, "socket"))
+
+    wanted = {
+        403: ("secret", "closed", "closed/", "closed/inside", "bare/", "fifo"),
+        404: ("nope", "nope/", "file/", "file/x", "dangling", "loop", "out", "up", "socket",
+              "../file", "..%2ffile", "%2e%2e/%2e%2e/etc/hostname", ".hidden", "a" * 300,
+              "a/" * 1000),
+        301: ("bare",),
+        200: ("file", "bare/x"),
+    }
+
+    def test_each_gets_its_status(self):
+        """403 for what may not be read, 404 for what is not there or leads out, and the connection
+        goes on; nothing of it is an error of the server."""
+        options = {}
+        if os.geteuid() == 0:
+            user = pwd.getpwnam(UNPRIVILEGED)
+            options = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+        # Copied, since the build's folder may be closed to others.
+        program = shutil.copy(programs.WEIR, self.root)
+        os.chmod(program, 0o755)
+        for engine in http_programs.ENGINES:
+            with self.subTest(engine=engine):
+                server = programs.Server(engine, "--root", self.root, "--status", "/s",
+                                         program=(program, "http"), **options)
+                self.addCleanup(server.kill)
+                address = server.addresses[0]
+                rows = [(status, path) for status, paths in self.wanted.items() for path in paths]
+                data = b"".join(f"GET /{path} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+                                for _, path in rows)
+                answers = http_programs.parse(http_programs.converse(address, data))
+                self.assertEqual([(answer.status, path) for answer, (_, path) in
+                                  zip(answers, rows, strict=True)], rows)
+                self.assertEqual(counters(address)["file_errors"], 0)
+
+
+class Reading(unittest.TestCase):
+    """What the kernel cannot read although it looks like a file."""
+
+    def test_an_error_of_reading_is_500_and_close(self):
+        """An attribute of the kernel's whose reading fails: the answer says that it closes, one
+        line and a counter say why."""
+        root = "/sys/class/net/lo"
+        try:
+            with open(f"{root}/speed", "rb") as file:
+                file.read()
+            self.skipTest(f"{root}/speed can be read here")
+        except OSError as error:
+            if not os.path.exists(f"{root}/speed"):
+                self.skipTest(f"{root}/speed: {error.strerror}")
+        for engine in http_programs.ENGINES:
+            with self.subTest(engine=engine):
+                server = programs.Server(engine, "--root", root, "--status", "/s", name="http")
+                self.addCleanup(server.kill)
+                address = server.addresses[0]
+                request = b"GET /speed HTTP/1.1\r\nHost: x\r\n\r\n"
+                answers = http_programs.parse(http_programs.converse(address, request * 2,
+                                                                     half_close=False))
+                self.assertEqual([(answer.status, answer.headers["connection"])
+                                  for answer in answers], [(500, "close")])
+                self.assertIn("cannot be read", server.log.until(": 500 "))
+                self.assertEqual(counters(address)["file_errors"], 1)
+
+
+class Disks(unittest.TestCase):
+    """Disks that are full or broken, in a mount namespace of the server's own."""
+
+    def setUp(self):
+        self.folder = tempfile.mkdtemp(prefix="weir-http-")
+        self.addCleanup(shutil.rmtree, self.folder)
+        self.inside = os.path.join(self.folder, "inside")
+        os.mkdir(self.inside)
+
+    def mounted(self, mount):
+        """The wrapper that runs a server behind the mount, if that can be made here."""
+        for name in ("unshare", "mount", "mkfs.ext4"):
+            if not shutil.which(name, path=os.environ["PATH"] + ":/usr/sbin:/sbin"):
+                self.skipTest(f"{name} is not installed")
+        map_root = () if os.geteuid() == 0 else ("-r",)
+        wrapper = ("unshare", "-m", *map_root, "sh", "-c",
+                   f'PATH=$PATH:/usr/sbin:/sbin; cd "{self.folder}"; {mount} && exec "$@"', "sh")
+        run = subprocess.run([*wrapper, "true"], capture_output=True, text=True, check=False,
+                             timeout=programs.LIMIT)
+        if run.returncode:
+            self.skipTest(f"no such mount here: {run.stderr.strip()}")
+        return wrapper
+
+    def test_a_full_disk_stops_the_log_and_not_the_service(self):
+        """Lines that do not fit are dropped and counted, one line says so; when there is room again
+        the log goes on with whole lines, and one line says that."""
+        wrapper = self.mounted("mount -t tmpfs -o size=64k none inside")
+        request = b"GET /%b HTTP/1.1\r\nHost: x\r\n\r\n" % (b"x" * 80)
+        for engine in http_programs.ENGINES:
+            with self.subTest(engine=engine):
+                server = programs.Server(engine, "--handler", "echo", "--status", "/s",
+                                         "--access-log", f"{self.inside}/log", name="http",
+                                         wrapper=wrapper)
+                self.addCleanup(server.kill)
+                address = server.addresses[0]
+                self.fill_log(server, address, request)
+                with open(f"/proc/{server.process.pid}/root{self.inside}/log", "r+b") as file:
+                    file.truncate(0)
+                http_programs.converse(address, request)
+                server.log.until("access log: it is written again")
+                self.assertEqual([line for line in server.log.seen if "space" in line],
+                                 ["weir: warning: access log: No space left on device"])
+                self.check_lines(server, address)
+
+    def fill_log(self, server, address, request):
+        """Asks until lines are lost, and some more; every request is answered."""
+        lost, deadline = 0, time.monotonic() + programs.LIMIT
+        while lost < 500 and time.monotonic() < deadline:
+            answers = http_programs.parse(http_programs.converse(address, request * 200))
+            self.assertEqual([answer.status for answer in answers], [200] * 200)
+            lost = counters(address)["log_dropped"]
+        self.assertGreaterEqual(lost, 500)
+        server.log.until("access log: No space left on device")
+
+    def check_lines(self, server, address):
+        """All of the new log are lines as they should be, the last but the end of a torn one."""
+        http_programs.converse(address, b"GET /last HTTP/1.1\r\nHost: x\r\n\r\n")
+        inside = f"/proc/{server.process.pid}/root{self.inside}/log"
+        with open(inside, "rb") as log:
+            server.signal(signal.SIGTERM)
+            self.assertEqual(server.wait(), 0)
+            lines = log.read().split(b"\n")
+        self.assertEqual(lines.pop(), b"")
+        self.assertIn(b"GET /last ", lines[-1])
+        whole = re.compile(rb'127\.0\.0\.1 - - \[.*\] "GET /\S+ HTTP/1.1" 200 \d+ "-" "-"')
+        self.assertEqual([line for line in lines[1:] if not whole.fullmatch(line)], [])
+
+    def break_disk(self, first_bad):
+        """Cuts the disk's image off: what lies behind cannot be read any more."""
+        os.truncate(os.path.join(self.folder, "disk"), first_bad)
+
+    def make_disk(self):
+        """An image with two files, and the byte of the disk where the megabyte `large` begins with
+        its second half."""
+        disk = os.path.join(self.folder, "disk")
+        with open(disk, "wb") as file:
+            file.truncate(8 << 20)
+        os.mkdir(os.path.join(self.folder, "tree"))
+        for name, size in (("large", len(RANDOM)), ("small", 10000), ("a.txt", 5)):
+            with open(os.path.join(self.folder, "tree", name), "wb") as file:
+                file.write(RANDOM[:size])
+        subprocess.run(["mkfs.ext4", "-q", "-F", "-O", "^has_journal", "-b", "4096", "-d",
+                        os.path.join(self.folder, "tree"), disk], check=True,
+                       env=os.environ | {"PATH": os.environ["PATH"] + ":/usr/sbin:/sbin"},
+                       capture_output=True, timeout=programs.LIMIT)
+        with open(disk, "rb") as file:
+            content = file.read()
+        return content.index(RANDOM[1 << 20:(1 << 20) + 4096]), content
+
+    def test_a_disk_that_cannot_be_read_is_told(self):
+        """A file that cannot be read from the start: 500 and close. One that breaks off within its
+        answer: the connection breaks behind bytes that are all the file's. One line each, and a
+        counter; what is still in memory is served."""
+        wrapper = None
+        for engine in http_programs.ENGINES:
+            with self.subTest(engine=engine):
+                shutil.rmtree(os.path.join(self.folder, "tree"), ignore_errors=True)
+                try:
+                    middle, content = self.make_disk()
+                except FileNotFoundError:
+                    self.skipTest("mkfs.ext4 is not installed")
+                wrapper = wrapper or self.mounted("mount -o loop,ro disk inside")
+                server = programs.Server(engine, "--root", self.inside, "--status", "/s",
+                                         name="http", wrapper=wrapper)
+                self.addCleanup(server.kill)
+                self.assertGreater(content.index(RANDOM[:10000], middle), middle)
+                self.check_broken_disk(server, middle)
+
+    def check_broken_disk(self, server, middle):
+        address = server.addresses[0]
+        get = b"GET /%b HTTP/1.1\r\nHost: x\r\n\r\n"
+        before = http_programs.parse(http_programs.converse(address, get % b"a.txt"))
+        self.break_disk(middle)
+        answers = http_programs.parse(http_programs.converse(address, get % b"small" * 2,
+                                                             half_close=False))
+        self.assertEqual([(answer.status, answer.headers["connection"]) for answer in answers],
+                         [(500, "close")])
+        self.assertIn("cannot be read", server.log.until(": 500 "))
+        host, port = address.rsplit(":", 1)
+        client = http.client.HTTPConnection(host, int(port), timeout=programs.LIMIT)
+        client.request("GET", "/large")
+        answer, got = client.getresponse(), b""
+        try:
+            while piece := answer.read1(65536):
+                got += piece
+        except (ConnectionResetError, http.client.IncompleteRead):
+            pass
+        client.close()
+        self.assertLessEqual(len(got), 1 << 20)
+        self.assertEqual(got, RANDOM[:len(got)])
+        self.assertIn("cannot be read", server.log.until(": aborted: "))
+        self.assertEqual(counted(address, "file_errors", 2), 2)
+        again = http_programs.parse(http_programs.converse(address, get % b"a.txt"))
+        self.assertEqual(again[0].body, before[0].body)
