@@ -55,7 +55,7 @@ struct ftp_transfer *ftp_transfer_create(struct ftp_session *session, enum ftp_k
     transfer->ascii = session->ascii;
     transfer->offset = session->restart;
     transfer->root_fd = kind == FTP_DOWNLOAD ? -1 : fcntl(session->root_fd, F_DUPFD_CLOEXEC, 0);
-    transfer->parent_fd = transfer->file_fd = -1;
+    transfer->place.parent_fd = transfer->place.file_fd = -1;
     transfer->start_ns = weir_loop_now(transfer->loop);
     transfer_host(session, transfer->host, sizeof transfer->host);
     memcpy(transfer->path, path, size);
@@ -297,8 +297,8 @@ static void transfer_end(struct ftp_transfer *transfer)
     ftp_listing_free(transfer->listing);
     if (transfer->root_fd >= 0)
         close(transfer->root_fd);
-    if (transfer->parent_fd >= 0)
-        close(transfer->parent_fd);
+    if (transfer->place.parent_fd >= 0)
+        close(transfer->place.parent_fd);
     free(transfer->pile);
     free(transfer->buffer);
     free(transfer->user);

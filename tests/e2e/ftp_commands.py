@@ -254,13 +254,19 @@ class Commands:
         self.assert_asks(control, ("REIN", "220 Ready for a new user."), ("PWD", DENIED),
                          ("USER bob", "331 Password, please."), ("PASS secret", "230 Logged in."))
 
-    # A client that vanishes takes its session along.
+    # A client that vanishes takes its session along, whatever job is looking after it just then.
     def test_vanished_clients_leave_nothing(self):
-        for _ in range(20):
-            control = self.login()
-            control.send("EPSV\r\nLIST\r\nNOOP")
-            reset(control.socket)
+        before = os.listdir(self.root)
+        for command in ("LIST", "STOR vanished", "STOR vanished", "APPE vanished"):
+            for _ in range(10):
+                control = self.login()
+                control.send(f"EPSV\r\n{command}\r\nNOOP")
+                reset(control.socket)
         self.assertEqual(self.login().ask("NOOP"), "200 Yes.")
+        deadline = time.monotonic() + LIMIT
+        while (left := sorted(os.listdir(self.root))) != sorted(before):
+            self.assertLess(time.monotonic(), deadline, left)
+            os.sched_yield()
 
 
 class Limits:
