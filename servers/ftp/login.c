@@ -1,5 +1,6 @@
-// USER, PASS and REIN. A hash costs tens of milliseconds of CPU, so it is a job, and jobs of one
-// loop that hash run one after another: the other helper stays free for everybody else.
+// USER, PASS and REIN. A hash costs tens of milliseconds of CPU, so it is a job in the background.
+// They run one after another and wait here, not in the core's queue, so that a session that ends
+// meanwhile costs nothing.
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -185,7 +186,7 @@ static void login_done(struct ftp_work *work, int result)
 
 static void login_hash_next(struct ftp_session *session)
 {
-    ftp_work_start(session->work, login_run);
+    ftp_work_start_background(session->work, login_run);
 }
 
 static void login_verify(struct ftp_session *session, const char *password)
