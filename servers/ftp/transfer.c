@@ -286,12 +286,19 @@ static int transfer_reply(struct ftp_transfer *transfer)
     return code;
 }
 
+static void transfer_record(const struct ftp_transfer *transfer, int code)
+{
+    struct ftp_counters *counters = &transfer->server->counters;
+    atomic_fetch_add(transfer->error ? &counters->transfers_failed : &counters->transfers, 1);
+    ftp_log_transfer(transfer, code);
+}
+
 static void transfer_end(struct ftp_transfer *transfer)
 {
     struct ftp_session *session = transfer->session;
     int code = transfer_reply(transfer);
     if (transfer->kind != FTP_LISTING)
-        ftp_log_transfer(transfer, code);
+        transfer_record(transfer, code);
     weir_timer_stop(transfer->loop, &transfer->timer);
     weir_file_release(transfer->file);
     ftp_listing_free(transfer->listing);

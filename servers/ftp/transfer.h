@@ -124,7 +124,6 @@ void ftp_listing_free(struct ftp_listing *listing);
 
 // transfer_log.c
 int ftp_log_open(struct ftp_server *server);
-void ftp_log_close(struct ftp_server *server);
 void ftp_log_transfer(const struct ftp_transfer *transfer, int code);
 
 #endif

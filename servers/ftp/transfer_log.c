@@ -1,14 +1,11 @@
 // The transfer log: one line a file transfer. A slow disk or pipe must not hold up a loop, so lines
 // are written by jobs; they may change places by milliseconds, and say themselves when the transfer
 // began.
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
-
-#include <errno.h>
 
 #include "transfer.h"
 
@@ -21,20 +18,14 @@ struct log_line {
 
 int ftp_log_open(struct ftp_server *server)
 {
-    server->log_fd = -1;
     if (!server->transfer_log)
         return 0;
-    server->log_fd = !strcmp(server->transfer_log, "-")
-                         ? fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 0)
-                         : open(server->transfer_log,
-                                O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY, 0640);
-    return server->log_fd < 0 ? -errno : 0;
-}
-
-void ftp_log_close(struct ftp_server *server)
-{
-    if (server->log_fd >= 0)
-        close(server->log_fd);
+    if (!strcmp(server->transfer_log, "-")) {
+        server->log.fd = STDOUT_FILENO;
+        return 0;
+    }
+    server->log.path = server->transfer_log;
+    return serve_log_open(&server->log);
 }
 
 // Writes a text between quotes: quotes, backslashes and what is not printable as \xNN, so that no
@@ -71,7 +62,7 @@ static void log_done(struct weir_operation *operation, int64_t result)
 
 void ftp_log_transfer(const struct ftp_transfer *transfer, int code)
 {
-    if (transfer->server->log_fd < 0)
+    if (transfer->server->log.fd < 0)
         return;
     size_t room = 160 + 4 * (strlen(transfer->path) + strlen(transfer->user));
     struct log_line *line = calloc(1, sizeof *line + room);
@@ -93,7 +84,7 @@ void ftp_log_transfer(const struct ftp_transfer *transfer, int code)
     out = log_quote(out, transfer->path);
     *out++ = '\n';
     line->size = (size_t)(out - line->text);
-    line->fd = transfer->server->log_fd;
+    line->fd = transfer->server->log.fd;
     line->operation.done = log_done;
     weir_job_start(transfer->loop, &line->operation, log_run);
 }

@@ -5,6 +5,7 @@ import os
 import random
 import re
 import resource
+import signal
 import socket
 import threading
 import time
@@ -532,6 +533,29 @@ class Options:
             lines = sorted(re.sub(r"^\S+ ", "", line) for line in file)
         self.assertRegex("".join(lines), r'\A127\.0\.0\.1 RETR 550 0 \d\.\d{3} "bob" "/none"\n'
                          r'127\.0\.0\.1 STOR 226 3 \d\.\d{3} "bob" "/a\\x22\\x0ab"\n\Z')
+
+    # SIGHUP opens the transfer log anew: what comes then stands in the new file.
+    def test_sighup_reopens_the_transfer_log(self):
+        log = os.path.join(self.folder.name, f"reopened-{self.engine}")
+        server = self.start_server(*self.options, "--transfer-log", log)
+        control = self.login(server)
+        control.store("STOR before", b"1")
+        deadline = time.monotonic() + LIMIT
+        while not os.path.getsize(log):
+            self.assertLess(time.monotonic(), deadline)
+            os.sched_yield()
+        os.rename(log, log + ".1")
+        server.signal(signal.SIGHUP)
+        server.log.until("log reopened")
+        control.store("STOR after", b"2")
+        server.signal(signal.SIGTERM)
+        control.close()
+        self.assertEqual(server.wait(), 0)
+        for name, word in ((log + ".1", '"/before"\n'), (log, '"/after"\n')):
+            with open(name, encoding="ascii") as file:
+                lines = file.readlines()
+            self.assertEqual(len(lines), 1)
+            self.assertTrue(lines[0].endswith(word))
 
     # A large directory streams to a client that reads slowly, in bounded memory, while others are
     # served.
