@@ -33,6 +33,7 @@ struct ftp_place {
     int file_fd;        // while it is opened
     mode_t mode;        // of the file that will be replaced, or 0
     bool keeps;         // asked for by the loop: the upload is whole
+    bool ended;         // told by the job: the file has its name, or was removed
     char temporary[40]; // the name until then, or ""
 };
 
@@ -65,7 +66,7 @@ struct ftp_transfer {
     bool complete;  // everything was queued, or came
     bool aborted;   // by ABOR
     bool told;      // 150 was said
-    bool finishing; // the upload's last job was started
+    bool finishing; // the upload's last job runs, or has run
     struct ftp_place place;
     char host[48]; // for the log
     char *user;
