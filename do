@@ -397,6 +397,19 @@ cmd_bench() {
     exec "$python" bench/suite/weir-bench quick --build build/release "$@"
 }
 
+# FTP's real clients at full size: trees of 2,000 files, a directory of 100,000 entries. What is no
+# need of the other tests is installed here: rclone by apt, basic-ftp by npm into .deps.
+cmd_clients() {
+    cmd_build release
+    command -v rclone >/dev/null || install_packages rclone
+    command -v npm >/dev/null || install_packages nodejs npm
+    [ -e "$deps/npm/node_modules/basic-ftp" ] ||
+        npm install --silent --no-audit --no-fund --prefix "$deps/npm" basic-ftp >&2 ||
+        say "npm could not install basic-ftp: its test is skipped"
+    WEIR=$PWD/build/release/servers/weir WEIR_FULL=1 PYTHONPATH=$PWD/tests/e2e \
+        "$python" -W ignore::ResourceWarning -m unittest -v ftp_real_clients ftp_listings
+}
+
 # Plays seeds of the simulator that nobody has played before.
 cmd_soak() {
     local seconds=${1:-60}
@@ -462,6 +475,7 @@ usage: ./do COMMAND
   test              set up, build all variants, pass every test
   bench [ARG...]    set up, build, compare the engines on this machine (weir-bench quick)
   micro [ARG...]    micro benchmarks under Google Benchmark (--benchmark_format=json ...)
+  clients           FTP's real clients at full size; installs rclone, and basic-ftp by npm
   soak [SECONDS]    play new seeds of the simulator (default 60)
   fuzz [TARGET [SECONDS]]
                     fuzz a target, or all (default), for so long each (default 20); needs clang
@@ -481,7 +495,7 @@ main() {
     shift || true
     case $command in
         help | -h | --help) cmd_help ;;
-        setup | build | test | bench | micro | soak | fuzz | format) "cmd_$command" "$@" ;;
+        setup | build | test | bench | clients | micro | soak | fuzz | format) "cmd_$command" "$@" ;;
         serve) run servers/weir "$@" ;;
         load) run bench/load/weir-load "$@" ;;
         doctor) run servers/weir doctor "$@" ;;
