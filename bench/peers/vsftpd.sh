@@ -1,8 +1,9 @@
 #!/bin/sh
-# vsftpd.sh HOST PORT ROOT FOLDER: vsftpd for anonymous users, tuned for what weir-bench asks of it:
-# no log, no limits, one process per session. FOLDER takes its configuration. Needs root.
+# vsftpd.sh HOST PORT ROOT FOLDER [YES]: vsftpd for anonymous users as its package sets it up, but
+# without a log and limits. With YES a session has one process, which is quicker and less safe than
+# the two of the default. FOLDER takes its configuration. Needs root.
 set -eu
-host=$1 port=$2 root=$3 folder=$4
+host=$1 port=$2 root=$3 folder=$4 one=${5-NO}
 chmod 755 "$folder" "$root"
 mkdir -p "$folder/empty"
 cat >"$folder/vsftpd.conf" <<END
@@ -14,7 +15,7 @@ anonymous_enable=YES
 local_enable=NO
 no_anon_password=NO
 anon_root=$root
-one_process_model=YES
+one_process_model=$one
 write_enable=YES
 anon_upload_enable=YES
 anon_mkdir_write_enable=YES

@@ -205,7 +205,8 @@ class Clients:
     def test_wget(self):
         need("wget")
         os.mkdir(self.path("tree"))
-        grow(self.path("tree"), SOME_FILES, ("ünïcode", "quo'te", "pl+us")) # wget decodes the others
+        # wget decodes the other names.
+        grow(self.path("tree"), SOME_FILES, ("ünïcode", "quo'te", "pl+us"))
         self.run_client("wget", "--quiet", "--recursive", "--no-host-directories", "--tries=1",
                         "--level=inf",
                         "--restrict-file-names=nocontrol", f"--user={USER[0]}",
