@@ -495,7 +495,9 @@ main() {
     shift || true
     case $command in
         help | -h | --help) cmd_help ;;
-        setup | build | test | bench | clients | micro | soak | fuzz | format) "cmd_$command" "$@" ;;
+        setup | build | test | bench | clients | micro | soak | fuzz | format)
+            "cmd_$command" "$@"
+            ;;
         serve) run servers/weir "$@" ;;
         load) run bench/load/weir-load "$@" ;;
         doctor) run servers/weir doctor "$@" ;;
