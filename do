@@ -384,7 +384,7 @@ install_peers() {
     [ -e "$policy" ] || ours=1
     [ -z "$ours" ] || printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
     [ -z "$ours" ] || as_root chmod 755 "$policy"
-    install_packages nginx-light h2o lighttpd
+    install_packages nginx-light h2o lighttpd vsftpd
     [ -z "$ours" ] || as_root rm -f "$policy"
 }
 
@@ -393,9 +393,24 @@ cmd_bench() {
     if [ "${1-}" = --peers ]; then
         shift
         install_peers
-        exec "$python" bench/suite/weir-bench run http --build build/release "$@"
+        local scenario=http
+        case ${1-} in http | ftp) scenario=$1 && shift ;; esac
+        exec "$python" bench/suite/weir-bench run "$scenario" --build build/release "$@"
     fi
     exec "$python" bench/suite/weir-bench quick --build build/release "$@"
+}
+
+# FTP's real clients at full size: trees of 2,000 files, a directory of 100,000 entries. What is no
+# need of the other tests is installed here: rclone by apt, basic-ftp by npm into .deps.
+cmd_clients() {
+    cmd_build release
+    command -v rclone >/dev/null || install_packages rclone
+    command -v npm >/dev/null || install_packages nodejs npm
+    [ -e "$deps/npm/node_modules/basic-ftp" ] ||
+        npm install --silent --no-audit --no-fund --prefix "$deps/npm" basic-ftp >&2 ||
+        say "npm could not install basic-ftp: its test is skipped"
+    WEIR=$PWD/build/release/servers/weir WEIR_FULL=1 PYTHONPATH=$PWD/tests/e2e \
+        "$python" -W ignore::ResourceWarning -m unittest -v ftp_real_clients ftp_listings
 }
 
 # Plays seeds of the simulator that nobody has played before.
@@ -465,10 +480,13 @@ usage: ./do COMMAND
   test              set up, build all variants, pass every test
   bench [ARG...]    set up, build, compare the engines on this machine (weir-bench quick)
   micro [ARG...]    micro benchmarks under Google Benchmark (--benchmark_format=json ...)
+  clients           FTP's real clients at full size; installs rclone, and basic-ftp by npm
   soak [SECONDS]    play new seeds of the simulator (default 60)
   fuzz [TARGET [SECONDS]]
                     fuzz a target, or all (default), for so long each (default 20); needs clang
-  bench --peers     install nginx, h2o and lighttpd, and compare weir http with them
+  bench --peers [http|ftp] [ARG...]
+                    install nginx, h2o, lighttpd and vsftpd, and compare weir http (default)
+                    or weir ftp with them
   serve ARG...      build and run a server:  ./do serve echo --listen 127.0.0.1:7777
   load ARG...       build and run the load generator (weir-load)
   doctor [ARG...]   what this kernel can do for weir, and how to mend what it cannot
@@ -482,7 +500,9 @@ main() {
     shift || true
     case $command in
         help | -h | --help) cmd_help ;;
-        setup | build | test | bench | micro | soak | fuzz | format) "cmd_$command" "$@" ;;
+        setup | build | test | bench | clients | micro | soak | fuzz | format)
+            "cmd_$command" "$@"
+            ;;
         serve) run servers/weir "$@" ;;
         load) run bench/load/weir-load "$@" ;;
         doctor) run servers/weir doctor "$@" ;;

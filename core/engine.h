@@ -62,7 +62,7 @@ struct completion {
     uint16_t buffer;
 };
 
-enum file_kind { FILE_READ, FILE_WRITE, FILE_OPEN, FILE_JOB };
+enum file_kind { FILE_READ, FILE_WRITE, FILE_OPEN, FILE_JOB, FILE_JOB_BACKGROUND };
 
 struct engine {
     const char *name;

@@ -77,7 +77,7 @@ void file_completed(struct weir_operation *operation, int64_t result)
     struct weir_loop *loop = operation->loop;
     struct weir_stream *stream = operation->stream;
     struct weir_file *file = operation->file;
-    if (operation->kind != FILE_JOB && operation->slot != UINT32_MAX)
+    if (operation->kind < FILE_JOB && operation->slot != UINT32_MAX)
         loop_slot_give(loop, operation->slot);
     if (operation->kind == FILE_OPEN)
         result = file_opened(operation, result);
@@ -151,15 +151,27 @@ void weir_file_write(struct weir_file *file, struct weir_operation *operation, c
     file_start(file->loop, operation, FILE_WRITE);
 }
 
-void weir_job_start(struct weir_loop *loop, struct weir_operation *operation,
-                    int (*run)(struct weir_operation *operation))
+static void file_start_job(struct weir_loop *loop, struct weir_operation *operation,
+                           enum file_kind kind, int (*run)(struct weir_operation *operation))
 {
     operation->run = run;
-    operation->kind = FILE_JOB;
+    operation->kind = kind;
     operation->file = NULL;
     file_begin(loop, operation);
     stats_add(loop, jobs, 1);
     loop->engine->job(loop, operation);
+}
+
+void weir_job_start(struct weir_loop *loop, struct weir_operation *operation,
+                    int (*run)(struct weir_operation *operation))
+{
+    file_start_job(loop, operation, FILE_JOB, run);
+}
+
+void weir_job_start_background(struct weir_loop *loop, struct weir_operation *operation,
+                               int (*run)(struct weir_operation *operation))
+{
+    file_start_job(loop, operation, FILE_JOB_BACKGROUND, run);
 }
 
 // --- A file range as a source --------------------------------------------------------------------

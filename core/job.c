@@ -1,4 +1,5 @@
-// Jobs: functions that may block, on a few helper threads of one loop.
+// Jobs: functions that may block, on a few helper threads of one loop; and functions that compute,
+// on one helper that gives way to all other threads.
 //
 // Only the loop's thread starts jobs and makes helpers, so `threads` and `threads_count` are its
 // own. The queue is shared under the lock; it is linked through the operations' posts, which are
@@ -6,8 +7,12 @@
 // weir_loop_post(), and errors of starting do too: `done` never runs inside weir_job_start().
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "loop.h"
 
@@ -23,6 +28,7 @@ struct job_pool {
     uint32_t confined; // helpers that have tried to confine themselves
     int failure;       // the first error of that
     bool ending;
+    bool background;
     uint32_t threads_count, threads_max;
     pthread_t threads[];
 };
@@ -88,11 +94,42 @@ static bool job_confine(struct job_pool *pool)
     return !error;
 }
 
+// What it costs others to wait for a helper in the background, and the slice that the scheduler
+// gives it (Linux 6.12; older kernels ignore it).
+enum { JOB_BACKGROUND_NICE = 10, JOB_NICE_MAX = 19, JOB_BACKGROUND_SLICE_NS = 100000 };
+
+// The kernel's struct sched_attr in its first version; its header excludes <sched.h>.
+struct job_schedule {
+    uint32_t size, policy;
+    uint64_t flags;
+    int32_t nice;
+    uint32_t priority;
+    uint64_t runtime_ns, deadline_ns, period_ns;
+};
+
+// A thread that wakes goes first, after the running slice at the latest. Not SCHED_IDLE: on a busy
+// processor it would hold the process's memory lock, or our own, for as long as it must wait. Where
+// this is forbidden, only latency suffers.
+static void job_give_way(void)
+{
+    int nice = getpriority(PRIO_PROCESS, 0) + JOB_BACKGROUND_NICE; // this thread's
+    const struct job_schedule schedule = {
+        .size = sizeof(schedule),
+        .policy = SCHED_BATCH,
+        .nice = nice < JOB_NICE_MAX ? nice : JOB_NICE_MAX,
+        .runtime_ns = JOB_BACKGROUND_SLICE_NS,
+    };
+
+    syscall(SYS_sched_setattr, 0, &schedule, 0);
+}
+
 static void *job_help(void *argument)
 {
     struct job_pool *pool = argument;
     struct weir_operation *operation;
 
+    if (pool->background)
+        job_give_way();
     if (!job_confine(pool))
         return NULL;
     while ((operation = job_next(pool)))
@@ -124,14 +161,15 @@ static int job_add_helper(struct job_pool *pool)
 
 // --- The loop's side -----------------------------------------------------------------------------
 
-static struct job_pool *job_pool_create(struct weir_loop *loop)
+static struct job_pool *job_pool_create(struct weir_loop *loop, bool background)
 {
-    uint32_t threads_max = loop->config.job_threads ? loop->config.job_threads : 1;
+    uint32_t threads_max = loop->config.job_threads && !background ? loop->config.job_threads : 1;
     struct job_pool *pool = calloc(1, sizeof(*pool) + threads_max * sizeof(pool->threads[0]));
 
     if (!pool)
         return NULL;
     pool->loop = loop;
+    pool->background = background;
     pool->threads_max = threads_max;
     pool->last = &pool->first;
     pthread_mutex_init(&pool->lock, NULL);
@@ -139,15 +177,23 @@ static struct job_pool *job_pool_create(struct weir_loop *loop)
     return pool;
 }
 
-// Later the loop's own filter would forbid new threads.
-int jobs_confine(struct weir_loop *loop)
+// The pool of one kind, made when it is first needed; NULL without memory.
+static struct job_pool *job_pool(struct weir_loop *loop, bool background)
 {
-    struct job_pool *pool = loop->jobs ? loop->jobs : job_pool_create(loop);
+    struct job_pool **place = background ? &loop->background_jobs : &loop->jobs;
+
+    if (!*place)
+        *place = job_pool_create(loop, background);
+    return *place;
+}
+
+static int job_pool_confine(struct weir_loop *loop, bool background)
+{
+    struct job_pool *pool = job_pool(loop, background);
     int error = 0;
 
     if (!pool)
         return -ENOMEM;
-    loop->jobs = pool;
     while (!error && pool->threads_count < pool->threads_max)
         error = job_add_helper(pool);
     pthread_mutex_lock(&pool->lock);
@@ -155,6 +201,16 @@ int jobs_confine(struct weir_loop *loop)
         pthread_cond_wait(&pool->changed, &pool->lock);
     error = pool->failure ? pool->failure : error;
     pthread_mutex_unlock(&pool->lock);
+    return error;
+}
+
+// Later the loop's own filter would forbid new threads.
+int jobs_confine(struct weir_loop *loop)
+{
+    int error = job_pool_confine(loop, false);
+
+    if (!error && (!loop->config.abilities || loop->config.abilities & WEIR_ABILITY_JOBS))
+        error = job_pool_confine(loop, true);
     return error;
 }
 
@@ -194,27 +250,23 @@ void jobs_run(struct weir_loop *loop, struct weir_operation *operation)
 
 void jobs_start(struct weir_loop *loop, struct weir_operation *operation)
 {
-    int error = 0;
+    struct job_pool *pool;
+    int error;
 
     if (loop->system->job) {
         loop->system->job(loop->system_state, operation);
         return;
     }
-    if (!loop->jobs)
-        loop->jobs = job_pool_create(loop);
-    error = loop->jobs ? job_admit(loop->jobs) : -ENOMEM;
+    pool = job_pool(loop, operation->kind == FILE_JOB_BACKGROUND);
+    error = pool ? job_admit(pool) : -ENOMEM;
     if (error)
         job_deliver(loop, operation, error);
     else
-        job_queue(loop->jobs, operation);
+        job_queue(pool, operation);
 }
 
-// Everything queued still runs, because jobs are not cancelled. Afterwards all results are posted;
-// running those posts is the caller's business.
-void jobs_fini(struct weir_loop *loop)
+static void job_pool_destroy(struct job_pool *pool)
 {
-    struct job_pool *pool = loop->jobs;
-
     if (!pool)
         return;
     pthread_mutex_lock(&pool->lock);
@@ -226,5 +278,13 @@ void jobs_fini(struct weir_loop *loop)
     pthread_cond_destroy(&pool->changed);
     pthread_mutex_destroy(&pool->lock);
     free(pool);
-    loop->jobs = NULL;
+}
+
+// Everything queued still runs, because jobs are not cancelled. Afterwards all results are posted;
+// running those posts is the caller's business.
+void jobs_fini(struct weir_loop *loop)
+{
+    job_pool_destroy(loop->jobs);
+    job_pool_destroy(loop->background_jobs);
+    loop->jobs = loop->background_jobs = NULL;
 }

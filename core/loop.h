@@ -233,6 +233,7 @@ struct weir_loop {
     _Atomic(struct weir_post *) posts; // any thread: last in, first out
     atomic_bool wake_pending;          // any thread
     struct job_pool *jobs;             // made at the first job
+    struct job_pool *background_jobs;  // made at the first of these
     uint32_t operations_open;          // weir_operations that are not done
 
     struct stats stats; // written by the loop, read by any thread

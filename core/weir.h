@@ -370,6 +370,12 @@ struct weir_operation {
 WEIR_PUBLIC void weir_job_start(struct weir_loop *loop, struct weir_operation *operation,
                                 int (*run)(struct weir_operation *operation));
 
+// The same for work that computes for milliseconds, such as a password hash. A helper of its own
+// does one after another, and gives way to every other thread of the machine: neither the loop nor
+// other jobs wait for it. It has a queue of 1,024 of its own, and no helper with blocking.
+WEIR_PUBLIC void weir_job_start_background(struct weir_loop *loop, struct weir_operation *operation,
+                                           int (*run)(struct weir_operation *operation));
+
 // Opens a file relative to the directory dirfd, with openat2's flags, mode and RESOLVE_ bits;
 // O_CLOEXEC is added. `done` gets 0 or -errno; then *ret_file is the caller's to release. `path`
 // and ret_file must stay until then.

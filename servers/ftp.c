@@ -1,5 +1,6 @@
 // weir ftp: options, users and the root; then the server runs. The protocol is in ftp/.
 #include <arpa/inet.h>
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -187,6 +188,9 @@ static void ftp_join_options(struct option_row ret_rows[OPTIONS_MAX + 1])
             ret_rows[count].help = "seconds without a command (default 300; 0: no limit)";
         if (!strcmp(row->name, "user"))
             ret_rows[count].name = FTP_USER_OPTION;
+        if (!strcmp(row->name, "max-per-address"))
+            ret_rows[count].help = "sessions at once from one host; more are told 421 (default 0: "
+                                   "no limit)";
         count++;
     }
     ret_rows[count] = (struct option_row){ 0 };
@@ -247,9 +251,21 @@ static void ftp_settle_limits(struct ftp_server *server)
     // The core's time-out would count bytes only, and end a session that waits for its transfer.
     server->idle_timeout_ns = serve->idle_timeout_ns;
     serve->idle_timeout_ns = 0;
+    // The core's limit would reset what is too much; here it is told so.
+    server->host_sessions_max = serve->address_connections_max;
+    serve->address_connections_max = 0;
     if (!server->passive_first)
         ftp_settle_ports(server);
     serve->ordinary_descriptor = true; // PASV tells the address that the client reached
+}
+
+// What of the server's log and of the hosts' table is the sessions' own. A log that cannot be
+// opened is told by serve_run(), with its name.
+static int ftp_open_events(struct ftp_server *server)
+{
+    server->events.path = server->serve.log_path;
+    serve_log_open(&server->events);
+    return server->host_sessions_max ? ftp_hosts_init(&server->hosts, server->sessions_max) : 0;
 }
 
 // In the new root folder, and before privileges are dropped: the `prepare` of the settings.
@@ -261,7 +277,9 @@ static int ftp_open(void *context)
         fprintf(stderr, "weir ftp: --root: %s: %s\n", server->root, strerror(errno));
         return SERVE_EXIT_RUN;
     }
-    int error = ftp_log_open(server);
+    int error = ftp_open_events(server);
+    if (!error)
+        error = ftp_log_open(server);
     if (error) {
         fprintf(stderr, "weir ftp: --transfer-log: %s: %s\n", server->transfer_log,
                 strerror(-error));
@@ -269,6 +287,24 @@ static int ftp_open(void *context)
     }
     ftp_needs_complete(&server->needs, server);
     return 0;
+}
+
+// The protocol's own counters in the server's statistics.
+static void ftp_count(struct ftp_server *server)
+{
+    const struct ftp_counters *counters = &server->counters;
+    const struct serve_counter rows[] = {
+        { "sessions_opened", &counters->sessions_opened },
+        { "sessions_refused", &counters->sessions_refused },
+        { "hosts_refused", &counters->hosts_refused },
+        { "logins", &counters->logins },
+        { "logins_failed", &counters->logins_failed },
+        { "transfers", &counters->transfers },
+        { "transfers_failed", &counters->transfers_failed },
+    };
+    static_assert(sizeof rows / sizeof rows[0] == FTP_COUNTERS, "a row for each");
+    memcpy(server->rows, rows, sizeof rows);
+    server->serve.counters = server->rows;
 }
 
 static int ftp_serve(const struct option_set *options, struct ftp_server *server)
@@ -280,13 +316,17 @@ static int ftp_serve(const struct option_set *options, struct ftp_server *server
     }
     ftp_settle_limits(server);
     server->serve.logs[0] = &server->log;
+    server->serve.logs[1] = &server->events;
     server->serve.needs = &server->needs.needs;
     server->serve.prepare = ftp_open;
+    ftp_count(server);
     pthread_mutex_init(&server->lock, NULL);
     int status = serve_run(options, &server->serve, &ftp_protocol, server);
     for (size_t i = 0; i < sizeof server->hashings / sizeof server->hashings[0]; i++)
         free(server->hashings[i]);
     pthread_mutex_destroy(&server->lock);
+    ftp_hosts_fini(&server->hosts);
+    serve_log_close(&server->events);
     serve_log_close(&server->log);
     if (server->root_fd >= 0)
         close(server->root_fd);
@@ -306,7 +346,8 @@ int ftp_main(int argc, char **argv)
                                  .login_delay_ns = SECOND_NS,
                                  .data_timeout_ns = 60 * SECOND_NS,
                                  .root_fd = -1,
-                                 .log = { .fd = -1 } };
+                                 .log = { .fd = -1 },
+                                 .events = { .fd = -1 } };
     ftp_join_options(rows);
     serve_settings_init(&server.serve);
     server.serve.idle_timeout_ns = 300 * SECOND_NS;

@@ -252,8 +252,7 @@ static int serve_write_stats(struct serve *serve)
     const char *path = serve->settings->stats_path;
     int error = 0;
     if (path)
-        error = serve_stats_write(path, serve->server, (uint32_t)serve->settings->threads,
-                                  &serve->sandbox);
+        error = serve_stats_write(path, serve->server, serve->settings, &serve->sandbox);
     return error ? serve_fault(serve, path, strerror(-error)) : 0;
 }
 
@@ -273,7 +272,7 @@ static void serve_end(struct serve *serve)
 static void serve_tell(struct serve *serve)
 {
     serve_write_stats(serve);
-    serve_stats_log(&serve->log, serve->server);
+    serve_stats_log(&serve->log, serve->server, serve->settings->counters);
 }
 
 static int serve_reopen_log(struct serve *serve, struct serve_log *log)

@@ -15,6 +15,12 @@ enum { SERVE_LISTENS_MAX = 64, SERVE_CPUS_MAX = 1024, SERVE_LOGS_MAX = 2 };
 
 struct serve_log;
 
+// A counter of the protocol's own, for the statistics; written by any thread.
+struct serve_counter {
+    const char *name; // NULL behind the last
+    const _Atomic uint64_t *value;
+};
+
 struct serve_settings {
     struct weir_address listens[SERVE_LISTENS_MAX];
     size_t listens_count;
@@ -41,6 +47,7 @@ struct serve_settings {
     size_t send_high, send_low;             // 0: the loop's defaults
     struct serve_log *logs[SERVE_LOGS_MAX]; // NULL, or logs of its own that SIGHUP opens anew too
     const struct sandbox_needs *needs;      // NULL: no sandbox
+    const struct serve_counter *counters;   // or NULL
     // Opens what the protocol needs and completes `needs`: in the new root folder, with the
     // privileges of the start. Prints errors; the exit status, or 0. May be NULL.
     int (*prepare)(void *context);
@@ -65,8 +72,9 @@ void serve_log_close(struct serve_log *log);
 void serve_log_write(void *log, enum weir_log_level level, const char *text);
 
 // Writes the statistics as one JSON object; a regular file is replaced as a whole or not at all.
-int serve_stats_write(const char *path, const struct weir_server *server, uint32_t threads,
-                      struct sandbox *sandbox);
-void serve_stats_log(struct serve_log *log, const struct weir_server *server);
+int serve_stats_write(const char *path, const struct weir_server *server,
+                      const struct serve_settings *settings, struct sandbox *sandbox);
+void serve_stats_log(struct serve_log *log, const struct weir_server *server,
+                     const struct serve_counter *counters);
 
 #endif

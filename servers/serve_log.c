@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -78,6 +79,11 @@ void serve_log_write(void *context, enum weir_log_level level, const char *text)
 
 // --- Statistics ----------------------------------------------------------------------------------
 
+static unsigned long long serve_counter_read(const struct serve_counter *counter)
+{
+    return atomic_load_explicit(counter->value, memory_order_relaxed);
+}
+
 // The whole text, on the heap, or NULL.
 static char *serve_stats_text(const struct weir_server *server, bool json)
 {
@@ -90,7 +96,8 @@ static char *serve_stats_text(const struct weir_server *server, bool json)
     return text;
 }
 
-void serve_stats_log(struct serve_log *log, const struct weir_server *server)
+void serve_stats_log(struct serve_log *log, const struct weir_server *server,
+                     const struct serve_counter *counters)
 {
     char *text = serve_stats_text(server, false), *rest;
     char plan[512];
@@ -101,13 +108,25 @@ void serve_stats_log(struct serve_log *log, const struct weir_server *server)
     serve_log_write(log, WEIR_LOG_INFO, plan);
     for (char *line = strtok_r(text, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest))
         serve_log_write(log, WEIR_LOG_INFO, line);
+    for (; counters && counters->name; counters++) {
+        snprintf(plan, sizeof plan, "%s %llu", counters->name, serve_counter_read(counters));
+        serve_log_write(log, WEIR_LOG_INFO, plan);
+    }
     free(text);
+}
+
+static void serve_stats_print_protocol(FILE *file, const struct serve_counter *counters)
+{
+    fputs("\"protocol\":{", file);
+    for (const char *comma = ""; counters->name; counters++, comma = ",")
+        fprintf(file, "%s\"%s\":%llu", comma, counters->name, serve_counter_read(counters));
+    fputs("},", file);
 }
 
 // The engine, its plan and the sandbox come first, then the counters, all in one object. Names of
 // engines and features need no escapes.
-static int serve_stats_print(FILE *file, const struct weir_server *server, uint32_t threads,
-                             struct sandbox *sandbox)
+static int serve_stats_print(FILE *file, const struct weir_server *server,
+                             const struct serve_settings *settings, struct sandbox *sandbox)
 {
     char *counters = serve_stats_text(server, true);
     if (!counters)
@@ -116,15 +135,18 @@ static int serve_stats_print(FILE *file, const struct weir_server *server, uint3
     sandbox_print_json(sandbox, sandbox_text, sizeof sandbox_text);
     int printed = fprintf(file,
                           "{\"version\":\"%s\",\"engine\":\"%s\",\"plan\":\"%s\",\"threads\":%u,"
-                          "\"sandbox\":%s,%s",
+                          "\"sandbox\":%s,",
                           WEIR_VERSION, weir_server_engine(server), weir_server_plan(server),
-                          threads, sandbox_text, counters + 1);
+                          (unsigned)settings->threads, sandbox_text);
+    if (settings->counters)
+        serve_stats_print_protocol(file, settings->counters);
+    fputs(counters + 1, file);
     free(counters);
-    return printed < 0 ? -EIO : 0;
+    return printed < 0 || ferror(file) ? -EIO : 0;
 }
 
 static int serve_stats_save(const char *path, int flags, const struct weir_server *server,
-                            uint32_t threads, struct sandbox *sandbox)
+                            const struct serve_settings *settings, struct sandbox *sandbox)
 {
     int fd = open(path, O_WRONLY | O_CLOEXEC | O_NOCTTY | flags, 0644);
     if (fd < 0)
@@ -134,7 +156,7 @@ static int serve_stats_save(const char *path, int flags, const struct weir_serve
         close(fd);
         return -ENOMEM;
     }
-    int error = serve_stats_print(file, server, threads, sandbox);
+    int error = serve_stats_print(file, server, settings, sandbox);
     if (!error && (fputc('\n', file) == EOF || fflush(file) != 0))
         error = -errno;
     // A file system may report a full disk as late as here.
@@ -143,19 +165,19 @@ static int serve_stats_save(const char *path, int flags, const struct weir_serve
     return error;
 }
 
-int serve_stats_write(const char *path, const struct weir_server *server, uint32_t threads,
-                      struct sandbox *sandbox)
+int serve_stats_write(const char *path, const struct weir_server *server,
+                      const struct serve_settings *settings, struct sandbox *sandbox)
 {
     char temporary[PATH_MAX];
     struct stat status;
     // A device or a pipe is written to; renaming over it would destroy it.
     if (stat(path, &status) == 0 && !S_ISREG(status.st_mode))
-        return serve_stats_save(path, 0, server, threads, sandbox);
+        return serve_stats_save(path, 0, server, settings, sandbox);
     int size = snprintf(temporary, sizeof temporary, "%s.tmp", path);
     if (size < 0 || (size_t)size >= sizeof temporary)
         return -ENAMETOOLONG;
     int error =
-        serve_stats_save(temporary, O_CREAT | O_TRUNC | O_NOFOLLOW, server, threads, sandbox);
+        serve_stats_save(temporary, O_CREAT | O_TRUNC | O_NOFOLLOW, server, settings, sandbox);
     if (!error && rename(temporary, path) < 0)
         error = -errno;
     if (error)

@@ -18,74 +18,6 @@ enum { CLIENT_SAMPLE = 64 }; // of so many replies on a connection, one is compa
 
 static void client_connect(struct connection *connection);
 
-// --- Lists ---------------------------------------------------------------------------------------
-
-static void client_list_init(struct connection_list *list)
-{
-    list->first = NULL;
-    list->last = &list->first;
-}
-
-static void client_list_add(struct connection_list *list, struct connection *connection)
-{
-    connection->next = NULL;
-    *list->last = connection;
-    list->last = &connection->next;
-}
-
-static struct connection *client_list_take(struct connection_list *list)
-{
-    struct connection *connection = list->first;
-    if (connection && !(list->first = connection->next))
-        list->last = &list->first;
-    return connection;
-}
-
-static void client_free_add(struct connection *connection)
-{
-    struct connection_list *list = &connection->worker->free;
-    if (connection->free_listed)
-        return;
-    connection->free_listed = true;
-    connection->next_free = NULL;
-    *list->last = connection;
-    list->last = &connection->next_free;
-}
-
-static void client_starting_add(struct connection *connection)
-{
-    struct connection_list *list = &connection->worker->starting;
-    if (connection->starting_listed)
-        return;
-    connection->starting_listed = true;
-    connection->next_starting = NULL;
-    *list->last = connection;
-    list->last = &connection->next_starting;
-}
-
-// A connection without room for a request, or that failed since it was listed.
-static bool client_busy(const struct connection *connection)
-{
-    const struct options *options = connection->worker->options;
-    if (options->churn)
-        return connection->running || connection->stream;
-    return !connection->open || connection->outstanding == options->depth;
-}
-
-static struct connection *client_free_take(struct worker *worker)
-{
-    struct connection_list *list = &worker->free;
-    struct connection *connection;
-    while ((connection = list->first)) {
-        if (!(list->first = connection->next_free))
-            list->last = &list->first;
-        connection->free_listed = false;
-        if (!client_busy(connection))
-            break;
-    }
-    return connection;
-}
-
 // --- Results -------------------------------------------------------------------------------------
 
 static void client_record(struct worker *worker, const struct request *request, uint64_t done_ns)
@@ -114,7 +46,7 @@ static void client_censor_request(struct worker *worker, const struct request *r
 
 // --- Failures ------------------------------------------------------------------------------------
 
-static enum failure client_failure(const struct connection *connection, int reason)
+enum failure client_failure(const struct connection *connection, int reason)
 {
     switch (-reason) {
     case ECONNREFUSED:
@@ -166,13 +98,15 @@ static void client_fail(struct connection *connection, enum failure failure)
     struct worker *worker = connection->worker;
     worker->result.failures[failure]++;
     client_lose(connection);
+    if (connection->ftp)
+        ftp_drop(connection->ftp);
     if (connection->open)
         atomic_fetch_sub_explicit(&worker->open, 1, memory_order_relaxed);
     if (connection->connecting)
         worker->connecting--;
     connection->open = connection->connecting = false;
     connection->stream = NULL;
-    client_list_add(&worker->failed, connection);
+    lists_add(&worker->failed, connection);
     if (!worker->retry_running) {
         worker->retry_running = true;
         weir_timer_start(worker->loop, &worker->retry_timer, worker->backoff_ns);
@@ -180,19 +114,30 @@ static void client_fail(struct connection *connection, enum failure failure)
 }
 
 // An attempt to connect failed: what the main thread reports when none ever succeeded.
-static void client_unconnected(struct connection *connection, int reason)
+static void client_count_refusal(struct worker *worker, int reason)
 {
-    struct worker *worker = connection->worker;
     atomic_store_explicit(&worker->last_error, -reason, memory_order_relaxed);
     atomic_fetch_add_explicit(&worker->refused, 1, memory_order_relaxed);
+}
+
+static void client_unconnected(struct connection *connection, int reason)
+{
+    client_count_refusal(connection->worker, reason);
     client_fail(connection, client_failure(connection, reason));
 }
 
-static void client_abort(struct connection *connection, enum failure failure)
+void client_abort(struct connection *connection, enum failure failure)
 {
     struct weir_stream *stream = connection->stream;
     client_fail(connection, failure);
     weir_stream_abort(stream);
+}
+
+void client_refused(struct connection *connection, enum failure failure)
+{
+    if (!connection->open)
+        client_count_refusal(connection->worker, failure == FAILURE_STATUS ? -EACCES : -EPROTO);
+    client_abort(connection, failure);
 }
 
 // --- Opening -------------------------------------------------------------------------------------
@@ -205,7 +150,7 @@ static bool client_churns(const struct connection *connection)
 static void client_connect_more(struct worker *worker)
 {
     while (worker->connecting < worker->connecting_max && worker->waiting.first)
-        client_connect(client_list_take(&worker->waiting));
+        client_connect(lists_take(&worker->waiting));
 }
 
 // The back-off is over. It doubles until a connection opens again.
@@ -217,13 +162,20 @@ static void client_retry(struct weir_loop *loop, struct weir_timer *timer)
     worker->retry_running = false;
     if (worker->backoff_ns < CLIENT_BACKOFF_MAX_NS)
         worker->backoff_ns *= 2;
-    while ((connection = client_list_take(&worker->failed))) {
+    while ((connection = lists_take(&worker->failed))) {
         if (client_churns(connection))
-            client_free_add(connection);
+            lists_free_add(connection);
         else
-            client_list_add(&worker->waiting, connection);
+            lists_add(&worker->waiting, connection);
     }
     client_connect_more(worker);
+}
+
+// The operation is a login and nothing else.
+static bool client_logs_in(const struct connection *connection)
+{
+    return client_churns(connection) && connection->ftp &&
+           connection->worker->options->operation == FTP_LOGIN;
 }
 
 static void client_start_echoes(struct connection *connection)
@@ -232,15 +184,13 @@ static void client_start_echoes(struct connection *connection)
     uint32_t count = options->churn < options->depth ? options->churn : options->depth;
     connection->unstarted = options->churn - count;
     connection->outstanding = connection->starting = count;
-    client_starting_add(connection);
+    lists_starting_add(connection);
 }
 
-static void client_opened(struct weir_stream *stream)
+// Requests may start: a churned connection's do at once.
+void client_ready(struct connection *connection)
 {
-    struct connection *connection = weir_stream_context(stream);
     struct worker *worker = connection->worker;
-    if (connection->stream != stream)
-        return;
     worker->connecting--;
     worker->backoff_ns = CLIENT_BACKOFF_MIN_NS;
     worker->result.opened++;
@@ -248,28 +198,39 @@ static void client_opened(struct weir_stream *stream)
     uint32_t open = 1 + atomic_fetch_add_explicit(&worker->open, 1, memory_order_relaxed);
     connection->connecting = false;
     connection->open = true;
-    if (client_churns(connection))
+    if (client_logs_in(connection))
+        ftp_quit(connection->ftp);
+    else if (client_churns(connection))
         client_start_echoes(connection);
     else if (!connection->idle)
-        client_free_add(connection);
+        lists_free_add(connection);
     if (worker->phase == PHASE_CONNECT && open == worker->connections_count + worker->idle_count)
         worker_notify(worker);
     client_connect_more(worker);
 }
 
+// FTP: first comes the login.
+static void client_opened(struct weir_stream *stream)
+{
+    struct connection *connection = weir_stream_context(stream);
+    if (connection->stream == stream && !connection->ftp)
+        client_ready(connection);
+}
+
 // --- Replies -------------------------------------------------------------------------------------
 
 // The last reply of a churned connection came: the client closes first.
-static void client_operation_done(struct connection *connection, uint64_t now_ns)
+void client_operation_done(struct connection *connection, uint64_t now_ns)
 {
     struct worker *worker = connection->worker;
     struct weir_stream *stream = connection->stream;
     client_record(worker, &connection->requests[0], now_ns);
     atomic_fetch_sub_explicit(&worker->open, 1, memory_order_relaxed);
     connection->running = connection->open = false;
+    connection->outstanding = 0;
     connection->stream = NULL; // its place is free at once; `closed` comes later and is ignored
     weir_stream_close(stream);
-    client_free_add(connection);
+    lists_free_add(connection);
 }
 
 static void client_replied(struct connection *connection, uint64_t now_ns)
@@ -290,14 +251,26 @@ static void client_replied(struct connection *connection, uint64_t now_ns)
         connection->unstarted--;
         connection->outstanding++;
         connection->starting++;
-        client_starting_add(connection);
+        lists_starting_add(connection);
+    } else if (connection->ftp) {
+        connection->outstanding = 1; // the server's farewell
+        ftp_quit(connection->ftp);
     } else if (connection->outstanding == 0) {
         client_operation_done(connection, now_ns);
     }
     connection->received = 0;
 }
 
-static bool client_compares(const struct connection *connection)
+void client_completed(struct connection *connection, uint64_t now_ns, bool compared)
+{
+    struct worker *worker = connection->worker;
+    worker->result.verified += compared && worker_in_window(worker, now_ns);
+    client_replied(connection, now_ns);
+    if (!worker->options->churn)
+        lists_free_add(connection);
+}
+
+bool client_compares(const struct connection *connection)
 {
     switch ((enum verify)connection->worker->options->verify) {
     case VERIFY_FULL:
@@ -343,19 +316,25 @@ static void client_received(struct weir_stream *stream, struct weir_slice slice)
     struct worker *worker = connection->worker;
     uint64_t now_ns = weir_loop_now(worker->loop);
     bool whole = true;
+    if (connection->ftp) {
+        ftp_received(connection->ftp, slice);
+        return;
+    }
     while (whole && slice.size && connection->stream == stream)
         whole = client_take_reply(connection, &slice, now_ns);
     if (slice.size && whole && worker->options->churn)
         worker->result.failures[FAILURE_EXCESS]++; // behind the last reply before the close
     if (connection->stream == stream && !worker->options->churn && !connection->idle)
-        client_free_add(connection);
+        lists_free_add(connection);
 }
 
 // The peer's end before ours.
 static void client_ended(struct weir_stream *stream)
 {
     struct connection *connection = weir_stream_context(stream);
-    if (connection->stream == stream)
+    if (connection->stream == stream && !connection->open)
+        client_unconnected(connection, -ECONNRESET); // before the login was done
+    else if (connection->stream == stream)
         client_fail(connection, client_failure(connection, 0));
     weir_stream_close(stream);
 }
@@ -398,6 +377,8 @@ static void client_connect(struct connection *connection)
     connection->received = connection->replies = 0;
     if (connection->http)
         memset(connection->http, 0, offsetof(struct http_reply, head));
+    if (connection->ftp)
+        ftp_connect(connection->ftp);
     connection->connecting = true;
     worker->connecting++;
     int error = weir_stream_connect(worker->loop, &options->addresses[address], &config,
@@ -424,13 +405,15 @@ static void client_send(struct connection *connection, uint64_t size)
 static void client_send_started(struct worker *worker)
 {
     struct connection *connection = worker->starting.first;
-    client_list_init(&worker->starting);
+    lists_init(&worker->starting);
     for (; connection; connection = connection->next_starting) {
         connection->starting_listed = false;
-        uint64_t size = connection->starting * worker->options->size;
+        uint32_t count = connection->starting;
         connection->starting = 0;
-        if (size && connection->stream)
-            client_send(connection, size);
+        if (count && connection->stream && connection->ftp)
+            ftp_start(connection->ftp);
+        else if (count && connection->stream)
+            client_send(connection, count * worker->options->size);
     }
 }
 
@@ -446,6 +429,7 @@ static void client_request(struct connection *connection, uint64_t intended_ns, 
     if (options->churn) {
         connection->requests[0] = request;
         connection->running = true;
+        connection->outstanding = connection->ftp ? 1 : 0; // a login may time out too
         client_connect(connection);
         return;
     }
@@ -453,16 +437,16 @@ static void client_request(struct connection *connection, uint64_t intended_ns, 
     connection->requests[index < options->depth ? index : index - options->depth] = request;
     connection->outstanding++;
     connection->starting++;
-    client_starting_add(connection);
+    lists_starting_add(connection);
 }
 
 static void client_start_closed(struct worker *worker, uint64_t now_ns)
 {
     struct connection *connection;
-    while ((connection = client_free_take(worker))) {
+    while ((connection = lists_free_take(worker))) {
         do
             client_request(connection, now_ns, now_ns);
-        while (!worker->options->churn && !client_busy(connection));
+        while (!worker->options->churn && !lists_busy(connection));
     }
 }
 
@@ -470,11 +454,11 @@ static void client_start_closed(struct worker *worker, uint64_t now_ns)
 static void client_start_due(struct worker *worker, uint64_t now_ns)
 {
     struct connection *connection;
-    while (worker_due(worker, now_ns) && (connection = client_free_take(worker))) {
+    while (worker_due(worker, now_ns) && (connection = lists_free_take(worker))) {
         client_request(connection, worker->schedule.next_ns, now_ns);
         schedule_advance(&worker->schedule);
-        if (!worker->options->churn && !client_busy(connection))
-            client_free_add(connection);
+        if (!worker->options->churn && !lists_busy(connection))
+            lists_free_add(connection);
     }
 }
 
@@ -521,16 +505,17 @@ int client_init(struct worker *worker)
     uint32_t depth = options->churn ? 1 : options->depth;
     worker->connections = calloc(count, sizeof *worker->connections);
     worker->requests = calloc((size_t)worker->connections_count * depth, sizeof *worker->requests);
-    bool http = options->protocol == LOAD_HTTP;
+    bool http = options->protocol == LOAD_HTTP, ftp = options->protocol == LOAD_FTP;
     if (http)
         worker->http_replies = calloc(count, sizeof *worker->http_replies);
-    if (!worker->connections || !worker->requests || (http && !worker->http_replies))
+    if (!worker->connections || !worker->requests || (http && !worker->http_replies) ||
+        (ftp && ftp_init(worker, count)))
         return -ENOMEM;
     worker->http_model.bodiless = strcmp(options->method, "HEAD") == 0;
-    client_list_init(&worker->waiting);
-    client_list_init(&worker->failed);
-    client_list_init(&worker->free);
-    client_list_init(&worker->starting);
+    lists_init(&worker->waiting);
+    lists_init(&worker->failed);
+    lists_init(&worker->free);
+    lists_init(&worker->starting);
     worker->backoff_ns = CLIENT_BACKOFF_MIN_NS;
     worker->address_next = worker->index;
     worker->retry_timer.function = client_retry;
@@ -540,13 +525,19 @@ int client_init(struct worker *worker)
         connection->worker = worker;
         connection->idle = i >= worker->connections_count;
         connection->http = http ? &worker->http_replies[i] : NULL;
+        connection->ftp = ftp ? &worker->ftp_sessions[i] : NULL;
+        if (ftp)
+            connection->ftp->connection = connection;
         if (!connection->idle)
             connection->requests = worker->requests + (size_t)i * depth;
         if (client_churns(connection))
-            client_free_add(connection);
+            lists_free_add(connection);
         else
-            client_list_add(&worker->waiting, connection);
+            lists_add(&worker->waiting, connection);
     }
+    // One of all idle sessions has something to do beside.
+    if (options->beside && worker->index == 0)
+        worker->ftp_sessions[count - 1].beside = true;
     if (options->timeout_ns)
         weir_timer_start(worker->loop, &worker->timeout_timer, options->timeout_ns / 8);
     client_connect_more(worker);
@@ -580,6 +571,7 @@ void client_fini(struct worker *worker)
     free(worker->connections);
     free(worker->requests);
     free(worker->http_replies);
+    ftp_fini(worker);
     worker->connections = NULL;
     worker->requests = NULL;
 }

@@ -307,6 +307,9 @@ static void crew_add(struct crew_result *total, const struct worker *worker)
         histogram_merge(sum->response, result->response);
         histogram_merge(sum->lag, result->lag);
     }
+    for (uint32_t i = 0; i < FTP_STEPS && sum->steps[i]; i++)
+        histogram_merge(sum->steps[i], result->steps[i]);
+    sum->beside_bytes += result->beside_bytes;
     sum->ops += result->ops;
     sum->echoes += result->echoes;
     sum->bytes += result->bytes;

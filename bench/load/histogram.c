@@ -2,6 +2,7 @@
 #include "histogram.h"
 
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
 void histogram_init(struct histogram *histogram)
@@ -21,6 +22,14 @@ uint64_t histogram_bucket_first(uint32_t index)
 uint64_t histogram_bucket_last(uint32_t index)
 {
     return histogram_bucket_first(index + 1) - 1;
+}
+
+struct histogram *histogram_create(void)
+{
+    struct histogram *histogram = malloc(sizeof *histogram);
+    if (histogram)
+        histogram_init(histogram);
+    return histogram;
 }
 
 void histogram_merge(struct histogram *sum, const struct histogram *more)

@@ -28,6 +28,8 @@ struct histogram {
 };
 
 void histogram_init(struct histogram *histogram);
+// An empty one on the heap, for free(); NULL without memory.
+struct histogram *histogram_create(void);
 
 // Adds the values of `more` to `sum`.
 void histogram_merge(struct histogram *sum, const struct histogram *more);

@@ -1,4 +1,4 @@
-// weir-load: loads an echo or HTTP server and reports rate, latency and errors.
+// weir-load: loads an echo, HTTP or FTP server and reports rate, latency and errors.
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
@@ -23,6 +23,8 @@ static bool main_raise_limit(const struct options *options)
     struct rlimit limit;
     uint64_t needed = (uint64_t)options->connections * (options->churn ? 2 : 1) + options->idle +
                       MAIN_SPARE_DESCRIPTORS + 8 * options->threads;
+    if (options->protocol == LOAD_FTP)
+        needed += 2 * (uint64_t)options->connections + 2;
     if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= needed)
         return true;
     limit.rlim_cur = limit.rlim_max;
@@ -62,8 +64,9 @@ static int main_report(const struct crew_result *result, FILE *json)
 // What is sent. -ENOMEM.
 static int main_payload(const struct options *options, struct payload *ret_payload)
 {
-    if (options->protocol == LOAD_ECHO)
-        return payload_init(ret_payload, options->seed, options->size, options->depth);
+    size_t size = options->size ? options->size : 1; // ftp: as long as the server's files are
+    if (options->protocol != LOAD_HTTP)
+        return payload_init(ret_payload, options->seed, size, options->depth);
     char *request = malloc(options->size + 1);
     if (!request)
         return -ENOMEM;

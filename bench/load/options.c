@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "ftp.h"
 #include "http_reply.h"
 
 #define KIB UINT64_C(1024)
@@ -38,69 +39,6 @@ __attribute__((format(printf, 2, 3))) static bool options_say(char *ret_error, c
 }
 
 // --- Values --------------------------------------------------------------------------------------
-
-static bool options_read_digits(const char *text, const char **ret_end, uint64_t *ret_number)
-{
-    if (!isdigit((unsigned char)*text))
-        return false;
-    char *end;
-    errno = 0;
-    unsigned long long number = strtoull(text, &end, 10);
-    if (errno)
-        return false;
-    *ret_number = number;
-    *ret_end = end;
-    return true;
-}
-
-bool options_read_number(const char *text, uint64_t min, uint64_t max, uint64_t *ret_number)
-{
-    const char *end;
-    uint64_t number;
-    if (!options_read_digits(text, &end, &number) || *end || number < min || number > max)
-        return false;
-    *ret_number = number;
-    return true;
-}
-
-bool options_read_size(const char *text, uint64_t min, uint64_t max, uint64_t *ret_size)
-{
-    const char *end;
-    uint64_t number, unit = 1;
-    if (!options_read_digits(text, &end, &number))
-        return false;
-    if (*end == 'K' || *end == 'k')
-        unit = KIB;
-    else if (*end == 'M' || *end == 'm')
-        unit = MIB;
-    if (end[unit > 1] || number > max / unit || number * unit < min)
-        return false;
-    *ret_size = number * unit;
-    return true;
-}
-
-// A plain decimal number: no sign, exponent, hexadecimal digits or names, which strtod would take.
-static bool options_read_decimal(const char *text, double min, double max, double *ret_number)
-{
-    size_t length = strspn(text, "0123456789.");
-    if (length == 0 || text[length] || !isdigit((unsigned char)*text) ||
-        strchr(text, '.') != strrchr(text, '.'))
-        return false;
-    double number = strtod(text, NULL);
-    if (!(number >= min && number <= max))
-        return false;
-    *ret_number = number;
-    return true;
-}
-
-bool options_read_seconds(const char *text, double min, double max, uint64_t *ret_ns)
-{
-    double seconds;
-    if (!options_read_decimal(text, min, max, &seconds))
-        return false;
-    *ret_ns = (uint64_t)(seconds * 1e9 + 0.5);
-    return true;
-}
 
 static void *options_member(const struct option *option, struct options *options)
 {
@@ -192,15 +130,20 @@ struct word {
     uint32_t value;
 };
 
-static const struct word options_protocol_words[] = { { "echo", LOAD_ECHO },
-                                                      { "http", LOAD_HTTP },
-                                                      { NULL, 0 } };
+static const struct word options_protocol_words[] = {
+    { "echo", LOAD_ECHO }, { "http", LOAD_HTTP }, { "ftp", LOAD_FTP }, { NULL, 0 }
+};
 static const struct word options_verify_words[] = {
     { "full", VERIFY_FULL }, { "sample", VERIFY_SAMPLE }, { "none", VERIFY_NONE }, { NULL, 0 }
 };
 static const struct word options_arrivals_words[] = { { "constant", ARRIVALS_CONSTANT },
                                                       { "poisson", ARRIVALS_POISSON },
                                                       { NULL, 0 } };
+static const struct word options_operation_words[] = { { "login", FTP_LOGIN },
+                                                       { "noop", FTP_NOOP },
+                                                       { "retr", FTP_RETR },
+                                                       { "stor", FTP_STOR },
+                                                       { NULL, 0 } };
 static const struct word options_engine_words[] = { { "auto", WEIR_ENGINE_AUTO },
                                                     { "uring", WEIR_ENGINE_URING },
                                                     { "epoll", WEIR_ENGINE_EPOLL },
@@ -226,6 +169,11 @@ const char *options_verify_name(uint32_t verify)
 const char *options_arrivals_name(uint32_t arrivals)
 {
     return options_word_name(options_arrivals_words, arrivals);
+}
+
+const char *options_operation_name(uint32_t operation)
+{
+    return options_word_name(options_operation_words, operation);
 }
 
 static bool options_find_word(const struct word *words, const char *text, uint32_t *ret_value)
@@ -259,6 +207,12 @@ static bool options_arrivals(const struct option *option, struct options *option
 {
     options->arrivals_given = true;
     return options_word(option, options_arrivals_words, text, &options->arrivals, ret_error);
+}
+
+static bool options_operation(const struct option *option, struct options *options,
+                              const char *text, char *ret_error)
+{
+    return options_word(option, options_operation_words, text, &options->operation, ret_error);
 }
 
 static bool options_engine(const struct option *option, struct options *options, const char *text,
@@ -366,7 +320,17 @@ static const struct option options_table[] = {
     { "connections", "N", "connections at the same time (default 1)", options_count,
       OPTION_MEMBER(connections), 1, 1000000, 0 },
     { "path", "/PATH", "what to ask for (default /)", options_request_word, OPTION_MEMBER(path), 0,
-      0, 1U << LOAD_HTTP },
+      0, 1U << LOAD_HTTP | 1U << LOAD_FTP },
+    { "operation", "login|noop|retr|stor", "what is done over and over (default retr)",
+      options_operation, 0, 0, 0, 1U << LOAD_FTP },
+    { "files", "N", "{} in the path is a number from 0 to N - 1 (default 1)", options_count,
+      OPTION_MEMBER(files), 1, 1000000, 1U << LOAD_FTP },
+    { "user", "NAME", "who logs in (default anonymous)", options_request_word, OPTION_MEMBER(user),
+      0, 0, 1U << LOAD_FTP },
+    { "password", "TEXT", "and with what", options_request_word, OPTION_MEMBER(password), 0, 0,
+      1U << LOAD_FTP },
+    { "beside", "/PATH", "a further session downloads this all the time, uncounted",
+      options_request_word, OPTION_MEMBER(beside), 0, 0, 1U << LOAD_FTP },
     { "method", "NAME", "how (default GET)", options_request_word, OPTION_MEMBER(method), 0, 0,
       1U << LOAD_HTTP },
     { "body-size", "S", "bytes of a request's body (default 0)", options_size,
@@ -375,8 +339,8 @@ static const struct option options_table[] = {
       OPTION_MEMBER(depth), 1, 65536, 1U << LOAD_HTTP },
     { "depth", "D", "requests in flight on each connection (default 1)", options_count,
       OPTION_MEMBER(depth), 1, 65536, 1U << LOAD_ECHO },
-    { "size", "S", "bytes of a message; K and M are 1024 and its square (default 64)", options_size,
-      OPTION_MEMBER(size), 1, 1024.0 * MIB, 1U << LOAD_ECHO },
+    { "size", "S", "bytes of a message (64) or file; K and M are 1024 and its square", options_size,
+      OPTION_MEMBER(size), 1, 1024.0 * MIB, 1U << LOAD_ECHO | 1U << LOAD_FTP },
     { "duration", "S", "seconds that are measured (default 5)", options_seconds,
       OPTION_MEMBER(duration_ns), 0.01, 86400, 0 },
     { "warmup", "S", "seconds before that (default 1)", options_seconds, OPTION_MEMBER(warmup_ns),
@@ -436,6 +400,10 @@ static void options_defaults(struct options *options)
         .depth = 1,
         .size = 64,
         .method = "GET",
+        .operation = FTP_RETR,
+        .files = 1,
+        .user = "anonymous",
+        .password = "weir-load@",
         .path = "/",
         .duration_ns = UINT64_C(5000000000),
         .warmup_ns = UINT64_C(1000000000),
@@ -474,6 +442,28 @@ static bool options_read_all(struct options *options, int count, char **argument
     return true;
 }
 
+// Uploads must not meet in one file, or none could be compared.
+static bool options_check_ftp(const struct options *options, char *ret_error)
+{
+    bool several = options->connections > 1 || options->files > 1;
+    if (options->operation == FTP_STOR && !options->size)
+        return options_say(ret_error, "--operation stor needs the --size of its files");
+    if (options->operation == FTP_STOR && several && !strstr(options->path, "{}"))
+        return options_say(ret_error,
+                           "--path: '%.60s' has no {}, the number that tells the files "
+                           "of several sessions apart",
+                           options->path);
+    if (options->operation == FTP_LOGIN && options->churn)
+        return options_say(ret_error, "--churn: with --operation login nothing else is done");
+    if (options->beside && options->beside[0] != '/')
+        return options_say(ret_error, "--beside: '%.60s' does not begin with a slash",
+                           options->beside);
+    for (uint32_t i = 0; i < options->addresses_count; i++)
+        if (options->addresses[i].any.sa_family == AF_UNIX)
+            return options_say(ret_error, "--connect: FTP needs an address of the internet");
+    return true;
+}
+
 // What no single option can tell.
 static bool options_check(const struct options *options, char *ret_error)
 {
@@ -488,6 +478,8 @@ static bool options_check(const struct options *options, char *ret_error)
         return options_say(ret_error, "--size times --depth is more than 4096M per connection");
     if (options->path[0] != '/')
         return options_say(ret_error, "--path: '%.60s' does not begin with a slash", options->path);
+    if (options->protocol == LOAD_FTP && !options_check_ftp(options, ret_error))
+        return false;
     if (options->arrivals_given && options->rate <= 0)
         return options_say(ret_error, "--arrivals needs --rate: a closed loop has no schedule");
     if (options->uring_features && options->engine == WEIR_ENGINE_EPOLL)
@@ -495,6 +487,22 @@ static bool options_check(const struct options *options, char *ret_error)
     for (uint32_t i = 0; options->local.size && i < options->addresses_count; i++)
         if (options->local.any.sa_family != options->addresses[i].any.sa_family)
             return options_say(ret_error, "--local and --connect are of different kinds");
+    return true;
+}
+
+static bool options_read_protocol(struct options *options, int count, char **arguments,
+                                  char *ret_error)
+{
+    if (options->protocol == LOAD_FTP)
+        options->size = 0;
+    if (!options_read_all(options, count, arguments, ret_error) ||
+        !options_check(options, ret_error))
+        return false;
+    if (options->protocol == LOAD_HTTP)
+        options->size = options_request_write(options, NULL, 0);
+    if (options->protocol == LOAD_FTP && options->operation == FTP_LOGIN)
+        options->churn = 1;
+    options->idle += options->beside ? 1 : 0;
     return true;
 }
 
@@ -511,12 +519,10 @@ enum options_result options_parse(struct options *options, int count, char **arg
     if (count < 2)
         options_say(ret_error, "say what to measure: weir-load echo --connect ADDRESS");
     else if (!options_find_word(options_protocol_words, arguments[1], &options->protocol))
-        options_say(ret_error, "unknown protocol '%.60s': echo and http are known", arguments[1]);
+        options_say(ret_error, "unknown protocol '%.60s': echo, http and ftp are known",
+                    arguments[1]);
     else
-        right = options_read_all(options, count, arguments, ret_error) &&
-                options_check(options, ret_error);
-    if (right && options->protocol == LOAD_HTTP)
-        options->size = options_request_write(options, NULL, 0);
+        right = options_read_protocol(options, count, arguments, ret_error);
     return right ? OPTIONS_RUN : OPTIONS_WRONG;
 }
 
@@ -537,18 +543,21 @@ void options_fini(struct options *options)
 
 void options_print_help(FILE *file)
 {
-    fputs("usage: weir-load echo|http --connect ADDRESS [option ...]\n"
-          "Loads an echo or HTTP server and reports rate, latency and errors.\n\n",
+    fputs("usage: weir-load echo|http|ftp --connect ADDRESS [option ...]\n"
+          "Loads an echo, HTTP or FTP server and reports rate, latency and errors.\n\n",
           file);
     for (size_t i = 0; i < OPTIONS_COUNT; i++) {
         char left[40];
         const struct option *option = &options_table[i];
         snprintf(left, sizeof left, "--%s%s%s", option->name, option->value ? " " : "",
                  option->value ? option->value : "");
-        fprintf(file, "  %-28s %s%s\n", left, option->help,
-                !option->protocols                ? ""
-                : options_fits(option, LOAD_HTTP) ? " [http]"
-                                                  : " [echo]");
+        fprintf(file, "  %-28s %s", left, option->help);
+        for (const struct word *word = options_protocol_words; option->protocols && word->name;
+             word++) {
+            if (options_fits(option, word->value))
+                fprintf(file, " [%s]", word->name);
+        }
+        fputc('\n', file);
     }
     fputs("\n  --help, --version\n\n"
           "Exit status: 0 after a run, 1 when it failed or a reply was wrong, 2 for bad usage.\n",

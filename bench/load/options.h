@@ -11,7 +11,7 @@
 
 #include "schedule.h"
 
-enum load_protocol { LOAD_ECHO, LOAD_HTTP };
+enum load_protocol { LOAD_ECHO, LOAD_HTTP, LOAD_FTP };
 
 enum verify { VERIFY_FULL, VERIFY_SAMPLE, VERIFY_NONE };
 
@@ -27,13 +27,17 @@ struct options {
     struct weir_address local; // size 0: the kernel chooses
     uint32_t connections;
     uint32_t depth; // requests in flight per connection
-    uint64_t size;  // of a message; http: of a request
+    uint64_t size;  // of a message; http: of a request; ftp: of a file, 0: as the server has it
     uint64_t duration_ns;
     uint64_t warmup_ns;
-    uint64_t timeout_ns;       // per request; 0: never
-    uint32_t protocol;         // enum load_protocol
-    const char *method, *path; // http
-    uint64_t body_size;        // of a request
+    uint64_t timeout_ns;                  // per request; 0: never
+    uint32_t protocol;                    // enum load_protocol
+    const char *method;                   // http
+    const char *path;                     // http, ftp
+    uint64_t body_size;                   // http: of a request
+    uint32_t operation;                   // ftp: enum ftp_operation
+    uint32_t files;                       // ftp: the numbers that stand for {} in the path
+    const char *user, *password, *beside; // ftp
     uint32_t threads;
     uint16_t cpus[OPTIONS_CPUS_MAX];
     uint32_t cpus_count;
@@ -67,10 +71,14 @@ size_t options_request_write(const struct options *options, char *ret_text, size
 const char *options_protocol_name(uint32_t protocol);
 const char *options_verify_name(uint32_t verify);
 const char *options_arrivals_name(uint32_t arrivals);
+const char *options_operation_name(uint32_t operation);
 
-// Parsers of single values, for the tests: false when the text is anything else.
+// Parsers of single values (options_values.c): false when the text is anything else. The first
+// stops behind the last digit.
+bool options_read_digits(const char *text, const char **ret_end, uint64_t *ret_number);
 bool options_read_number(const char *text, uint64_t min, uint64_t max, uint64_t *ret_number);
 bool options_read_size(const char *text, uint64_t min, uint64_t max, uint64_t *ret_size);
+bool options_read_decimal(const char *text, double min, double max, double *ret_number);
 bool options_read_seconds(const char *text, double min, double max, uint64_t *ret_ns);
 
 #endif

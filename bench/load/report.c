@@ -92,7 +92,40 @@ static void report_errors(const struct worker_result *sum, FILE *file)
 
 static const char *report_operations(const struct options *options)
 {
+    static const char *const operations[] = {
+        [FTP_LOGIN] = "logins",
+        [FTP_NOOP] = "commands",
+        [FTP_RETR] = "downloads",
+        [FTP_STOR] = "uploads",
+    };
+    if (options->protocol == LOAD_FTP)
+        return operations[options->operation];
     return options->protocol == LOAD_HTTP ? "requests" : "echoes";
+}
+
+static void report_ftp_head(const struct options *options, FILE *file)
+{
+    fprintf(file, ", %s", options_operation_name(options->operation));
+    if (options->operation == FTP_RETR || options->operation == FTP_STOR)
+        fprintf(file, " %s", options->path);
+    if (options->files > 1)
+        fprintf(file, " of %u files", options->files);
+    if (options->churn && options->operation != FTP_LOGIN)
+        fprintf(file, ", %u %s per connection", options->churn, report_operations(options));
+    if (options->beside)
+        fprintf(file, ", beside a download of %s", options->beside);
+}
+
+// Of each command, and what went on beside.
+static void report_steps(const struct worker_result *sum, double per_second, FILE *file)
+{
+    for (uint32_t i = 0; i < FTP_STEPS && sum->steps[i]; i++) {
+        if (sum->steps[i]->count)
+            report_latency(ftp_step_name(i), sum->steps[i], file);
+    }
+    if (sum->beside_bytes)
+        fprintf(file, "beside    %.1f MB/s received\n",
+                (double)sum->beside_bytes * per_second * 1e-6);
 }
 
 static void report_head(const struct crew_result *result, FILE *file)
@@ -103,14 +136,17 @@ static void report_head(const struct crew_result *result, FILE *file)
     fprintf(file, "weir-load %s %s", options_protocol_name(options->protocol), text);
     if (options->addresses_count > 1)
         fprintf(file, " and %u more", options->addresses_count - 1);
-    fprintf(file, ": %u connections x depth %u, %" PRIu64 " B", options->connections,
-            options->depth, options->size);
+    fprintf(file, ": %u connections x depth %u", options->connections, options->depth);
+    if (options->size)
+        fprintf(file, ", %" PRIu64 " B", options->size);
     if (options->protocol == LOAD_HTTP)
         fprintf(file, ", %s %s", options->method, options->path);
-    if (options->churn)
+    if (options->protocol == LOAD_FTP)
+        report_ftp_head(options, file);
+    else if (options->churn)
         fprintf(file, ", %u %s per connection", options->churn, report_operations(options));
-    if (options->idle)
-        fprintf(file, ", %u idle", options->idle);
+    if (options->idle > (options->beside ? 1U : 0U))
+        fprintf(file, ", %u idle", options->idle - (options->beside ? 1 : 0));
     if (options->rate > 0)
         fprintf(file, ", open loop %g/s %s", options->rate,
                 options_arrivals_name(options->arrivals));
@@ -118,6 +154,13 @@ static void report_head(const struct crew_result *result, FILE *file)
         fputs(", closed loop", file);
     fprintf(file, ", %u thread%s\n", options->threads, options->threads > 1 ? "s" : "");
     fprintf(file, "engine    %s (%s)\n", result->workers[0].engine, result->workers[0].plan);
+}
+
+static const char *report_direction(const struct options *options)
+{
+    if (options->protocol == LOAD_FTP && options->operation == FTP_STOR)
+        return " sent";
+    return options->protocol == LOAD_ECHO ? " each way" : " received";
 }
 
 void report_print(const struct crew_result *result, FILE *file)
@@ -129,9 +172,9 @@ void report_print(const struct crew_result *result, FILE *file)
     report_head(result, file);
     fprintf(file, "rate      %.1f %s/s, %.1f MB/s%s (%" PRIu64 " in %.3f s)%s\n",
             (double)sum->ops * per_second,
-            options->churn ? "connections" : report_operations(options),
-            (double)sum->bytes * per_second * 1e-6,
-            options->protocol == LOAD_ECHO ? " each way" : " received", sum->ops, seconds,
+            options->churn && options->operation != FTP_LOGIN ? "connections"
+                                                              : report_operations(options),
+            (double)sum->bytes * per_second * 1e-6, report_direction(options), sum->ops, seconds,
             result->interrupted ? ", interrupted" : "");
     if (sum->response)
         report_latency("response", sum->response, file);
@@ -142,6 +185,7 @@ void report_print(const struct crew_result *result, FILE *file)
     } else {
         fputs("          closed loop: what a user would wait for cannot be told from this\n", file);
     }
+    report_steps(sum, per_second, file);
     report_errors(sum, file);
     double cpu_s = result->user_s + result->system_s;
     fprintf(file, "client    CPU user %.2f s, system %.2f s", result->user_s, result->system_s);

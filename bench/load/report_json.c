@@ -32,6 +32,21 @@ static const char *report_json_bool(bool value)
     return value ? "true" : "false";
 }
 
+// The password stays out of reports.
+static void report_json_ftp(const struct options *options, FILE *file)
+{
+    fprintf(file, ", \"operation\": \"%s\", \"files\": %u, \"path\": ",
+            options_operation_name(options->operation), options->files);
+    report_json_string(options->path, file);
+    fputs(", \"user\": ", file);
+    report_json_string(options->user, file);
+    fputs(", \"beside\": ", file);
+    if (options->beside)
+        report_json_string(options->beside, file);
+    else
+        fputs("null", file);
+}
+
 static void report_json_parameters(const struct options *options, FILE *file)
 {
     fputs("  \"parameters\": {\"connect\": [", file);
@@ -56,12 +71,15 @@ static void report_json_parameters(const struct options *options, FILE *file)
     fprintf(file,
             ", \"seed\": %" PRIu64 ", \"churn\": %u, \"idle\": %u, \"timeout_s\": %.9g,"
             " \"busy\": %s, \"verify\": \"%s\", \"local\": ",
-            options->seed, options->churn, options->idle, (double)options->timeout_ns * 1e-9,
-            report_json_bool(options->busy), options_verify_name(options->verify));
+            options->seed, options->churn, options->idle - (options->beside ? 1 : 0),
+            (double)options->timeout_ns * 1e-9, report_json_bool(options->busy),
+            options_verify_name(options->verify));
     if (options->local.size)
         report_json_address(&options->local, file);
     else
         fputs("null", file);
+    if (options->protocol == LOAD_FTP)
+        report_json_ftp(options, file);
     fputs("},\n", file);
 }
 
@@ -193,6 +211,30 @@ static void report_json_counts(const struct crew_result *result, FILE *file)
             result->connected, result->open_at_end, sum->opened);
 }
 
+static const char *report_json_operation(const struct options *options)
+{
+    if (options->protocol == LOAD_FTP && options->operation == FTP_LOGIN)
+        return "login";
+    if (options->churn)
+        return "connection";
+    if (options->protocol == LOAD_FTP)
+        return options_operation_name(options->operation);
+    return options->protocol == LOAD_HTTP ? "request" : "echo";
+}
+
+// ftp: the latency of each command, and what the session beside received.
+static void report_json_steps(const struct worker_result *sum, FILE *file)
+{
+    if (!sum->steps[0])
+        return;
+    fputs("  \"commands_ns\": {\n", file);
+    for (uint32_t i = 0; i < FTP_STEPS; i++) {
+        report_json_latency(ftp_step_name(i), sum->steps[i], file);
+        fputs(i + 1 < FTP_STEPS ? ",\n" : "\n", file);
+    }
+    fprintf(file, "  },\n  \"beside_bytes\": %" PRIu64 ",\n", sum->beside_bytes);
+}
+
 void report_print_json(const struct crew_result *result, FILE *file)
 {
     const struct options *options = result->options;
@@ -200,10 +242,7 @@ void report_print_json(const struct crew_result *result, FILE *file)
             "{\n  \"schema\": \"weir-load/1\",\n  \"version\": \"%s\",\n  \"protocol\": \"%s\",\n"
             "  \"mode\": \"%s\",\n  \"operation\": \"%s\",\n",
             WEIR_VERSION, options_protocol_name(options->protocol),
-            options->rate > 0 ? "open" : "closed",
-            options->churn                   ? "connection"
-            : options->protocol == LOAD_HTTP ? "request"
-                                             : "echo");
+            options->rate > 0 ? "open" : "closed", report_json_operation(options));
     report_json_parameters(options, file);
     fputs("  \"engine\": ", file);
     report_json_string(result->workers[0].engine, file);
@@ -213,6 +252,7 @@ void report_print_json(const struct crew_result *result, FILE *file)
     report_json_counts(result, file);
     report_json_three("latency_ns", &result->sum, report_json_latency, file);
     report_json_three("histograms", &result->sum, report_json_histogram, file);
+    report_json_steps(&result->sum, file);
     report_json_errors(&result->sum, file);
     report_json_client(result, file);
     report_json_stats(&result->stats, file);

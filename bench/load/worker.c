@@ -218,9 +218,11 @@ static void worker_log(void *context, enum weir_log_level level, const char *tex
 static void worker_buffers(const struct worker *worker, struct weir_loop_config *config)
 {
     uint64_t burst = worker->options->size * worker->options->depth;
-    // How long the replies of an HTTP server are, only they will tell.
+    // How long the replies of an HTTP server are, only they will tell; files are long.
     if (worker->options->protocol == LOAD_HTTP && burst <= 4096)
         burst = 4097;
+    if (worker->options->protocol == LOAD_FTP)
+        burst = worker->options->operation == FTP_RETR || worker->options->beside ? 1 << 20 : 4097;
     if (burst >= 128 * 1024) {
         config->buffer_size = 64 * 1024;
         config->buffer_count = 128;
@@ -246,10 +248,15 @@ static int worker_loop_create(struct worker *worker)
     // A churned connection's place is free before its close has ended.
     uint64_t streams =
         (uint64_t)worker->connections_count * (options->churn ? 3 : 2) + worker->idle_count + 64;
+    if (options->protocol == LOAD_FTP) // one for data, and one whose close has not ended
+        streams += 2 * (uint64_t)worker->connections_count;
     config.streams_max = streams < 1000000 ? (uint32_t)streams : 1000000;
     worker_buffers(worker, &config);
     // All that may be in flight is queued at once, and must not stop the replies from being read.
+    // An FTP upload waits for room by itself.
     config.send_high = options->size * options->depth + 1024 * 1024;
+    if (options->protocol == LOAD_FTP)
+        config.send_high = 1024 * 1024;
     config.send_low = config.send_high / 2;
     config.queued_max = SIZE_MAX / 2;
     config.log = worker_log;
@@ -260,22 +267,14 @@ static int worker_loop_create(struct worker *worker)
     return error;
 }
 
-static struct histogram *worker_histogram(void)
-{
-    struct histogram *histogram = malloc(sizeof *histogram);
-    if (histogram)
-        histogram_init(histogram);
-    return histogram;
-}
-
 static int worker_histograms(struct worker *worker)
 {
     struct worker_result *result = &worker->result;
     bool open = worker->options->rate > 0;
-    result->service = worker_histogram();
-    result->response = open ? worker_histogram() : NULL;
-    result->lag = open ? worker_histogram() : NULL;
-    worker->snapshot.latency = worker->live ? worker_histogram() : NULL;
+    result->service = histogram_create();
+    result->response = open ? histogram_create() : NULL;
+    result->lag = open ? histogram_create() : NULL;
+    worker->snapshot.latency = worker->live ? histogram_create() : NULL;
     bool complete = result->service && (!open || (result->response && result->lag)) &&
                     (!worker->live || worker->snapshot.latency);
     return complete ? 0 : -ENOMEM;
@@ -359,5 +358,7 @@ void worker_fini(struct worker *worker)
     free(worker->result.service);
     free(worker->result.response);
     free(worker->result.lag);
+    for (uint32_t i = 0; i < FTP_STEPS; i++)
+        free(worker->result.steps[i]);
     free(worker->snapshot.latency);
 }

@@ -23,6 +23,7 @@
 
 #include <weir.h>
 
+#include "ftp.h"
 #include "histogram.h"
 #include "http_reply.h"
 #include "options.h"
@@ -45,8 +46,8 @@ enum failure {
     FAILURE_CLOSED_QUIET, // the peer closed it while none was
     FAILURE_TIMEOUT,      // a request took longer than --timeout
     FAILURE_CORRUPT,      // a reply differed from what was sent
-    FAILURE_STATUS,       // http: a status of 400 or above
-    FAILURE_MALFORMED,    // http: a reply that is none
+    FAILURE_STATUS,       // http, ftp: a status of 400 or above
+    FAILURE_MALFORMED,    // http, ftp: a reply that is none
     FAILURE_EXCESS,       // bytes came that nothing asked for
     FAILURE_OTHER,
     FAILURE_COUNT,
@@ -70,7 +71,8 @@ struct connection {
     uint32_t unstarted;               // churn: echoes of this connection still to start
     uint32_t send_offset, receive_offset; // in the payload's pattern
     uint64_t received;                    // bytes of the reply that is coming
-    struct http_reply *http;              // and what is known of it; NULL: an echo
+    struct http_reply *http;              // and what is known of it; NULL: another protocol
+    struct ftp_session *ftp;              // NULL: another protocol
     uint64_t replies;                     // complete ones on this connection
     bool open : 1;
     bool connecting : 1;
@@ -127,7 +129,9 @@ struct worker_usage {
 struct worker_result {
     struct histogram *response; // NULL in a closed loop
     struct histogram *service;
-    struct histogram *lag; // NULL in a closed loop
+    struct histogram *lag;              // NULL in a closed loop
+    struct histogram *steps[FTP_STEPS]; // ftp: of each command; otherwise NULL
+    uint64_t beside_bytes;              // ftp: of --beside
     uint64_t ops;
     uint64_t echoes;
     uint64_t bytes; // of these replies
@@ -156,10 +160,12 @@ struct worker {
     struct request *requests;
     struct http_reply *http_replies; // http: one per connection
     struct http_reply_model http_model;
-    struct connection_list waiting;  // to be connected
-    struct connection_list failed;   // to be connected after the back-off
-    struct connection_list free;     // may start a request; stale entries are skipped
-    struct connection_list starting; // queue their requests at the end of the turn
+    struct ftp_session *ftp_sessions; // ftp: one per connection
+    struct ftp_file *ftp_files;       // ftp: one per file
+    struct connection_list waiting;   // to be connected
+    struct connection_list failed;    // to be connected after the back-off
+    struct connection_list free;      // may start a request; stale entries are skipped
+    struct connection_list starting;  // queue their requests at the end of the turn
     uint32_t connecting;
     uint32_t address_next;
     uint64_t generation; // of connections, for the payload's start
@@ -236,12 +242,37 @@ struct reply_piece {
 struct reply_piece reply_take(const struct connection *connection, bool compares,
                               const struct weir_slice *slice);
 
+// lists.c
+
+void lists_init(struct connection_list *list);
+void lists_add(struct connection_list *list, struct connection *connection);
+// The first connection, or NULL.
+struct connection *lists_take(struct connection_list *list);
+// Puts it among those that may start a request, or that queue one at the end of the turn; once.
+void lists_free_add(struct connection *connection);
+void lists_starting_add(struct connection *connection);
+// One that may start a request, or NULL.
+struct connection *lists_free_take(struct worker *worker);
+// A connection without room for a request, or that failed since it was listed.
+bool lists_busy(const struct connection *connection);
+
 // client.c
 
 // Prepares the connections and begins to open them. -ENOMEM.
 int client_init(struct worker *worker);
 // Starts the requests that may start now, and queues them on their streams.
 void client_start(struct worker *worker, uint64_t now_ns);
+// ftp: the session is logged in; it is refused before or later; an operation ended; the session
+// did, in order. client_refused() and client_abort() reset the connection.
+void client_ready(struct connection *connection);
+void client_refused(struct connection *connection, enum failure failure);
+void client_completed(struct connection *connection, uint64_t now_ns, bool compared);
+void client_operation_done(struct connection *connection, uint64_t now_ns);
+void client_abort(struct connection *connection, enum failure failure);
+// The kind of failure for the reason that a stream closed with.
+enum failure client_failure(const struct connection *connection, int reason);
+// Whether the reply that comes next is compared.
+bool client_compares(const struct connection *connection);
 // Counts what is still outstanding as at least this late.
 void client_censor(struct worker *worker, uint64_t now_ns);
 // After the loop was destroyed.

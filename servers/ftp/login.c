@@ -1,5 +1,6 @@
-// USER, PASS and REIN. A hash costs tens of milliseconds of CPU, so it is a job, and jobs of one
-// loop that hash run one after another: the other helper stays free for everybody else.
+// USER, PASS and REIN. A hash costs tens of milliseconds of CPU, so it is a job in the background.
+// They run one after another and wait here, not in the core's queue, so that a session that ends
+// meanwhile costs nothing.
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -67,6 +68,7 @@ static void login_succeed(struct ftp_session *session)
 {
     session->logged_in = true;
     session->failures = 0;
+    atomic_fetch_add(&session->server->counters.logins, 1);
     ftp_reply(session, "230 Logged in.");
 }
 
@@ -91,6 +93,8 @@ static void login_fail(struct ftp_session *session)
 {
     session->failures++;
     session->busy = true;
+    atomic_fetch_add(&session->server->counters.logins_failed, 1);
+    ftp_event(session, "failed login of \"%s\"", session->name);
     free(session->name);
     session->name = NULL;
     session->delay.function = login_delayed;
@@ -185,7 +189,7 @@ static void login_done(struct ftp_work *work, int result)
 
 static void login_hash_next(struct ftp_session *session)
 {
-    ftp_work_start(session->work, login_run);
+    ftp_work_start_background(session->work, login_run);
 }
 
 static void login_verify(struct ftp_session *session, const char *password)

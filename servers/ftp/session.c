@@ -121,9 +121,42 @@ void ftp_session_forget_data(struct ftp_session *session)
 // Makes room for another session; once.
 static void session_uncount(struct ftp_session *session)
 {
+    struct ftp_server *server = session->server;
+    struct weir_address peer;
     if (session->counted)
-        atomic_fetch_sub(&session->server->sessions, 1);
+        atomic_fetch_sub(&server->sessions, 1);
     session->counted = false;
+    if (!session->hosted)
+        return;
+    weir_stream_peer_address(session->control, &peer);
+    ftp_hosts_give(&server->hosts, &peer);
+    session->hosted = false;
+}
+
+// Whether the limits leave room for it; otherwise it is told so.
+static bool session_count(struct ftp_session *session)
+{
+    struct ftp_server *server = session->server;
+    struct weir_address peer;
+    session->counted = true;
+    if (atomic_fetch_add(&server->sessions, 1) >= server->sessions_max) {
+        atomic_fetch_add(&server->counters.sessions_refused, 1);
+        ftp_event(session, "refused: there are %llu sessions already",
+                  (unsigned long long)server->sessions_max);
+        ftp_session_end(session, "421 Too many sessions; try again later.");
+        return false;
+    }
+    if (!server->host_sessions_max)
+        return true;
+    weir_stream_peer_address(session->control, &peer);
+    session->hosted = ftp_hosts_take(&server->hosts, &peer, server->host_sessions_max);
+    if (!session->hosted) {
+        atomic_fetch_add(&server->counters.hosts_refused, 1);
+        ftp_event(session, "refused: this host has %llu sessions already",
+                  (unsigned long long)server->host_sessions_max);
+        ftp_session_end(session, "421 Too many sessions of your host; try again later.");
+    }
+    return session->hosted;
 }
 
 void ftp_session_end(struct ftp_session *session, const char *reply)
@@ -392,14 +425,15 @@ static void session_opened(struct weir_stream *stream)
     session->waiting_last = &session->waiting;
     session->active_ns = weir_loop_now(loop);
     session->timer.function = session_timer;
-    session->counted = true;
     session->cwd = strdup("/");
     ftp_login_reset(session);
-    uint32_t sessions = atomic_fetch_add(&server->sessions, 1);
-    if (!session->cwd || sessions >= server->sessions_max) {
-        ftp_session_end(session, "421 Too many sessions; try again later.");
+    if (!session_count(session))
+        return;
+    if (!session->cwd) {
+        ftp_session_end(session, "421 Out of memory.");
         return;
     }
+    atomic_fetch_add(&server->counters.sessions_opened, 1);
     weir_timer_start(loop, &session->timer,
                      server->login_timeout_ns ? server->login_timeout_ns : 1000000000);
     ftp_reply(session, "220 weir FTP server ready.");

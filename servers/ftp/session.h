@@ -15,6 +15,7 @@
 
 #include "../serve.h"
 #include "command.h"
+#include "hosts.h"
 #include "needs.h"
 #include "path.h"
 #include "users.h"
@@ -33,6 +34,18 @@ struct ftp_hashing {
     bool running;
 };
 
+// Since the start; any thread.
+struct ftp_counters {
+    _Atomic uint64_t sessions_opened;
+    _Atomic uint64_t sessions_refused; // --max-sessions
+    _Atomic uint64_t hosts_refused;    // --max-per-address
+    _Atomic uint64_t logins;
+    _Atomic uint64_t logins_failed;
+    _Atomic uint64_t transfers;
+    _Atomic uint64_t transfers_failed;
+};
+enum { FTP_COUNTERS = sizeof(struct ftp_counters) / sizeof(uint64_t) };
+
 // What all sessions share: the command line, and what was made of it.
 struct ftp_server {
     struct serve_settings serve; // first, for the rows of options that fill it
@@ -41,15 +54,19 @@ struct ftp_server {
     bool anonymous, anonymous_write, read_only, allow_active;
     bool uploads_direct, uploads_keep, sync;
     uint16_t passive_first, passive_last;
-    struct in_addr passive_address; // 0: the address that the client reached
-    uint64_t sessions_max;
+    struct in_addr passive_address;           // 0: the address that the client reached
+    uint64_t sessions_max, host_sessions_max; // the latter 0: no limit
     uint64_t login_timeout_ns, login_delay_ns, idle_timeout_ns, data_timeout_ns;
     uint64_t rate_limit; // bytes a second and transfer; 0: none
     const char *transfer_log;
 
     int root_fd;
-    struct serve_log log; // of transfers; fd -1: none
+    struct serve_log log;    // of transfers; fd -1: none
+    struct serve_log events; // what the server's own log is told
     struct ftp_needs needs;
+    struct ftp_hosts hosts;
+    struct ftp_counters counters;
+    struct serve_counter rows[FTP_COUNTERS + 1]; // of them
     _Atomic uint32_t sessions;
     pthread_mutex_t lock; // of `hashings`
     struct ftp_hashing *hashings[256];
@@ -92,6 +109,7 @@ struct ftp_session {
     uint8_t unknown;  // commands that do not exist
     uint8_t facts;
     bool counted : 1; // in server->sessions
+    bool hosted : 1;  // in server->hosts
     bool logged_in : 1;
     bool anonymous : 1;
     bool own_root : 1;
@@ -106,6 +124,11 @@ struct ftp_session {
 };
 
 enum ftp_kind { FTP_DOWNLOAD, FTP_UPLOAD, FTP_LISTING };
+
+// event_log.c
+// A line in the server's log, behind the client's host. By a job: a slow log holds up nobody.
+void ftp_event(const struct ftp_session *session, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
 
 // session.c
 extern const struct weir_protocol ftp_protocol;

@@ -55,7 +55,7 @@ struct ftp_transfer *ftp_transfer_create(struct ftp_session *session, enum ftp_k
     transfer->ascii = session->ascii;
     transfer->offset = session->restart;
     transfer->root_fd = kind == FTP_DOWNLOAD ? -1 : fcntl(session->root_fd, F_DUPFD_CLOEXEC, 0);
-    transfer->parent_fd = transfer->file_fd = -1;
+    transfer->place.parent_fd = transfer->place.file_fd = -1;
     transfer->start_ns = weir_loop_now(transfer->loop);
     transfer_host(session, transfer->host, sizeof transfer->host);
     memcpy(transfer->path, path, size);
@@ -286,19 +286,26 @@ static int transfer_reply(struct ftp_transfer *transfer)
     return code;
 }
 
+static void transfer_record(const struct ftp_transfer *transfer, int code)
+{
+    struct ftp_counters *counters = &transfer->server->counters;
+    atomic_fetch_add(transfer->error ? &counters->transfers_failed : &counters->transfers, 1);
+    ftp_log_transfer(transfer, code);
+}
+
 static void transfer_end(struct ftp_transfer *transfer)
 {
     struct ftp_session *session = transfer->session;
     int code = transfer_reply(transfer);
     if (transfer->kind != FTP_LISTING)
-        ftp_log_transfer(transfer, code);
+        transfer_record(transfer, code);
     weir_timer_stop(transfer->loop, &transfer->timer);
     weir_file_release(transfer->file);
     ftp_listing_free(transfer->listing);
     if (transfer->root_fd >= 0)
         close(transfer->root_fd);
-    if (transfer->parent_fd >= 0)
-        close(transfer->parent_fd);
+    if (transfer->place.parent_fd >= 0)
+        close(transfer->place.parent_fd);
     free(transfer->pile);
     free(transfer->buffer);
     free(transfer->user);

@@ -8,6 +8,7 @@
 #ifndef FTP_TRANSFER_H
 #define FTP_TRANSFER_H
 
+#include <stdalign.h>
 #include <sys/stat.h>
 
 #include "ascii.h"
@@ -23,6 +24,18 @@ struct ftp_data {
 
 struct ftp_listing;
 struct ftp_pile;
+
+// Where an upload goes. Its jobs write here while the loop's thread goes on with the transfer (an
+// abort, the session's end), so the loop looks only between jobs. The alignment keeps compilers
+// from reading a neighbour along with a flag of the loop's.
+struct ftp_place {
+    alignas(16) int parent_fd;
+    int file_fd;        // while it is opened
+    mode_t mode;        // of the file that will be replaced, or 0
+    bool keeps;         // asked for by the loop: the upload is whole
+    bool ended;         // told by the job: the file has its name, or was removed
+    char temporary[40]; // the name until then, or ""
+};
 
 struct ftp_transfer {
     struct ftp_session *session; // NULL: orphaned
@@ -46,18 +59,16 @@ struct ftp_transfer {
     enum ftp_kind kind;
     enum ftp_phase phase;
     enum ftp_verb verb;
-    int root_fd;            // its own: the session may end first
-    int parent_fd, file_fd; // of an upload; the file's while it is opened
-    mode_t mode;            // of the file that an upload will replace, or 0
+    int root_fd; // its own: the session may end first
     bool ascii;
-    bool busy;          // `operation` is in flight
-    bool ended;         // an upload's client has sent all
-    bool complete;      // everything was queued, or came
-    bool aborted;       // by ABOR
-    bool told;          // 150 was said
-    bool finishing;     // the upload's last job was started
-    char temporary[40]; // of an atomic upload, or ""
-    char host[48];      // for the log
+    bool busy;      // `operation` is in flight
+    bool ended;     // an upload's client has sent all
+    bool complete;  // everything was queued, or came
+    bool aborted;   // by ABOR
+    bool told;      // 150 was said
+    bool finishing; // the upload's last job runs, or has run
+    struct ftp_place place;
+    char host[48]; // for the log
     char *user;
     const char *name; // the last part of `path`
     char path[];

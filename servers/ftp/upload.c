@@ -33,15 +33,15 @@ static int upload_look(struct ftp_transfer *transfer, bool *ret_exists)
 {
     struct stat status;
     *ret_exists = false;
-    if (fstatat(transfer->parent_fd, transfer->name, &status, AT_SYMLINK_NOFOLLOW) < 0)
+    if (fstatat(transfer->place.parent_fd, transfer->name, &status, AT_SYMLINK_NOFOLLOW) < 0)
         return errno == ENOENT ? 0 : -errno;
     *ret_exists = true;
     if (S_ISDIR(status.st_mode))
         return -EISDIR;
     if (!S_ISREG(status.st_mode))
         return 0; // a symbolic link is replaced or followed; for the rest, the open tells
-    transfer->mode = status.st_mode & 0777;
-    return faccessat(transfer->parent_fd, transfer->name, W_OK, AT_EACCESS) < 0 ? -errno : 0;
+    transfer->place.mode = status.st_mode & 0777;
+    return faccessat(transfer->place.parent_fd, transfer->name, W_OK, AT_EACCESS) < 0 ? -errno : 0;
 }
 
 static int upload_open_in_place(struct ftp_transfer *transfer)
@@ -68,7 +68,7 @@ static int upload_open_in_place(struct ftp_transfer *transfer)
     }
     if (transfer->verb == FTP_APPE)
         transfer->offset = (uint64_t)status.st_size;
-    transfer->mode = 0;
+    transfer->place.mode = 0;
     return fd;
 }
 
@@ -77,13 +77,13 @@ static int upload_open_temporary(struct ftp_transfer *transfer)
     uint64_t random;
     if (getrandom(&random, sizeof random, 0) != sizeof random)
         return -EAGAIN;
-    snprintf(transfer->temporary, sizeof transfer->temporary, FTP_UPLOAD_PREFIX "%016llx",
-             (unsigned long long)random);
-    int fd = openat(transfer->parent_fd, transfer->temporary,
+    snprintf(transfer->place.temporary, sizeof transfer->place.temporary,
+             FTP_UPLOAD_PREFIX "%016llx", (unsigned long long)random);
+    int fd = openat(transfer->place.parent_fd, transfer->place.temporary,
                     O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
     if (fd < 0) {
         int error = -errno;
-        transfer->temporary[0] = '\0';
+        transfer->place.temporary[0] = '\0';
         return error;
     }
     return fd;
@@ -97,7 +97,7 @@ static int upload_open(struct weir_operation *operation)
     int fd = ftp_work_open_parent(transfer->root_fd, transfer->path, &name);
     if (fd < 0)
         return fd;
-    transfer->parent_fd = fd;
+    transfer->place.parent_fd = fd;
     int error = upload_look(transfer, &exists);
     if (error)
         return error;
@@ -106,20 +106,20 @@ static int upload_open(struct weir_operation *operation)
     fd = in_place && (exists || transfer->server->uploads_direct || transfer->offset)
              ? upload_open_in_place(transfer)
              : upload_open_temporary(transfer);
-    transfer->file_fd = fd;
+    transfer->place.file_fd = fd;
     return fd < 0 ? fd : 0;
 }
 
 static int upload_adopt(struct ftp_transfer *transfer)
 {
-    int error = weir_file_adopt(transfer->loop, transfer->file_fd, &transfer->file);
+    int error = weir_file_adopt(transfer->loop, transfer->place.file_fd, &transfer->file);
     if (error)
-        close(transfer->file_fd);
+        close(transfer->place.file_fd);
     if (!error && (transfer->ascii || transfer->server->rate_limit)) {
         transfer->buffer = malloc(UPLOAD_BUFFER);
         error = transfer->buffer ? 0 : -ENOMEM;
     }
-    transfer->file_fd = -1;
+    transfer->place.file_fd = -1;
     return error;
 }
 
@@ -131,6 +131,50 @@ static void upload_opened(struct weir_operation *operation, int64_t result)
     if (result < 0 && !transfer->error)
         transfer->error = (int32_t)result;
     ftp_transfer_opened(transfer);
+}
+
+// --- Ending: in a job ----------------------------------------------------------------------------
+
+static int upload_sync_parent(const struct ftp_transfer *transfer)
+{
+    int fd = openat(transfer->place.parent_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return -errno;
+    int error = fsync(fd) < 0 ? -errno : 0;
+    close(fd);
+    return error;
+}
+
+// The file has all that came, up to the offset `end`: gives it its length, mode and name.
+static int upload_keep(struct ftp_transfer *transfer, uint64_t end)
+{
+    int fd = weir_file_descriptor(transfer->file);
+    // What stood behind the new bytes was part of the old file.
+    if (transfer->verb == FTP_STOR && !*transfer->place.temporary &&
+        !transfer->server->uploads_direct) {
+        if (ftruncate(fd, (off_t)end) < 0)
+            return -errno;
+    }
+    if (transfer->place.mode && fchmod(fd, transfer->place.mode) < 0)
+        return -errno;
+    if (transfer->server->sync && fsync(fd) < 0)
+        return -errno;
+    if (!*transfer->place.temporary)
+        return 0;
+    unsigned flags = transfer->verb == FTP_STOU ? RENAME_NOREPLACE : 0;
+    if (renameat2(transfer->place.parent_fd, transfer->place.temporary, transfer->place.parent_fd,
+                  transfer->name, flags) < 0)
+        return -errno;
+    return transfer->server->sync ? upload_sync_parent(transfer) : 0;
+}
+
+// Keeps the file or clears it away.
+static int upload_end(struct ftp_transfer *transfer, bool keeps, uint64_t end)
+{
+    int error = keeps ? upload_keep(transfer, end) : 0;
+    if ((error || !keeps) && *transfer->place.temporary && !transfer->server->uploads_keep)
+        unlinkat(transfer->place.parent_fd, transfer->place.temporary, 0);
+    return error;
 }
 
 // --- Receiving: as it comes ----------------------------------------------------------------------
@@ -188,6 +232,40 @@ void ftp_upload_drop(struct ftp_transfer *transfer)
         upload_drop_half(transfer, half);
 }
 
+// The last bytes and the end, in one job: small files have no other.
+static int upload_write_last(struct weir_operation *operation)
+{
+    struct ftp_transfer *transfer = upload_in_job(operation);
+    int size = upload_write_pile(operation);
+    if (size < 0)
+        return size;
+    transfer->place.ended = true;
+    int error = upload_end(transfer, true, transfer->offset + (uint64_t)size);
+    return error ? error : size;
+}
+
+static void upload_last_written(struct weir_operation *operation, int64_t result)
+{
+    struct ftp_transfer *transfer = ftp_transfer_of(operation);
+    upload_drop_half(transfer, !transfer->pile->filling);
+    transfer->finishing = transfer->place.ended; // or what came is still to be cleared away
+    transfer->complete = result >= 0;
+    if (result < 0)
+        ftp_transfer_fail(transfer, (int)result);
+    else
+        ftp_transfer_settle(transfer);
+}
+
+// From here on it is too late for an abort.
+static void upload_write_rest(struct ftp_transfer *transfer)
+{
+    transfer->finishing = true;
+    ftp_transfer_own(transfer, upload_last_written);
+    transfer->operation.stream = transfer->data;
+    weir_job_start(transfer->loop, &transfer->operation, upload_write_last);
+    weir_stream_close(transfer->data); // the client has ended; `closed` waits for the job
+}
+
 static void upload_pile_written(struct weir_operation *operation, int64_t result);
 
 // Writes the half that filled, if the other was written; what came before the end comes first.
@@ -200,6 +278,10 @@ static void upload_write_next(struct ftp_transfer *transfer)
         return;
     }
     pile->filling = !pile->filling;
+    if (transfer->ended) {
+        upload_write_rest(transfer);
+        return;
+    }
     ftp_transfer_own(transfer, upload_pile_written);
     // The slices are this stream's, so it stays until they are given back.
     transfer->operation.stream = transfer->data;
@@ -337,46 +419,12 @@ void ftp_upload_ended(struct ftp_transfer *transfer)
     }
 }
 
-// --- Ending: a job -------------------------------------------------------------------------------
-
-static int upload_sync_parent(const struct ftp_transfer *transfer)
-{
-    int fd = openat(transfer->parent_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0)
-        return -errno;
-    int error = fsync(fd) < 0 ? -errno : 0;
-    close(fd);
-    return error;
-}
-
-static int upload_keep(struct ftp_transfer *transfer)
-{
-    int fd = weir_file_descriptor(transfer->file);
-    // What stood behind the new bytes was part of the old file.
-    if (transfer->verb == FTP_STOR && !*transfer->temporary && !transfer->server->uploads_direct) {
-        if (ftruncate(fd, (off_t)transfer->offset) < 0)
-            return -errno;
-    }
-    if (transfer->mode && fchmod(fd, transfer->mode) < 0)
-        return -errno;
-    if (transfer->server->sync && fsync(fd) < 0)
-        return -errno;
-    if (!*transfer->temporary)
-        return 0;
-    unsigned flags = transfer->verb == FTP_STOU ? RENAME_NOREPLACE : 0;
-    if (renameat2(transfer->parent_fd, transfer->temporary, transfer->parent_fd, transfer->name,
-                  flags) < 0)
-        return -errno;
-    return transfer->server->sync ? upload_sync_parent(transfer) : 0;
-}
+// --- Ending without a write: a job ---------------------------------------------------------------
 
 static int upload_finish(struct weir_operation *operation)
 {
     struct ftp_transfer *transfer = upload_in_job(operation);
-    int error = transfer->error ? 0 : upload_keep(transfer);
-    if ((error || transfer->error) && *transfer->temporary && !transfer->server->uploads_keep)
-        unlinkat(transfer->parent_fd, transfer->temporary, 0);
-    return error;
+    return upload_end(transfer, transfer->place.keeps, transfer->offset);
 }
 
 static void upload_finished(struct weir_operation *operation, int64_t result)
@@ -390,6 +438,7 @@ static void upload_finished(struct weir_operation *operation, int64_t result)
 void ftp_upload_finish(struct ftp_transfer *transfer)
 {
     transfer->finishing = true;
+    transfer->place.keeps = !transfer->error;
     ftp_transfer_own(transfer, upload_finished);
     weir_job_start(transfer->loop, &transfer->operation, upload_finish);
 }

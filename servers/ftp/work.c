@@ -40,14 +40,24 @@ static void work_done(struct weir_operation *operation, int64_t result)
         ftp_session_continue(session);
 }
 
-void ftp_work_start(struct ftp_work *work, int (*run)(struct weir_operation *operation))
+static struct weir_loop *work_prepare(struct ftp_work *work)
 {
     struct ftp_session *session = work->session;
     work->operation.done = work_done;
     work->operation.stream = session->control;
     session->work = work;
     session->busy = true;
-    weir_job_start(weir_stream_loop(session->control), &work->operation, run);
+    return weir_stream_loop(session->control);
+}
+
+void ftp_work_start(struct ftp_work *work, int (*run)(struct weir_operation *operation))
+{
+    weir_job_start(work_prepare(work), &work->operation, run);
+}
+
+void ftp_work_start_background(struct ftp_work *work, int (*run)(struct weir_operation *operation))
+{
+    weir_job_start_background(work_prepare(work), &work->operation, run);
 }
 
 static int work_open(int root_fd, const char *path, uint64_t flags, uint64_t mode, uint64_t resolve)

@@ -33,6 +33,8 @@ struct ftp_work *ftp_work_create(struct ftp_session *session, const char *path, 
 // Runs `run` on a helper, then work->done on the loop, then frees the work and goes on with the
 // session; unless `done` made the session busy with something else.
 void ftp_work_start(struct ftp_work *work, int (*run)(struct weir_operation *operation));
+// The same for what computes long: nobody else waits for it.
+void ftp_work_start_background(struct ftp_work *work, int (*run)(struct weir_operation *operation));
 struct ftp_work *ftp_work_of(struct weir_operation *operation);
 
 // For jobs. They return a descriptor or -errno.

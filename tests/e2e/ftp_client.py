@@ -7,9 +7,12 @@ import struct
 import tempfile
 import unittest
 
-from programs import LIMIT, Server, connect, receive_end
+from programs import LIMIT, WEIR, Server, connect, receive_end
 
 USER = ("bob", "secret")
+
+# `./do clients` asks for the sizes that nobody wants to wait for each time.
+FULL = bool(os.environ.get("WEIR_FULL"))
 
 
 class Control:
@@ -95,6 +98,21 @@ def reset(connection):
     """Closes so that the peer gets a reset."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     connection.close()
+
+
+def small_buffers(address):
+    """A connection that holds little for a client that does not read."""
+    client = socket.socket(socket.AF_INET)
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+    client.settimeout(LIMIT)
+    client.connect(address)
+    return client
+
+
+def sanitized():
+    with open(WEIR, "rb") as file:
+        program = file.read()
+    return b"__asan_init" in program or b"__tsan_init" in program
 
 
 class FtpCase(unittest.TestCase):

@@ -1,5 +1,6 @@
 """The control connection of `weir ftp`: exact replies, and everything a client can do wrong."""
 
+import json
 import os
 import signal
 import socket
@@ -224,7 +225,7 @@ class Commands:
                 control, replies = self.login(), set()
                 deadline = time.monotonic() + LIMIT
                 # Until both states were met, and some hundred times in any case.
-                while len(replies) < 2 and time.monotonic() < deadline:
+                while (len(replies) < 2 or "213 2" not in replies) and time.monotonic() < deadline:
                     for _ in range(400):
                         replies.add(control.ask("SIZE seat/file"))
             finally:
@@ -254,13 +255,19 @@ class Commands:
         self.assert_asks(control, ("REIN", "220 Ready for a new user."), ("PWD", DENIED),
                          ("USER bob", "331 Password, please."), ("PASS secret", "230 Logged in."))
 
-    # A client that vanishes takes its session along.
+    # A client that vanishes takes its session along, whatever job is looking after it just then.
     def test_vanished_clients_leave_nothing(self):
-        for _ in range(20):
-            control = self.login()
-            control.send("EPSV\r\nLIST\r\nNOOP")
-            reset(control.socket)
+        before = os.listdir(self.root)
+        for command in ("LIST", "STOR vanished", "STOR vanished", "APPE vanished"):
+            for _ in range(10):
+                control = self.login()
+                control.send(f"EPSV\r\n{command}\r\nNOOP")
+                reset(control.socket)
         self.assertEqual(self.login().ask("NOOP"), "200 Yes.")
+        deadline = time.monotonic() + LIMIT
+        while (left := sorted(os.listdir(self.root))) != sorted(before):
+            self.assertLess(time.monotonic(), deadline, left)
+            os.sched_yield()
 
 
 class Limits:
@@ -314,6 +321,40 @@ class Limits:
         first.ask("QUIT")
         self.assertEqual(first.end(), b"")
         self.assertEqual(self.control(server).greeting, "220 weir FTP server ready.")
+
+    # So are those of one host, in both forms of its address; it has room again when one ends, and
+    # other hosts have it all the time. The log tells who was refused or failed, the statistics how
+    # many, and a name cannot forge a line.
+    def test_sessions_of_a_host_are_limited(self):
+        stats = os.path.join(self.folder.name, f"stats-{self.engine}")
+        server = self.start_server(*self.options, "--max-per-address", "2", "--max-sessions", "3",
+                                   "--login-delay", "0", "--stats-json", stats)
+        first, _ = self.login(server), self.login(server)
+        third = self.control(server)
+        self.assertEqual(third.greeting, "421 Too many sessions of your host; try again later.")
+        self.assertEqual(third.end(), b"")
+        self.assertRegex(server.log.until("refused"),
+                         r"warning: 127\.0\.0\.1: refused: this host has 2 sessions already$")
+        other = self.control(server, "127.0.0.2")
+        self.assertEqual(other.greeting, "220 weir FTP server ready.")
+        last = self.control(server, "127.0.0.3")
+        self.assertEqual(last.greeting, "421 Too many sessions; try again later.")
+        self.assertRegex(server.log.until("refused"),
+                         r"127\.0\.0\.3: refused: there are 3 sessions already$")
+        first.ask("QUIT")
+        self.assertEqual(first.end(), b"")
+        again = self.control(server)
+        self.assertEqual(again.greeting, "220 weir FTP server ready.")
+        self.assert_asks(again, ("USER a\0b\"", "331 Password, please."),
+                         ("PASS x", "530 Login incorrect."))
+        self.assertRegex(server.log.until("failed"),
+                         r'127\.0\.0\.1: failed login of "a\?b""$')
+        server.signal(signal.SIGTERM)
+        self.assertEqual(server.wait(), 0)
+        with open(stats, encoding="ascii") as file:
+            self.assertEqual(json.load(file)["protocol"], {
+                "sessions_opened": 4, "sessions_refused": 1, "hosts_refused": 1, "logins": 2,
+                "logins_failed": 1, "transfers": 0, "transfers_failed": 0})
 
     # Who does not log in, or is idle, is told and sent away; data connections have their time too.
     def test_time_outs(self):

@@ -9,11 +9,14 @@ import subprocess
 import threading
 import unittest
 
-from ftp_client import USER, FtpCase, on_all_engines
+from ftp_client import FULL, USER, on_all_engines
 from programs import LIMIT
 
-PATIENCE = 3 * LIMIT
-FILES = 200
+PATIENCE = 6 * LIMIT if FULL else 3 * LIMIT
+FILES = 2000 if FULL else 200
+SOME_FILES = 2000 if FULL else 60
+# Where `./do clients` puts what comes by npm.
+MODULES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../.deps/npm/node_modules")
 
 
 def need(program):
@@ -71,7 +74,8 @@ class Clients:
         """What clients remember goes into a home of the test's."""
         home = os.path.join(self.folder.name, "home")
         os.makedirs(home, exist_ok=True)
-        return {**os.environ, "HOME": home, "LC_ALL": "C.UTF-8"}
+        modules = os.environ.get("NODE_PATH", os.path.normpath(MODULES))
+        return {**os.environ, "HOME": home, "LC_ALL": "C.UTF-8", "NODE_PATH": modules}
 
     def assert_same(self, one, other):
         """Two trees of the same names with the same bytes."""
@@ -201,7 +205,8 @@ class Clients:
     def test_wget(self):
         need("wget")
         os.mkdir(self.path("tree"))
-        grow(self.path("tree"), 60, ("ünïcode", "quo'te", "pl+us")) # wget decodes the others
+        # wget decodes the other names.
+        grow(self.path("tree"), SOME_FILES, ("ünïcode", "quo'te", "pl+us"))
         self.run_client("wget", "--quiet", "--recursive", "--no-host-directories", "--tries=1",
                         "--level=inf",
                         "--restrict-file-names=nocontrol", f"--user={USER[0]}",
@@ -266,15 +271,33 @@ class Clients:
             thread.join(PATIENCE)
         self.assertEqual(failures, [])
 
+    # rclone copies a tree in both directions, four files at a time, and finds both alike.
+    def test_rclone(self):
+        need("rclone")
+        os.mkdir(self.path("tree"))
+        # It writes no name that FTP's other clients could take for something else.
+        grow(self.path("tree"), SOME_FILES, ("ünïcode", "quo'te", "pl+us"))
+        hidden = subprocess.run(["rclone", "obscure", USER[1]], capture_output=True, text=True,
+                                check=True, timeout=PATIENCE).stdout.strip()
+        remote = f":ftp,host={self.host},port={self.port},user={USER[0]},pass={hidden}:"
+        common = ("--config", "", "--transfers", "4", "--retries", "1", "--quiet")
+        self.run_client("rclone", "copy", *common, remote + "tree", self.place("taken"))
+        self.assert_same(self.place("taken"), self.path("tree"))
+        self.run_client("rclone", "copy", *common, self.place("taken"), remote + "back")
+        self.assert_same(self.path("back"), self.path("tree"))
+        self.run_client("rclone", "check", *common, "--download", self.place("taken"),
+                        remote + "back")
+
     # npm's basic-ftp takes and brings a tree, where it is installed.
     def test_basic_ftp(self):
         need("node")
         where = subprocess.run(["node", "-e", "console.log(require.resolve('basic-ftp'))"],
-                               capture_output=True, text=True, check=False, timeout=PATIENCE)
+                               capture_output=True, text=True, check=False, timeout=PATIENCE,
+                               env=self.environment())
         if where.returncode:
-            self.skipTest("npm's basic-ftp is not installed (NODE_PATH names its folder)")
+            self.skipTest("npm's basic-ftp is not installed (./do clients brings it)")
         os.mkdir(self.path("tree"))
-        grow(self.path("tree"), 60)
+        grow(self.path("tree"), SOME_FILES)
         script = """
             const { Client } = require('basic-ftp');
             (async () => {

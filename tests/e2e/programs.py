@@ -5,6 +5,7 @@ within LIMIT seconds.
 """
 
 import ctypes
+import errno
 import os
 import select
 import socket
@@ -172,11 +173,11 @@ def forbid_uring():
     forbid_call(425)
 
 
-def forbid_call(number, first=None):
+def forbid_call(number, first=None, error=errno.EPERM):
     """From here on the system call with this number, or that with this first argument, fails with
-    EPERM."""
+    this error."""
     load, jump_if_equal, ret = 0x20, 0x15, 0x06
-    allow, fail = 0x7FFF0000, 0x00050000 | 1  # SECCOMP_RET_ALLOW; SECCOMP_RET_ERRNO with EPERM
+    allow, fail = 0x7FFF0000, 0x00050000 | error  # SECCOMP_RET_ALLOW; SECCOMP_RET_ERRNO
     rows = [(load, 0, 0, 0), (jump_if_equal, 0, 1, number), (ret, 0, 0, fail),
             (ret, 0, 0, allow)]
     if first is not None:

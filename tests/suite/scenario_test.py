@@ -2,12 +2,14 @@
 
 import glob
 import os
+import subprocess
+import sys
 import tempfile
 import types
 import unittest
 
 import suite_path
-from weir_bench import Problem, scenario, session
+from weir_bench import Problem, load, sample, scenario, session
 from weir_bench.load import OtherLoad
 
 CELLS = {"cell": [{"name": "a"}, {"name": "b", "connections": 8}, {"name": "c", "rate_of": "a"}]}
@@ -160,6 +162,56 @@ class Order(unittest.TestCase):
         order = session.order_of_block(self.plan, 0, 1)
         for at in range(0, 18, 3):
             self.assertEqual(len({cell for cell, _ in order[at:at + 3]}), 1)
+
+
+class Ftp(unittest.TestCase):
+    """Cells of an FTP server."""
+
+    def cell(self, **values):
+        return scenario.parse("here.toml", {"server": "ftp", "cell": [{"name": "a", **values}]})
+
+    def test_cells_become_commands_of_the_load(self):
+        """With the path's number left for the load to count."""
+        chosen = self.cell(operation="stor", path="/up/{}", size=4096, files=10, connections=3)
+        values = {"target": "1:2", "connections": 3, "duration": "1", "warmup": "0", "size": 4096,
+                  "verify": "sample", "seed": 1, "operation": "stor"}
+        command = " ".join(load.WeirLoad("L").command(chosen.cells[0], values))
+        self.assertTrue(command.startswith("L ftp --connect 1:2 --operation stor "))
+        self.assertIn("--path /up/{} --files 10 --size 4096", command)
+        self.assertIn("weir} ftp ", chosen.variants[0].command)
+        chosen = self.cell(operation="noop", beside="/big", login="bob:a b")
+        command = load.WeirLoad("L").command(chosen.cells[0], {**values, "operation": "noop"})
+        self.assertEqual(command[-6:], ["--beside", "/big", "--user", "bob", "--password", "a b"])
+
+    def test_wrong_cells_are_named(self):
+        """An operation needs an FTP server, a transfer a path, and a login none."""
+        for values, text in (({}, "operation"), ({"operation": "retr"}, "path"),
+                             ({"operation": "noop", "path": "/x"}, "path"),
+                             ({"operation": "list"}, "must be login"),
+                             ({"operation": "noop", "files": 0}, "files")):
+            with self.assertRaisesRegex(Problem, text):
+                self.cell(**values)
+        with self.assertRaisesRegex(Problem, "operation is for"):
+            scenario.parse("here.toml", {"cell": [{"name": "a", "operation": "noop"}]})
+
+
+class Forks(unittest.TestCase):
+    def test_processes_that_come_and_go_are_counted(self):
+        """The CPU of children that live and of those that were waited for."""
+        script = ("import os,sys\nfor n in range(2):\n    if not os.fork():\n"
+                  "        while sum(os.times()[:2]) < 0.1: pass\n"
+                  "        if n: print(flush=True); sys.stdin.read()\n        os._exit(0)\n"
+                  "    if not n: os.wait()\nos.wait()\n")
+        with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE,
+                              stdout=subprocess.PIPE) as server:
+            server.stdout.readline()
+            machine = sample.Machine()
+            meter = sample.Meter(machine, [server.pid], os.getpid(), 0, True)
+            meter.take()
+            machine.close()
+            self.assertEqual(len(meter.server_pids), 2)
+            self.assertGreater(meter.samples[0].server, 0.19e9)
+            server.stdin.close()
 
 
 class Pacing(unittest.TestCase):

@@ -8,6 +8,8 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include "loop.h"
 
@@ -145,6 +147,7 @@ static void fake_destroy(struct fake_loop *fake)
 {
     jobs_fini(&fake->loop);
     assert_null(fake->loop.jobs);
+    assert_null(fake->loop.background_jobs);
     fake_turn(fake);
     pthread_cond_destroy(&fake->changed);
     pthread_mutex_destroy(&fake->lock);
@@ -313,6 +316,45 @@ static void missing_threads_are_eagain_only_without_any_helper(void **state)
     fake_destroy(fake);
 }
 
+static int run_look(struct weir_operation *operation)
+{
+    ((struct job *)operation)->returned = getpriority(PRIO_PROCESS, (id_t)gettid());
+    return run_at_once(operation);
+}
+
+static void job_start_background(struct fake_loop *fake, struct job *job,
+                                 int (*run)(struct weir_operation *operation))
+{
+    job->operation.kind = FILE_JOB_BACKGROUND;
+    job_start(fake, job, run);
+}
+
+// Jobs in the background run one after another on a thread of their own, which is nicer than the
+// others: while one is held up, all other helpers are free.
+static void background_jobs_hold_nobody_up(void **state)
+{
+    struct fake_loop *fake = fake_create();
+    struct job held = { 0 }, behind = { 0 }, others[HELPERS + 1] = { 0 };
+
+    (void)state;
+    job_start_background(fake, &held, run_at_gate);
+    fake_wait_running(fake, 1);
+    job_start_background(fake, &behind, run_look);
+    for (int i = 0; i < HELPERS + 1; i++)
+        job_start(fake, &others[i], run_look);
+    fake_wait(fake, HELPERS + 1);
+    assert_int_equal(held.runs + behind.runs, 0);
+    fake_open_gate(fake);
+    fake_wait(fake, HELPERS + 3);
+    assert_true(pthread_equal(held.thread, behind.thread));
+    for (int i = 0; i < HELPERS + 1; i++) {
+        assert_false(pthread_equal(others[i].thread, held.thread));
+        // Nobody is nicer than 19.
+        assert_true(others[i].result < behind.result || behind.result == 19);
+    }
+    fake_destroy(fake);
+}
+
 // Ending the pool waits for what runs and for what is queued; every result has been posted by then.
 static void fini_waits_for_every_job(void **state)
 {
@@ -366,6 +408,7 @@ int main(void)
         cmocka_unit_test(helpers_run_side_by_side_up_to_their_number),
         cmocka_unit_test(full_queue_is_eagain),
         cmocka_unit_test(missing_threads_are_eagain_only_without_any_helper),
+        cmocka_unit_test(background_jobs_hold_nobody_up),
         cmocka_unit_test(fini_waits_for_every_job),
         cmocka_unit_test(operations_are_used_again),
     };

@@ -236,7 +236,13 @@ static void options_refuse_what_is_not_exact(void **state)
 {
     static const char *const wrong[][2] = {
         { "", "" },
-        { "ftp --connect 127.0.0.1:7", "" },
+        { "gopher --connect 127.0.0.1:7", "gopher" },
+        { "ftp --connect 127.0.0.1:7 --operation stor", "--size" },
+        { "ftp --connect 127.0.0.1:7 --operation stor --size 1 --files 2", "{}" },
+        { "ftp --connect 127.0.0.1:7 --operation login --churn 2", "--churn" },
+        { "ftp --connect 127.0.0.1:7 --files 0", "--files" },
+        { "ftp --connect 127.0.0.1:7 --depth 2", "--depth" },
+        { "ftp --connect unix:/x", "--connect" },
         { "echo", "--connect" },
         { "echo 127.0.0.1:7", "127.0.0.1:7" },
         { "echo --connect", "--connect" },

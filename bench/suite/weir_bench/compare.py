@@ -18,7 +18,8 @@ from .table import HEADINGS, kind_of, show
 MUST_AGREE = ("kernel", "cpu_model", "cpus", "smt", "governor", "mitigations", "clock_source",
               "kernel_command_line", "limits", "virtual", "machine")
 # What a cell is. Its name alone could hide an edit of the file.
-CELL_KEYS = ("size", "path", "connections", "depth", "churn", "idle", "rate", "rate_of",
+CELL_KEYS = ("size", "path", "operation", "files", "beside", "login", "connections", "depth",
+             "churn", "idle", "rate", "rate_of",
              "rate_share", "arrivals", "namespace", "verify", "file", "cache")
 
 

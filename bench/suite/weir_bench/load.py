@@ -6,6 +6,7 @@ each number: an expression with one group, named for what it finds.
 
 import json
 import re
+import shlex
 import time
 from dataclasses import dataclass, field
 
@@ -21,6 +22,10 @@ COMMON = ("{load} echo --connect {target} --connections {connections} --depth {d
 HTTP = ("{load} http --connect {target} --path {path} --connections {connections} "
         "--pipeline {depth} --duration {duration} --warmup {warmup} --verify {verify} "
         "--engine uring --seed {seed} --json -")
+
+FTP = ("{load} ftp --connect {target} --operation {operation} --connections {connections} "
+       "--duration {duration} --warmup {warmup} --verify {verify} --engine uring --seed {seed} "
+       "--json -")
 
 # The numbers that a rule of --load-parse may find, and what one of them is in our units.
 RULES = {
@@ -75,14 +80,15 @@ class WeirLoad:
         return True
 
     def command(self, cell, values):
-        template = HTTP if cell.path else COMMON
+        template = ftp_template(cell) if cell.operation else HTTP if cell.path else COMMON
         if cell.is_open():
             template += f" --rate {{rate}} --arrivals {cell.arrivals}"
         if cell.churn:
             template += " --churn {churn}"
         if cell.idle:
             template += " --idle {idle}"
-        return fill(template, {**values, "load": self.path})
+        # {} is for the load itself, which counts the files.
+        return fill(template, {**values, "load": self.path, "number": "{}"})
 
     def parse(self, output, seconds):
         try:
@@ -92,6 +98,20 @@ class WeirLoad:
             return read_weir_load(raw)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise Problem(f"weir-load's output is not understood: {error!r}") from None
+
+
+def ftp_template(cell):
+    template = FTP
+    if cell.path:
+        template += f" --path {shlex.quote(cell.path)} --files {cell.files}"
+    if cell.operation == "stor":
+        template += " --size {size}"
+    if cell.beside:
+        template += f" --beside {shlex.quote(cell.beside)}"
+    if cell.login:
+        user, _, password = cell.login.partition(":")
+        template += f" --user {shlex.quote(user)} --password {shlex.quote(password)}"
+    return template.replace("{}", "{number}")
 
 
 def read_weir_load(raw):

@@ -21,6 +21,8 @@ ENGINES = ("epoll", "uring", "blocking")
 WEIR_SERVERS = {
     "echo": "{weir} echo --listen {address} --stats-json {stats}",
     "http": "{weir} http --listen {address} --stats-json {stats} --root {root}",
+    "ftp": "{weir} ftp --listen {address} --stats-json {stats} --root {root} "
+           "--anonymous --anonymous-write",
 }
 
 # Where programs lie that an unprivileged user's PATH may lack.
@@ -36,7 +38,11 @@ class Cell:
 
     name: str
     size: int = 64
-    path: str = ""           # what an HTTP server is asked for; empty: messages are echoed
+    path: str = ""           # what an HTTP or FTP server is asked for
+    operation: str = ""      # FTP: login, noop, retr or stor
+    files: int = 1           # FTP: the numbers that stand for {} in the path
+    beside: str = ""         # FTP: what one more session downloads all the time
+    login: str = ""          # FTP: USER:PASSWORD; empty: anonymous
     connections: int = 1
     depth: int = 1           # requests in flight per connection
     churn: int = 0           # operations per connection, then a new one; 0: connections stay
@@ -56,7 +62,14 @@ class Cell:
         return bool(self.rate or self.rate_of)
 
     def title(self):
-        parts = [f"{self.path or size_text(self.size)} x {self.connections}"]
+        what = self.path or size_text(self.size)
+        if self.operation:
+            what = f"{self.operation} {self.path}".strip()
+        parts = [f"{what} x {self.connections}"]
+        if self.files > 1:
+            parts.append(f"{self.files} files")
+        if self.beside:
+            parts.append(f"beside a download of {self.beside}")
         if self.depth > 1:
             parts.append(f"depth {self.depth}")
         if self.churn:
@@ -80,14 +93,17 @@ class Variant:
     engine: str = ""  # what its listening line must say; empty: not checked
     cells: list = field(default_factory=list)  # patterns; empty: all
     needs: str = ""   # a program that must be installed; without it the variant is skipped
+    forks: bool = False  # it has processes that come and go with connections
 
 
 @dataclass
 class Scenario:
     name: str
     about: str = ""
-    server: str = "echo"   # of weir: echo or http
-    files: dict = field(default_factory=dict)  # names and sizes, under the server's root
+    server: str = "echo"   # of weir: echo, http or ftp
+    # Under the server's root: names with sizes; "name{}" with [size, count]; "name/" with 0 is a
+    # folder that everybody may write to.
+    files: dict = field(default_factory=dict)
     blocks: int = 5
     seconds: float = 1.5   # measured per trial, at most
     warmup: float = 0.3
@@ -226,14 +242,23 @@ def check(where, scenario):
             raise Problem(f"{where}: no {kind} is left to run")
     for cell in scenario.cells:
         check_cell(f"{where}: cell {cell.name}", cell)
-        if bool(cell.path) != (scenario.server == "http"):
-            raise Problem(f"{where}: cell {cell.name}: a path is for server = \"http\"")
+        check_protocol(f"{where}: cell {cell.name}", cell, scenario.server)
         if not scenario.variants_of(cell):
             raise Problem(f"{where}: cell {cell.name}: no variant is left to run")
 
 
+def check_protocol(where, cell, server):
+    needs_path = server == "http" or cell.operation in ("retr", "stor")
+    if bool(cell.path) != needs_path:
+        raise Problem(f"{where}: a path is for server = \"http\", and for retr and stor")
+    if bool(cell.operation) != (server == "ftp"):
+        raise Problem(f"{where}: an operation is for server = \"ftp\"")
+    if cell.operation not in ("", "login", "noop", "retr", "stor"):
+        raise Problem(f"{where}: operation must be login, noop, retr or stor")
+
+
 def check_cell(where, cell):
-    for key in ("size", "connections", "depth"):
+    for key in ("size", "connections", "depth", "files"):
         if getattr(cell, key) < 1:
             raise Problem(f"{where}: {key} must be at least 1")
     for key in ("churn", "idle", "rate"):

@@ -51,11 +51,33 @@ def write_files(folder, files):
     root = os.path.join(folder, "root")
     os.makedirs(root, exist_ok=True)
     for name, size in files.items():
-        if os.path.basename(name) != name or type(size) is not int or size < 0:
+        count = 1
+        if type(size) is list and len(size) == 2 and "{}" in name:
+            size, count = size
+        if os.path.basename(name.removesuffix("/")) != name.removesuffix("/") or \
+                type(size) is not int or size < 0 or type(count) is not int:
             raise Problem(f"file '{name}' = {size!r}: wants a plain name and a size")
-        with open(os.path.join(root, name), "wb") as file:
-            for at in range(0, size, 1 << 20):
-                file.write(os.urandom(min(size - at, 1 << 20)))
+        if name.endswith("/"):
+            os.makedirs(os.path.join(root, name), exist_ok=True)
+            os.chmod(os.path.join(root, name), 0o777)
+            continue
+        for number in range(count):
+            write_file(os.path.join(root, name.replace("{}", str(number))), size)
+
+
+def empty_folders(root):
+    """Removes what an earlier trial's load stored: its files may be another server's user's."""
+    for folder, folders, names in os.walk(root, topdown=False):
+        for name in names if folder != root else ():
+            os.unlink(os.path.join(folder, name))
+        for name in folders if folder != root else ():
+            os.rmdir(os.path.join(folder, name))
+
+
+def write_file(path, size):
+    with open(path, "wb") as file:
+        for at in range(0, size, 1 << 20):
+            file.write(os.urandom(min(size - at, 1 << 20)))
 
 
 @dataclass
@@ -112,6 +134,7 @@ def run_in(setting, order, namespace, record):
     for path in paths.values():
         if os.path.exists(path):
             os.unlink(path)
+    empty_folders(os.path.join(setting.folder, "root"))
     with Children() as children:
         server, address, listening = start_server(setting, order, namespace, children,
                                                   paths["stats.json"])
@@ -197,7 +220,7 @@ def run_load(setting, order, namespace, children, server, address):
     command = setting.load.command(cell, {
         "host": host, "port": port, "address": f"{host}:{port}", "target": f"{host}:{port}",
         "connections": cell.connections, "depth": cell.depth, "size": cell.size,
-        "path": cell.path,
+        "path": cell.path, "operation": cell.operation,
         "duration": f"{order.seconds:g}", "warmup": f"{order.warmup:g}",
         "rate": f"{order.rate:.0f}", "churn": cell.churn, "idle": cell.idle,
         "verify": cell.verify, "seed": order.seed, "cpu": cpu_list(setting.client_cpus)})
@@ -208,7 +231,7 @@ def run_load(setting, order, namespace, children, server, address):
         raise TrialFailed(f"the load {command[0]} did not start: {error}") from None
     if order.instrument:
         watch(setting, order, children, server)
-    meter = Meter(setting.machine, group_pids(server.pid), load.pid, slab)
+    meter = Meter(setting.machine, group_pids(server.pid), load.pid, slab, order.variant.forks)
     planned = order.warmup + order.seconds
     start = time.monotonic()
     while not load.ended():
@@ -331,7 +354,7 @@ def keep_memory(cell, metrics, memory):
 
 def operations_of_server(cell, stats, result):
     """How many operations the server did from its start to its end; 0 if that is unknown."""
-    if "enters" not in stats:
+    if "enters" not in stats or cell.operation:
         return 0
     # An answer is longer than its file; by how much, the load has counted.
     size = result.reply_bytes if cell.path else cell.size * max(cell.churn, 1)

@@ -31,6 +31,7 @@ void uring_file(struct weir_loop *loop, struct weir_operation *operation)
         stats_add(loop, worker_punts, (operation->open_how[0] & URING_OPEN_PUNTED) != 0);
         break;
     case FILE_JOB:
+    case FILE_JOB_BACKGROUND:
         break; // goes to the helpers, never here
     }
 }
