@@ -167,26 +167,35 @@ static int listing_add(struct listing *listing, int directory, const char *name)
     return 0;
 }
 
-static int listing_read(struct listing *listing, int directory)
+static int listing_add_all(struct listing *listing, int directory, DIR *stream)
 {
-    int fd = openat(directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), error = 0;
-    if (fd < 0)
-        return -errno;
-    DIR *stream = fdopendir(fd);
-    if (!stream) {
-        error = -errno;
-        close(fd);
-        return error;
-    }
-    const struct dirent *entry;
-    while (!error && !listing->cut && (entry = readdir(stream))) {
+    while (!listing->cut) {
+        errno = 0; // an error and the end look the same otherwise
+        const struct dirent *entry = readdir(stream);
+        if (!entry)
+            return -errno;
         if (entry->d_name[0] == '.')
             continue;
         if (listing->count == LISTING_ENTRIES_MAX)
             listing->cut = true;
-        else
-            error = listing_add(listing, directory, entry->d_name);
+        else if (listing_add(listing, directory, entry->d_name) < 0)
+            return -ENOMEM;
     }
+    return 0;
+}
+
+static int listing_read(struct listing *listing, int directory)
+{
+    int fd = openat(directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return -errno;
+    DIR *stream = fdopendir(fd);
+    if (!stream) {
+        int error = -errno;
+        close(fd);
+        return error;
+    }
+    int error = listing_add_all(listing, directory, stream);
     closedir(stream);
     return error;
 }
