@@ -22,6 +22,11 @@ __attribute__((constructor)) static void strike_map(void)
     strike_page = page == MAP_FAILED ? NULL : page;
 }
 
+bool strike_is_uncached(void)
+{
+    return strike_page && strike_page->uncached;
+}
+
 static struct strike_kind *strike_kind_find(struct strike_page *page, const char *name)
 {
     struct strike_kind *kind = page->kinds;

@@ -5,6 +5,7 @@
 #define FAULTS_STRIKE_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 enum { STRIKE_ERRORS_MAX = 8 };
@@ -26,6 +27,7 @@ struct strike_kind {
 // The page: walks.py reads and writes it as these fields.
 struct strike_page {
     _Atomic uint32_t armed; // 0: nothing is counted
+    uint32_t uncached;      // no name is in memory: what asks for that gets -EAGAIN
     uint32_t number;        // of the call of kind `name` that fails, counted from 1
     uint32_t choice;        // which of its errors it has
     uint32_t choices;       // how many it may have; 0: it has not failed yet
@@ -33,6 +35,8 @@ struct strike_page {
     char name[STRIKE_NAME_SIZE];
     struct strike_kind kinds[STRIKE_KINDS_MAX]; // those that were met, in any order
 };
+
+bool strike_is_uncached(void);
 
 // Counts a call. The error that it must have, or 0.
 int strike_error(const struct strike *strike);

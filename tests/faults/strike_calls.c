@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/openat2.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdarg.h>
@@ -318,6 +319,11 @@ long __wrap_syscall(long number, ...)
     for (size_t i = 0; i < sizeof arguments / sizeof *arguments; i++)
         arguments[i] = va_arg(rest, long);
     va_end(rest);
+    const struct open_how *how = (const struct open_how *)arguments[2];
+    if (number == SYS_openat2 && how->resolve & RESOLVE_CACHED && strike_is_uncached()) {
+        errno = EAGAIN;
+        return -1;
+    }
     if (number == SYS_openat2 && strikes(&strike))
         return -1;
     return __real_syscall(number, arguments[0], arguments[1], arguments[2], arguments[3],

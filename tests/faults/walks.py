@@ -1,6 +1,6 @@
 """What walks through a server's calls share: the page that makes one fail, and the walk itself.
 
-weir-faults is `weir`, but the call, allocation or ring operation that the page asks for fails, once.
+weir-faults is `weir`, but the call, allocation or ring operation that the page asks for fails once.
 A walk has one server. It makes a client's session fail at its first call with each error that this
 may have, then at its second, until a session has no call of that number any more. After each the
 server still serves, and holds nothing of the session.
@@ -39,7 +39,8 @@ class Kind(ctypes.Structure):
 class Page(ctypes.Structure):
     """strike.h's struct strike_page."""
 
-    _fields_ = [("armed", ctypes.c_uint32), ("number", ctypes.c_uint32),
+    _fields_ = [("armed", ctypes.c_uint32), ("uncached", ctypes.c_uint32),
+                ("number", ctypes.c_uint32),
                 ("choice", ctypes.c_uint32), ("choices", ctypes.c_uint32),
                 ("error", ctypes.c_int32), ("name", ctypes.c_char * 28), ("kinds", Kind * 96)]
 
