@@ -3,6 +3,9 @@
 // has no time to. So before main() a process of its own is split off, a witness, which shares the
 // counters' memory, waits for the program's end, and writes them in its place.
 //
+// Not by fork(3): gcc makes a call of gcov's out of it, which sets the child's counters to zero,
+// and these are the program's too.
+//
 // The program keeps no descriptor of it and is not its parent; only a coverage build links this.
 #include <fcntl.h>
 #include <poll.h>
@@ -26,6 +29,13 @@ void __wrap___gcov_exit(void)
 {
 }
 
+// Not by mmap(3), which may fail on purpose in tests.
+static void *witness_map(void *at, size_t size, int flags)
+{
+    return (void *)syscall(SYS_mmap, at, size, PROT_READ | PROT_WRITE, flags | MAP_ANONYMOUS, -1,
+                           0L);
+}
+
 // Makes the pages that hold the counters common to this process and those that it splits off. Their
 // content moves with them. Nothing here may use a static variable meanwhile.
 static int witness_share(void)
@@ -34,12 +44,15 @@ static int witness_share(void)
     uintptr_t first = (uintptr_t)__bss_start & ~(page - 1);
     size_t size = (((uintptr_t)_end + page - 1) & ~(page - 1)) - first;
     void *pages = (void *)first;
-    void *copy = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    void *copy = witness_map(NULL, size, MAP_PRIVATE);
     if (copy == MAP_FAILED)
         return -1;
     memcpy(copy, pages, size);
-    void *moved = mremap(copy, size, size, MREMAP_MAYMOVE | MREMAP_FIXED, pages);
-    return moved == MAP_FAILED ? -1 : 0;
+    if (witness_map(pages, size, MAP_SHARED | MAP_FIXED) == MAP_FAILED)
+        return -1;
+    memcpy(pages, copy, size);
+    munmap(copy, size);
+    return 0;
 }
 
 // Who holds the lock shared has not written yet: `./do coverage` waits for it.
@@ -65,7 +78,7 @@ static void witness_wait(pid_t program)
     if (ended.fd < 0 || witness_lock() < 0)
         _exit(1);
     // The program goes on when this process ends, so its own child is the witness.
-    if (fork())
+    if (_Fork())
         _exit(0);
     while (poll(&ended, 1, -1) != 1)
         continue;
@@ -78,7 +91,7 @@ __attribute__((constructor)) static void witness_start(void)
 {
     pid_t program = getpid();
     int status = 0;
-    pid_t child = witness_share() < 0 ? -1 : fork();
+    pid_t child = witness_share() < 0 ? -1 : _Fork();
     if (child == 0)
         witness_wait(program);
     if (child < 0 || waitpid(child, &status, 0) != child || status)
