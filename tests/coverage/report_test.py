@@ -82,20 +82,32 @@ class Marks(unittest.TestCase):
 class Verdict(unittest.TestCase):
     """How much is enough."""
 
-    def test_each_directory_is_held_to_it(self):
-        """One with too few lines fails, though all together have enough."""
+    def test_core_and_servers_are_held_to_it(self):
+        """One with too few lines fails, though both together have enough."""
         files = [record("core/a.c", *[1] * 90), record("servers/b.c", 1, 1, 0, None)]
         found = report.counts(files)
-        self.assertEqual(found, {"core": report.Count(90, 90), "servers": report.Count(2, 3),
-                                 "all": report.Count(92, 93)})
+        self.assertEqual(found, {
+            "core": report.Count(90, 90), "core/": report.Count(90, 90),
+            "servers": report.Count(2, 3), "servers/": report.Count(2, 3),
+            "all": report.Count(92, 93)})
         rows = dict((line.split()[0], enough) for line, enough in report.verdict(found, 90))
-        self.assertEqual(rows, {"core": True, "servers": False, "all": True})
+        self.assertFalse(rows["servers/"])
+        self.assertTrue(rows["core/"] and rows["all"])
+
+    def test_a_directory_below_is_marked(self):
+        """It fails nothing by itself, but is not hidden behind the others."""
+        files = [record("core/a.c", *[1] * 90), record("core/sim/b.c", 1, 0)]
+        rows = list(report.verdict(report.counts(files), 90))
+        self.assertTrue(all(enough for _, enough in rows))
+        self.assertEqual([line.split()[0] for line, _ in rows if "fewer than" in line], ["core/sim"])
 
     def test_just_enough_is_enough(self):
         """The bound itself passes, and a line less does not."""
         for run, enough in ((90, True), (89, False)):
             files = [record("core/a.c", *[1] * run, *[0] * (100 - run))]
-            self.assertEqual({enough}, {row[1] for row in report.verdict(report.counts(files), 90)})
+            rows = dict((line.split()[0], row)
+                        for line, row in report.verdict(report.counts(files), 90))
+            self.assertEqual((rows["core/"], rows["all"]), (enough, enough))
 
 
 if __name__ == "__main__":

@@ -20,6 +20,8 @@
 
 void __gcov_dump(void);
 void __wrap___gcov_exit(void);
+pid_t __wrap___gcov_fork(void);
+int __wrap___gcov_execve(const char *path, char *const arguments[], char *const environment[]);
 
 // Around what is zero at the start, where gcc puts the counters; the linker's names.
 extern char __bss_start[], _end[];
@@ -29,7 +31,24 @@ void __wrap___gcov_exit(void)
 {
 }
 
-// Not by mmap(3), which may fail on purpose in tests.
+// And what gcc makes of fork(3) and execve(2): a program that is killed in those would keep gcov's
+// lock for ever.
+pid_t __wrap___gcov_fork(void)
+{
+    return _Fork();
+}
+
+int __wrap___gcov_execve(const char *path, char *const arguments[], char *const environment[])
+{
+    return (int)syscall(SYS_execve, path, arguments, environment);
+}
+
+// Not by open(3) and mmap(3), which may fail on purpose in tests.
+static int witness_open(const char *path, int flags)
+{
+    return (int)syscall(SYS_openat, AT_FDCWD, path, flags, 0666);
+}
+
 static void *witness_map(void *at, size_t size, int flags)
 {
     return (void *)syscall(SYS_mmap, at, size, PROT_READ | PROT_WRITE, flags | MAP_ANONYMOUS, -1,
@@ -58,7 +77,7 @@ static int witness_share(void)
 // Who holds the lock shared has not written yet: `./do coverage` waits for it.
 static int witness_lock(void)
 {
-    int fd = open(WITNESS_LOCK, O_RDONLY | O_CREAT, 0666);
+    int fd = witness_open(WITNESS_LOCK, O_RDONLY | O_CREAT);
     return fd < 0 ? -1 : flock(fd, LOCK_SH);
 }
 
@@ -68,7 +87,7 @@ static void witness_leave(void)
     setsid();
     close_range(0, ~0U, 0);
     for (int fd = 0; fd < 3; fd++)
-        open("/dev/null", O_RDWR);
+        witness_open("/dev/null", O_RDWR);
 }
 
 static void witness_wait(pid_t program)
