@@ -104,6 +104,7 @@ struct weir_stream {
     bool want_drained : 1;
     bool want_end : 1; // half-close after the queue
     bool end_sent : 1;
+    bool shutting : 1; // our end is in flight, and the descriptor stays open for it
     bool end_received : 1;
     bool end_told : 1; // `ended` was called
     bool opened_told : 1;

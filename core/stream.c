@@ -199,15 +199,9 @@ void stream_connected(struct weir_stream *stream, int result)
 
 // --- Ending --------------------------------------------------------------------------------------
 
-void stream_start_close(struct weir_stream *stream)
+static void stream_close_descriptor(struct weir_stream *stream)
 {
     struct weir_loop *loop = stream->loop;
-    if (stream->state == STREAM_CLOSING)
-        return;
-    stream->state = STREAM_CLOSING;
-    weir_timer_stop(loop, &stream->timer);
-    if (stream->sink)
-        sink_ended(stream, stream->reason ? stream->reason : -ECANCELED);
     if (loop->engine->close(loop, stream) == ENGINE_PENDING) {
         stream->inflight++;
         return;
@@ -215,6 +209,20 @@ void stream_start_close(struct weir_stream *stream)
     stream->inflight = 0;
     stream->send_armed = false;
     stream->receive_armed = false;
+}
+
+// A worker thread that ends our direction may look the descriptor up as late as it runs: were it
+// closed before, a stranger who got its number would be cut off. So the close waits for the end.
+void stream_start_close(struct weir_stream *stream)
+{
+    if (stream->state == STREAM_CLOSING)
+        return;
+    stream->state = STREAM_CLOSING;
+    weir_timer_stop(stream->loop, &stream->timer);
+    if (stream->sink)
+        sink_ended(stream, stream->reason ? stream->reason : -ECANCELED);
+    if (!stream->shutting)
+        stream_close_descriptor(stream);
 }
 
 void stream_descriptor_closed(struct weir_stream *stream)
@@ -277,6 +285,7 @@ void weir_stream_end(struct weir_stream *stream)
 static void stream_shutdown(struct weir_stream *stream)
 {
     stream->end_sent = true;
+    stream->shutting = true;
     stream->inflight++;
     stream->loop->engine->shutdown(stream->loop, stream);
 }
@@ -284,7 +293,10 @@ static void stream_shutdown(struct weir_stream *stream)
 void stream_shut(struct weir_stream *stream, int result)
 {
     stream->inflight--;
-    if (result < 0 && stream->state != STREAM_CLOSING)
+    stream->shutting = false;
+    if (stream->state == STREAM_CLOSING)
+        stream_close_descriptor(stream);
+    else if (result < 0)
         stream_fail(stream, result, false);
     else if (stream->end_told && stream->state == STREAM_OPEN)
         stream_start_close(stream);
@@ -395,7 +407,7 @@ void stream_abandon(struct weir_stream *stream)
 {
     const struct weir_loop *loop = stream->loop;
     // Whether a close that was queued has run, nobody knows: closing twice would hit a stranger.
-    if (stream->state != STREAM_CLOSING && !stream->direct)
+    if ((stream->state != STREAM_CLOSING || stream->shutting) && !stream->direct)
         loop->system->close(loop->system_state, stream->fd);
     if (stream->engine_descriptor)
         loop->system->close(loop->system_state, stream->engine_descriptor - 1);
@@ -405,6 +417,7 @@ void stream_abandon(struct weir_stream *stream)
     if (stream->sink)
         sink_ended(stream, stream->reason);
     stream->inflight = 0;
+    stream->shutting = false;
     stream->operations = 0;
     stream->attention = stream->send_listed = stream->starved = false;
     stream_settle(stream);

@@ -15,11 +15,11 @@ enum { SERVE_RING_MEMORY = 1 << 20 };
 
 // --- Paths ---------------------------------------------------------------------------------------
 
-// Devices are never replaced, and their folder is nobody's to write in.
+// Devices are never replaced, and their folder is nobody's to write in. /dev/shm is for files.
 static bool serve_sandbox_is_device(const char *path)
 {
     struct stat status;
-    return !strncmp(path, "/dev/", 5) ||
+    return (!strncmp(path, "/dev/", 5) && strncmp(path, "/dev/shm/", 9) != 0) ||
            (stat(path, &status) == 0 && (S_ISCHR(status.st_mode) || S_ISBLK(status.st_mode)));
 }
 

@@ -321,7 +321,9 @@ void ftp_transfer_settle(struct ftp_transfer *transfer)
 {
     if (transfer->busy || transfer->data || (!transfer->error && !transfer->complete))
         return;
-    if (transfer->kind == FTP_UPLOAD && !transfer->finishing && transfer->file)
+    // Without memory for its handle, a temporary file is there and `file` is not.
+    if (transfer->kind == FTP_UPLOAD && !transfer->finishing &&
+        (transfer->file || *transfer->place.temporary))
         ftp_upload_finish(transfer);
     else
         transfer_end(transfer);

@@ -224,8 +224,8 @@ class Commands:
             try:
                 control, replies = self.login(), set()
                 deadline = time.monotonic() + LIMIT
-                # Until both states were met, and some hundred times in any case.
-                while (len(replies) < 2 or "213 2" not in replies) and time.monotonic() < deadline:
+                # Until the file was met and missed, and some hundred times in any case.
+                while (not {"213 2"} < replies) and time.monotonic() < deadline:
                     for _ in range(400):
                         replies.add(control.ask("SIZE seat/file"))
             finally:

@@ -106,6 +106,15 @@ static void echo_resume(struct weir_loop *loop, struct weir_timer *timer)
     weir_stream_resume(session->stream);
 }
 
+// Half of them linger: their end goes out by itself, and the close may come right behind it.
+static void echo_quit(struct weir_stream *stream)
+{
+    if (sim_random(echo_run(stream)->sim, 2))
+        weir_stream_close(stream);
+    else
+        weir_stream_linger(stream, 20000, 50000000);
+}
+
 static void echo_received(struct weir_stream *stream, struct weir_slice slice)
 {
     struct run *run = echo_run(stream);
@@ -116,7 +125,7 @@ static void echo_received(struct weir_stream *stream, struct weir_slice slice)
               (int64_t)slice.size);
     echo_answer(stream, slice);
     if (run->quits && !sim_random(run->sim, 16))
-        weir_stream_close(stream);
+        echo_quit(stream);
     if (!run->pauses || sim_random(run->sim, 4))
         return;
     weir_stream_pause(stream);

@@ -315,13 +315,15 @@ static int operations_prepare_shutdown(struct sim *sim, struct sim_operation *op
                                        const struct io_uring_sqe *sqe)
 {
     (void)sim;
-    return sqe->len == SHUT_WR ? operations_check_socket(operation) : -EINVAL;
+    (void)operation;
+    return sqe->len == SHUT_WR ? 0 : -EINVAL;
 }
 
 static int operations_shutdown(struct sim *sim, struct sim_operation *operation)
 {
     (void)sim;
-    return sim_socket_shutdown(operations_socket(operation));
+    int error = operations_check_socket(operation);
+    return error ? error : sim_socket_shutdown(operations_socket(operation));
 }
 
 static int operations_prepare_close(struct sim *sim, struct sim_operation *operation,

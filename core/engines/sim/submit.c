@@ -5,12 +5,12 @@
 
 enum { SUBMIT_WORKER_NS = 5000, SUBMIT_WORKER_MORE_NS = 45000 };
 
-static struct sim_object *submit_object(const struct sim *sim, const struct io_uring_sqe *sqe)
+static struct sim_object *submit_object(const struct sim *sim, int fd, bool direct)
 {
     const struct sim_ring *ring = sim->ring;
-    if (!(sqe->flags & IOSQE_FIXED_FILE))
-        return sim_descriptor(sim, sqe->fd);
-    return (uint32_t)sqe->fd < ring->files_count ? ring->files[sqe->fd] : NULL;
+    if (!direct)
+        return sim_descriptor(sim, fd);
+    return (uint32_t)fd < ring->files_count ? ring->files[fd] : NULL;
 }
 
 static struct sim_operation *submit_create(struct sim *sim, const struct io_uring_sqe *sqe)
@@ -19,6 +19,8 @@ static struct sim_operation *submit_create(struct sim *sim, const struct io_urin
     operation->sim = sim;
     operation->opcode = sim_opcode_find(sqe->opcode);
     operation->user_data = sqe->user_data;
+    operation->fd = sqe->fd;
+    operation->direct = sqe->flags & IOSQE_FIXED_FILE;
     operation->skip_success = sqe->flags & IOSQE_CQE_SKIP_SUCCESS;
     operation->iovecs = &operation->one;
     operation->state = SIM_WAITING;
@@ -28,6 +30,23 @@ static struct sim_operation *submit_create(struct sim *sim, const struct io_urin
     return operation;
 }
 
+// io_assign_file(): from here on the operation holds its socket or file, whoever closes it.
+static int submit_assign(struct sim *sim, struct sim_operation *operation)
+{
+    const struct sim_opcode *opcode = operation->opcode;
+    operation->object = submit_object(sim, operation->fd, operation->direct);
+    if (operation->object)
+        operation->object->references++;
+    else if (opcode == &sim_opcode_read || opcode == &sim_opcode_write)
+        operation->object = sim_machine_file(sim, operation->fd);
+    if (!operation->object) {
+        sim->counts.bad_descriptors++;
+        return -EBADF;
+    }
+    sim_list_append(&operation->object->operations, &operation->of_object);
+    return 0;
+}
+
 // What the kernel checks and copies before it tries anything.
 static int submit_prepare(struct sim *sim, struct sim_operation *operation,
                           const struct io_uring_sqe *sqe)
@@ -35,26 +54,23 @@ static int submit_prepare(struct sim *sim, struct sim_operation *operation,
     const unsigned known = IOSQE_FIXED_FILE | IOSQE_BUFFER_SELECT | IOSQE_CQE_SKIP_SUCCESS;
     if (!operation->opcode || sqe->flags & ~known)
         return -EINVAL;
-    if (!operation->opcode->needs_object)
-        return operation->opcode->prepare(sim, operation, sqe);
-    operation->object = submit_object(sim, sqe);
-    if (operation->object)
-        operation->object->references++;
-    else if (sqe->opcode == IORING_OP_READ || sqe->opcode == IORING_OP_WRITE)
-        operation->object = sim_machine_file(sim, sqe->fd);
-    if (!operation->object) {
-        sim->counts.bad_descriptors++;
-        return -EBADF;
-    }
-    sim_list_append(&operation->object->operations, &operation->of_object);
-    return operation->opcode->prepare(sim, operation, sqe);
+    // A worker looks the descriptor up itself, as late as it runs (io_wq_submit_work()).
+    int error = 0;
+    if (operation->opcode->needs_object && !operation->opcode->worker)
+        error = submit_assign(sim, operation);
+    return error ? error : operation->opcode->prepare(sim, operation, sqe);
 }
 
 static void submit_worker_due(void *argument)
 {
     struct sim_operation *operation = argument;
     operation->state = SIM_WAITING;
-    sim_operation_run(operation);
+    int error =
+        operation->object || operation->canceled ? 0 : submit_assign(operation->sim, operation);
+    if (error)
+        sim_operation_complete(operation, error);
+    else
+        sim_operation_run(operation);
 }
 
 static void submit_to_worker(struct sim *sim, struct sim_operation *operation, uint64_t most_ns)

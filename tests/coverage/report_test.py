@@ -1,0 +1,115 @@
+"""What `./do coverage` counts, and what it leaves out."""
+
+import os
+import sys
+import unittest
+
+sys.path.append(os.path.dirname(os.path.abspath(__file__)))
+
+import report
+
+SOURCE = """int function(int number)
+{
+    if (number)
+        return report(number,
+                      -1);
+    // UNTESTED: no machine
+    // answers so
+    if (!number) {
+        number = 1;
+
+        return number;
+    }
+    number++; // UNTESTED: it is late
+    return 0;
+}
+
+// UNTESTED: nobody calls it
+void other(void)
+{
+    function(1);
+}
+void third(void)
+{
+}
+""".split("\n")
+
+
+def record(name, *counts):
+    """gcovr's record of a file whose code lines have these counts; None is no code."""
+    return {"file": name, "lines": [
+        {"line_number": at, "count": count or 0, "gcovr/noncode": count is None}
+        for at, count in enumerate(counts, 1)]}
+
+
+class Marks(unittest.TestCase):
+    """Comments that take code out of the count."""
+
+    def test_a_mark_takes_its_line_or_the_block_below(self):
+        """Two lines of reason belong together, and a block ends where its brace does."""
+        self.assertEqual(list(report.marks(SOURCE)), [
+            report.Mark(6, 8, 12, "no machine answers so"),
+            report.Mark(13, 13, 13, "it is late"),
+            report.Mark(17, 18, 21, "nobody calls it"),
+        ])
+
+    def test_a_statement_of_several_lines_is_one(self):
+        """Deeper lines belong to the one above them; the next of the same depth does not."""
+        self.assertEqual(report.block_end(SOURCE, 3), 5)
+        self.assertEqual(report.block_end(SOURCE, 1), 15)
+
+    def test_a_mark_says_why_and_stands_above_code(self):
+        """No reason, no code below: both are refused."""
+        for lines in (["    call(); // UNTESTED"], ["// UNTESTED:", "call();"],
+                      ["// UNTESTED: late", "", "call();"], ["// UNTESTED: late"]):
+            with self.subTest(lines=lines), self.assertRaises(report.Problem):
+                list(report.marks(lines))
+
+    def test_marked_lines_are_not_counted(self):
+        """What is marked leaves the count, and is told with the number of its lines."""
+        file = record("core/a.c", 1, 0, 0)
+        lines = ["call();", "// UNTESTED: never", "call();"]
+        file["lines"][1]["gcovr/noncode"] = True
+        self.assertEqual(list(report.exclude(file, lines)), ["core/a.c:2: 1 lines: never"])
+        self.assertEqual(report.counts([file])["core"], report.Count(1, 1))
+
+    def test_a_mark_above_no_code_is_refused(self):
+        """A comment that takes nothing out is wrong somehow."""
+        with self.assertRaises(report.Problem):
+            list(report.exclude(record("core/a.c", None, None), ["// UNTESTED: x", "enum { A };"]))
+
+
+class Verdict(unittest.TestCase):
+    """How much is enough."""
+
+    def test_core_and_servers_are_held_to_it(self):
+        """One with too few lines fails, though both together have enough."""
+        files = [record("core/a.c", *[1] * 90), record("servers/b.c", 1, 1, 0, None)]
+        found = report.counts(files)
+        self.assertEqual(found, {
+            "core": report.Count(90, 90), "core/": report.Count(90, 90),
+            "servers": report.Count(2, 3), "servers/": report.Count(2, 3),
+            "all": report.Count(92, 93)})
+        rows = dict((line.split()[0], enough) for line, enough in report.verdict(found, 90))
+        self.assertFalse(rows["servers/"])
+        self.assertTrue(rows["core/"] and rows["all"])
+
+    def test_a_directory_below_is_marked(self):
+        """It fails nothing by itself, but is not hidden behind the others."""
+        files = [record("core/a.c", *[1] * 90), record("core/sim/b.c", 1, 0)]
+        rows = list(report.verdict(report.counts(files), 90))
+        self.assertTrue(all(enough for _, enough in rows))
+        few = [line.split()[0] for line, _ in rows if "fewer than" in line]
+        self.assertEqual(few, ["core/sim"])
+
+    def test_just_enough_is_enough(self):
+        """The bound itself passes, and a line less does not."""
+        for run, enough in ((90, True), (89, False)):
+            files = [record("core/a.c", *[1] * run, *[0] * (100 - run))]
+            rows = dict((line.split()[0], row)
+                        for line, row in report.verdict(report.counts(files), 90))
+            self.assertEqual((rows["core/"], rows["all"]), (enough, enough))
+
+
+if __name__ == "__main__":
+    unittest.main()

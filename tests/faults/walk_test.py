@@ -1,0 +1,183 @@
+"""Each call of a session fails once, in each way, on the real engines: echo, HTTP and FTP.
+
+Whatever fails, the client gets the right bytes, a refusal that its protocol knows, or a lost
+connection: never altered bytes, never a success that is none, and it does not wait in vain. Its
+neighbours are served, and nothing of the session is left.
+"""
+
+import http.client
+import os
+import socket
+import unittest
+
+import walks
+
+import ftp_client
+import programs
+
+LARGE = bytes(at * 7 % 251 for at in range(300 * 1024))
+LOST = (OSError, EOFError, http.client.IncompleteRead, http.client.BadStatusLine)
+
+
+class EchoWalk(walks.WalkTest):
+    """`weir echo`."""
+
+    def session(self, address):
+        data = LARGE[:60000]
+        back = bytearray()
+        try:
+            with socket.create_connection(address, walks.PATIENCE) as client:
+                client.sendall(data[:100])
+                while len(back) < 100 and (more := client.recv(100)):
+                    back += more
+                client.sendall(data[100:])
+                client.shutdown(socket.SHUT_WR)
+                while more := client.recv(65536):
+                    back += more
+        except TimeoutError:
+            raise
+        except LOST:
+            pass
+        if not data.startswith(back):
+            raise walks.Violation("altered bytes")
+        return "served" if len(back) == len(data) else "lost"
+
+    def check(self, engine):
+        server = self.start(engine, "echo")
+        host, _, port = server.addresses[0].rpartition(":")
+        address = (host, int(port))
+        neighbour = self.neighbour(engine, lambda: programs.connect(server.addresses[0]))
+
+        def served():
+            with neighbour() as client:
+                client.sendall(b"and I?")
+                self.assertEqual(programs.receive(client, 6), b"and I?")
+
+        calls = self.walk(server, lambda: self.session(address), served)
+        self.assertGreater(calls, 3)
+        self.assertGreater(self.outcomes["lost"], 0)
+        self.finish(server)
+
+    def test_uring(self):
+        """The ring's accept, receive, send, cancel and close."""
+        self.check("uring")
+        for name in ("ring accept", "ring recv", "ring close"):
+            self.assertIn(name, self.met)
+        self.assertTrue({"ring send", "ring sendmsg"} & self.met)
+
+    def test_epoll(self):
+        """The system calls that epoll's engine makes instead."""
+        self.check("epoll")
+        self.assertLessEqual({"accept4", "epoll_ctl", "recv"}, self.met)
+
+    def test_blocking(self):
+        """A thread, with a loop of its own, for the connection."""
+        self.check("blocking")
+        self.assertLessEqual({"accept4", "pthread_create", "malloc", "recv"}, self.met)
+
+
+class HttpWalk(walks.WalkTest):
+    """`weir http` with files and listings."""
+
+    def get(self, client, path, expected, *, method="GET", **headers):
+        """Whether the expected (status, body) came; a refusal is 4xx or 5xx, whole."""
+        client.request(method, path, headers={name.replace("_", "-"): value
+                                              for name, value in headers.items()})
+        answer = client.getresponse()
+        body = answer.read()
+        if (answer.status, body) == expected:
+            return True
+        if answer.status < 400:
+            raise walks.Violation(f"{method} {path}: {answer.status} with {len(body)} bytes")
+        return False
+
+    def requests(self, client, name):
+        yield self.get(client, f"/{name}", (200, b"small"))
+        yield self.get(client, f"/{name}", (200, b"small"))
+        yield self.get(client, "/large", (200, LARGE))
+        yield self.get(client, "/large", (206, LARGE[1000:2001]), Range="bytes=1000-2000")
+        yield self.get(client, "/large", (200, b""), method="HEAD")
+        yield self.listed(client)
+        self.get(client, f"/none-{name}", (), Connection="close")
+
+    def listed(self, client):
+        """A listing has all names or is not sent as whole."""
+        client.request("GET", "/sub/", headers={"Accept": "application/json"})
+        answer = client.getresponse()
+        body = answer.read()
+        if answer.status >= 400:
+            return False
+        missing = [at for at in range(12) if f'"entry-{at}"'.encode() not in body]
+        # What cannot be looked at is not served, and so not listed.
+        if self.strike.name == "fstatat" and len(missing) == 1:
+            return False
+        if answer.status != 200 or missing:
+            raise walks.Violation(f"listing: {answer.status} without {missing}")
+        return True
+
+    def session(self, address):
+        # Nothing of it is known to a cache.
+        self.serial += 1
+        name = f"small-{self.serial}"
+        path = os.path.join(self.root, name)
+        with open(path, "wb") as file:
+            file.write(b"small")
+        client = http.client.HTTPConnection(*address, timeout=walks.PATIENCE)
+        try:
+            held = all(list(self.requests(client, name)))
+            return "served" if held else "refused"
+        except TimeoutError:
+            raise
+        except LOST:
+            return "lost"
+        finally:
+            client.close()
+            os.unlink(path)
+
+    def check(self, engine):
+        self.serial = 0
+        folder = walks.tempfile.TemporaryDirectory(prefix="weir-", dir="/dev/shm")
+        self.addCleanup(folder.cleanup)
+        self.root = folder.name
+        os.mkdir(os.path.join(self.root, "sub"))
+        for at in range(12):
+            with open(os.path.join(self.root, "sub", f"entry-{at}"), "wb"):
+                pass
+        with open(os.path.join(self.root, "large"), "wb") as file:
+            file.write(LARGE)
+        server = self.start(engine, "http", "--root", self.root, "--listing",
+                            "--access-log", "/dev/null")
+        host, _, port = server.addresses[0].rpartition(":")
+        address = (host, int(port))
+        neighbour = self.neighbour(
+            engine, lambda: http.client.HTTPConnection(*address, timeout=walks.PATIENCE))
+
+        def served():
+            with neighbour() as client:
+                self.assertTrue(self.get(client, "/large", (206, b"\0"), Range="bytes=0-0"))
+
+        calls = self.walk(server, lambda: self.session(address), served)
+        self.assertGreater(calls, 20)
+        for outcome in ("served", "refused", "lost"):
+            self.assertGreater(self.outcomes[outcome], 0, self.outcomes)
+        self.finish(server)
+
+    def test_uring(self):
+        """Opens and reads of files go through the ring."""
+        self.check("uring")
+        self.assertLessEqual({"ring accept", "ring recv", "ring read", "readdir", "malloc"},
+                             self.met)
+
+    def test_epoll(self):
+        """Files are sent by sendfile."""
+        self.check("epoll")
+        self.assertLessEqual({"accept4", "recv", "sendfile", "readdir", "malloc"}, self.met)
+
+    def test_blocking(self):
+        """All of it on the connection's thread."""
+        self.check("blocking")
+        self.assertLessEqual({"accept4", "recv", "sendfile", "readdir", "malloc"}, self.met)
+
+
+if __name__ == "__main__":
+    unittest.main()
