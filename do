@@ -440,6 +440,16 @@ cmd_soak() {
         --seed "$(date +%s)000000"
 }
 
+# The hostile scenes of the tests in full size, on real sockets: about half an hour, the soak last.
+# `./do hostile --scene slow_clients --engine uring` plays one.
+cmd_hostile() {
+    cmd_build release >&2
+    mkdir -p build/hostile
+    WEIR=build/release/servers/weir WEIR_LOAD=build/release/bench/load/weir-load \
+        HOSTILE_PEERS=build/release/tests/hostile/hostile-peers \
+        exec "$python" tests/hostile/measure.py --json build/hostile/results.json "$@"
+}
+
 # fuzz TARGET|all [SECONDS]: libFuzzer with clang's sanitizers. What fails is kept among the
 # regressions, which the tests replay; what is new stays in build/fuzz.
 cmd_fuzz() {
@@ -502,6 +512,7 @@ usage: ./do COMMAND
   micro [ARG...]    micro benchmarks under Google Benchmark (--benchmark_format=json ...)
   clients           FTP's real clients at full size; installs rclone, and basic-ftp by npm
   soak [SECONDS]    play new seeds of the simulator (default 60)
+  hostile [ARG...]  hostile and overloaded on real sockets, in full size, with a table
   fuzz [TARGET [SECONDS]]
                     fuzz a target, or all (default), for so long each (default 20); needs clang
   bench --peers [http|ftp] [ARG...]
@@ -520,7 +531,7 @@ main() {
     shift || true
     case $command in
         help | -h | --help) cmd_help ;;
-        setup | build | test | coverage | bench | clients | micro | soak | fuzz | format)
+        setup | build | test | coverage | bench | clients | micro | soak | hostile | fuzz | format)
             "cmd_$command" "$@"
             ;;
         serve) run servers/weir "$@" ;;

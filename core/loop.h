@@ -294,6 +294,7 @@ void receive_completed(struct weir_stream *stream, const struct completion *comp
 void receive_deliver(struct weir_stream *stream); // what was kept while paused
 void receive_feed_starved(struct weir_loop *loop);
 void receive_drop(struct weir_stream *stream); // frees what was kept
+void receive_curb(struct weir_stream *stream); // the queue went above its mark
 
 // send.c
 // Fills at most `max` iovecs with the memory pieces at the head of the queue, up to a file piece or

@@ -10,6 +10,9 @@
 
 #include "loop.h"
 
+// While the queues use less than this part of their bound, a credit may be used up.
+enum { CREDIT_FREE_PART = 4 };
+
 // Deliveries wait: the protocol asked for it, its output is too long, or its file is too slow.
 static bool receive_withheld(const struct weir_stream *stream)
 {
@@ -66,6 +69,8 @@ void receive_feed_starved(struct weir_loop *loop)
         if (!loop->starved)
             loop->starved_last = &loop->starved;
         stream->starved = false;
+        if (stream->draining_told) // it is quiet from now on at the earliest
+            stream_active(stream);
         receive_arm(stream);
         stream_settle(stream);
     }
@@ -242,12 +247,8 @@ void receive_completed(struct weir_stream *stream, const struct completion *comp
 
 // --- Verbs ---------------------------------------------------------------------------------------
 
-void weir_stream_pause(struct weir_stream *stream)
+static void receive_cancel(struct weir_stream *stream)
 {
-    if (stream->receive_paused || stream->state > STREAM_OPEN)
-        return;
-    stream->receive_paused = true;
-    stats_add(stream->loop, pauses, 1);
     if (!stream->receive_armed || stream->receive_canceling)
         return;
     if (stream->loop->engine->receive_cancel(stream->loop, stream) == ENGINE_PENDING) {
@@ -256,6 +257,24 @@ void weir_stream_pause(struct weir_stream *stream)
         stream->receive_armed = false;
         stream->inflight--;
     }
+}
+
+// A credit is given for what a stream may queue at that moment, and to many streams at once. Where
+// they all use it, the loop's memory gets scarce before: then what is left of it is taken back.
+void receive_curb(struct weir_stream *stream)
+{
+    const struct weir_loop *loop = stream->loop;
+    if (stream->receive_credit && loop->queued_bytes > loop->config.queued_max / CREDIT_FREE_PART)
+        receive_cancel(stream);
+}
+
+void weir_stream_pause(struct weir_stream *stream)
+{
+    if (stream->receive_paused || stream->state > STREAM_OPEN)
+        return;
+    stream->receive_paused = true;
+    stats_add(stream->loop, pauses, 1);
+    receive_cancel(stream);
 }
 
 void weir_stream_resume(struct weir_stream *stream)

@@ -186,6 +186,7 @@ static void send_grown(struct weir_stream *stream, uint64_t size)
     if (!stream->above_high && stream->queued > send_high(stream->loop)) {
         stream->above_high = true;
         stats_add(stream->loop, pauses, 1);
+        receive_curb(stream);
     }
     send_list(stream);
 }

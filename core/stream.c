@@ -63,10 +63,11 @@ static void stream_timer_start(struct weir_stream *stream, uint64_t delay_ns)
     weir_timer_start(stream->loop, &stream->timer, delay_ns);
 }
 
-// What is left of `timeout_ns` since the last byte; starts the timer again if something is.
+// What is left of `timeout_ns` since the last byte; starts the timer again if something is. Who
+// waits for a buffer of ours is not quiet: its bytes may lie in the socket.
 static bool stream_quiet_for(struct weir_stream *stream, uint64_t timeout_ns)
 {
-    uint64_t quiet_ns = stream->loop->now_ns - stream->active_ns;
+    uint64_t quiet_ns = stream->starved ? 0 : stream->loop->now_ns - stream->active_ns;
     if (quiet_ns >= timeout_ns)
         return true;
     stream_timer_start(stream, timeout_ns - quiet_ns);

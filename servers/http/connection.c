@@ -10,6 +10,9 @@
 
 #define SECOND_NS 1000000000ULL
 #define RATE_WINDOW_NS (2 * SECOND_NS)
+// A drain closes a connection that was idle for so long: a request that was already on its way when
+// the drain began is answered.
+#define DRAIN_QUIET_NS (SECOND_NS / 5)
 
 enum { CONNECTION_DISCARD_MAX = 64 * 1024, CONNECTION_BODY_MIN = 4096 };
 
@@ -51,7 +54,8 @@ static bool connection_is_moving(const struct http_exchange *exchange)
 
 static void connection_expired(struct http_exchange *exchange, const char *reason)
 {
-    http_count(exchange->worker, COUNTER_TIMEOUTS);
+    if (exchange->phase != CONNECTION_IDLE || !exchange->draining)
+        http_count(exchange->worker, COUNTER_TIMEOUTS);
     bool answered = exchange->phase == CONNECTION_IDLE || exchange->phase == CONNECTION_DISCARD;
     if (answered && !weir_stream_queued(exchange->stream)) {
         exchange->phase = CONNECTION_CLOSING;
@@ -69,6 +73,8 @@ static void connection_expired(struct http_exchange *exchange, const char *reaso
 static uint64_t connection_timeout(const struct http_exchange *exchange)
 {
     const struct http_settings *settings = exchange->worker->site->settings;
+    if (exchange->phase == CONNECTION_IDLE && exchange->draining)
+        return DRAIN_QUIET_NS;
     if (exchange->phase == CONNECTION_HEAD ||
         (exchange->phase == CONNECTION_IDLE && !exchange->requests))
         return settings->header_timeout_ns;
@@ -541,10 +547,8 @@ static void http_draining(struct weir_stream *stream)
 {
     struct http_exchange *exchange = weir_stream_session(stream);
     exchange->draining = exchange->final = true;
-    if (exchange->phase == CONNECTION_IDLE) {
-        exchange->phase = CONNECTION_CLOSING;
-        weir_stream_close(stream);
-    }
+    if (exchange->phase == CONNECTION_IDLE)
+        http_connection_watch(exchange, exchange->since_ns + DRAIN_QUIET_NS);
 }
 
 static void http_closed(struct weir_stream *stream, int reason)

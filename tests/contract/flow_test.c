@@ -381,6 +381,34 @@ static void queued_bytes_of_all_streams_are_bounded(struct world *world)
         world_reaches(world, &peers[i]->received, 2 << 20);
 }
 
+enum { FLOW_CREDITS = 160 };
+
+// Credit that many streams were given while memory was plenty is not used up when it is not: peers
+// that were all there before the first of them sent share the bound as well.
+static void credit_is_taken_back_when_memory_gets_scarce(struct world *world)
+{
+    world->config->queued_max = 16 << 20;
+    struct service *service =
+        world_service(world, &(struct service){ .received = flow_echo_received });
+    struct weir_address address = flow_listen(world, service);
+    struct peer *peers[FLOW_CREDITS];
+    for (uint64_t i = 0; i < FLOW_CREDITS; i++)
+        peers[i] = peer_open(world, &address, &flow_options);
+    world_run_until_still(world);
+    for (uint64_t i = 0; i < FLOW_CREDITS; i++)
+        peer_send(peers[i], 30 + i, 1 << 20);
+    world_run_until_still(world);
+    struct weir_stats stats = world_stats(world);
+    uint64_t pool = (uint64_t)world->config->buffer_count * world->config->buffer_size;
+    if (world->variant->engine != WEIR_ENGINE_BLOCKING) // there each connection has a loop
+        assert_in_range(stats.queued_high, 1 << 20,
+                        (16 << 20) + pool + (uint64_t)FLOW_CREDITS * 32 * 1024);
+    for (uint64_t i = 0; i < FLOW_CREDITS; i++)
+        peer_expect(peers[i], 30 + i);
+    for (uint64_t i = 0; i < FLOW_CREDITS; i++)
+        world_reaches(world, &peers[i]->received, 1 << 20);
+}
+
 static bool flow_nothing_held(void *argument)
 {
     struct weir_stats stats = world_stats(argument);
@@ -426,6 +454,8 @@ const struct contract_test flow_tests[] = {
     { .name = "paused_streams_still_send", .run = paused_streams_still_send },
     { .name = "queued_bytes_of_all_streams_are_bounded",
       .run = queued_bytes_of_all_streams_are_bounded },
+    { .name = "credit_is_taken_back_when_memory_gets_scarce",
+      .run = credit_is_taken_back_when_memory_gets_scarce },
     { .name = "memory_of_a_stalled_stream_returns", .run = memory_of_a_stalled_stream_returns },
     { 0 },
 };

@@ -1,0 +1,105 @@
+"""The hostile scenes in full size, with figures.
+
+usage: measure.py [--engine NAME]... [--scene NAME]... [--json FILE] [--small]
+
+Plays each scene with uring and epoll, and prints a table (Markdown) on standard output. With
+--json, results are added to those that the file already has, so that scenes can be played apart.
+What is missed is said, and makes the exit status 1. --small plays the size of the tests.
+"""
+
+import argparse
+import json
+import os
+import platform
+import sys
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path[:0] = [HERE, os.path.join(HERE, "..", "e2e")]
+
+import scenes_end  # pylint: disable=wrong-import-position
+import scenes_limits  # pylint: disable=wrong-import-position
+import scenes_load  # pylint: disable=wrong-import-position
+import scenes_memory  # pylint: disable=wrong-import-position
+import scenes_soak  # pylint: disable=wrong-import-position
+from stage import CI, FULL, Result, Stage  # pylint: disable=wrong-import-position
+
+SCENES = [*scenes_load.SCENES, *scenes_memory.SCENES, *scenes_limits.SCENES,
+          *scenes_limits.URING_SCENES, *scenes_memory.RELEASE_SCENES, *scenes_end.SCENES,
+          *scenes_soak.SCENES]
+
+
+def play(scene, engine, size):
+    """The result of one scene; one that could not be played to its end has failed."""
+    begin = time.monotonic()
+    try:
+        with Stage(engine, size) as stage:
+            result = scene(stage)
+    except (AssertionError, OSError) as error:
+        result = Result(scene.__name__.replace("_", " "), engine)
+        result.need_equal("played to the end", str(error) or type(error).__name__, "")
+    result.figure("scene took, s", time.monotonic() - begin)
+    return result
+
+
+def row(result):
+    """A result as a row of the table."""
+    figures = [f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
+               for name, value in result["figures"].items()
+               if name not in ("slices", "scene took, s")]
+    missed = [f"{need['text']}: {need['found']}, asked for {need['limit']}"
+              for need in result["needs"] if not need["met"]]
+    verdict = "; ".join(dict.fromkeys(missed)) or "met"
+    return f"| {result['scene']} | {result['engine']} | {'; '.join(figures)} | {verdict} |"
+
+
+def table(results):
+    return "\n".join(["| scene | engine | figures | verdict |", "|---|---|---|---|",
+                      *map(row, results)])
+
+
+def load(path):
+    if path and os.path.exists(path):
+        with open(path, encoding="utf-8") as file:
+            return json.load(file)["results"]
+    return []
+
+
+def store(path, results):
+    machine = {"kernel": platform.release(), "processors": os.cpu_count(),
+               "date": time.strftime("%Y-%m-%d")}
+    with open(path + ".new", "w", encoding="utf-8") as file:
+        json.dump({"schema": "weir-hostile/1", "machine": machine, "results": results}, file,
+                  indent=1)
+    os.rename(path + ".new", path)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--engine", action="append", choices=["uring", "epoll", "blocking"])
+    parser.add_argument("--scene", action="append", choices=[s.__name__ for s in SCENES])
+    parser.add_argument("--json")
+    parser.add_argument("--small", action="store_true")
+    options = parser.parse_args()
+    results = load(options.json)
+    missed = 0
+    for scene in SCENES:
+        if options.scene and scene.__name__ not in options.scene:
+            continue
+        for engine in options.engine or ["uring", "epoll"]:
+            if scene in scenes_limits.URING_SCENES and engine != "uring":
+                continue
+            print(f"playing {scene.__name__} with {engine}", file=sys.stderr)
+            result = vars(play(scene, engine, CI if options.small else FULL))
+            missed += not all(need["met"] for need in result["needs"])
+            results = [r for r in results
+                       if (r["scene"], r["engine"]) != (result["scene"], result["engine"])]
+            results.append(result)
+            if options.json:
+                store(options.json, results)
+    print(table(results))
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,182 @@
+"""Scenes about the end: SIGTERM under load, and a server that is killed and comes back."""
+
+import concurrent.futures
+import ftplib
+import json
+import os
+import select
+import signal
+import threading
+import time
+
+import programs
+from stage import MIB, Peers, Result, alive, terminate
+
+CAP_S = 10  # the default of --drain-timeout
+
+
+def let_run(seconds):
+    """The load runs for so long."""
+    select.select([], [], [], seconds)
+
+
+def play_term_http(stage, scene, depth, *options):
+    """SIGTERM beside clients that never stop asking."""
+    size, result = stage.size, Result(scene, stage.engine)
+    folder = stage.folder()
+    root, log = os.path.join(folder, "root"), os.path.join(folder, "log")
+    os.mkdir(root)
+    with open(os.path.join(root, "file"), "wb") as file:
+        # The log drops lines, and says so, where the disk is slower than the requests.
+        file.write(os.urandom(4000 * depth))
+    server = stage.server("--root", root, "--access-log", log, "--access-log-format", "json",
+                          *options, name="http")
+    peers = Peers(stage, "http", server.addresses[0], connections=size.term, depth=depth,
+                  expect=os.path.join(root, "file"))
+    peers.until("served")
+    let_run(size.term_s)
+    took_s = terminate(result, server, CAP_S)
+    report = peers.report()
+    with open(log, encoding="utf-8") as file:
+        logged = sum(json.loads(line)["status"] == 200 for line in file)
+    result.figure("connections", size.term)
+    result.figure("answers", report["received"])
+    result.figure("asked and not answered", report["unanswered"])
+    result.figure("connections that ended with a reset", report["reset"])
+    result.figure("until the end, s", took_s)
+    result.need("answers", report["received"], size.term, least=True)
+    result.need_equal("accepted requests lost", logged - report["received"], 0)
+    if depth == 1:  # those behind a last answer in a pipeline know that they may be asked again
+        late = 0 if size.strict else size.term // 4  # who rests for 200 ms is taken for idle
+        result.need("asked and not answered", report["unanswered"], late)
+    result.need_equal("answers cut short", report["partial"], 0)
+    result.need_equal("altered answers", report["wrong"] + report["not_ok"], 0)
+    result.need_equal("connections that did not end", report["open"], 0)
+    return result
+
+
+def term_http(stage):
+    """Every request that the server took is answered whole."""
+    return play_term_http(stage, "SIGTERM, http", 1)
+
+
+def term_http_pipelined(stage):
+    """The same with eight requests in flight on each connection."""
+    return play_term_http(stage, "SIGTERM, http, pipelined", 8)
+
+
+def term_echo(stage):
+    """Clients that are in the middle of sending finish, and get back every byte."""
+    size, result = stage.size, Result("SIGTERM, echo", stage.engine)
+    server = stage.server()
+    # A client that rests for 200 ms is taken to have finished, so these must not starve; where each
+    # has a thread on the other side, many would.
+    count = 8 if stage.blocking() else size.term_echo
+    peers = Peers(stage, "flood", server.addresses[0], humble=False, connections=count,
+                  bytes=size.term_mib * MIB)
+    peers.until("served")
+    took_s = terminate(result, server, CAP_S)
+    report = peers.report()
+    result.figure("connections", count)
+    result.figure("bytes, MiB", report["received"] / MIB)
+    result.figure("until the end, s", took_s)
+    result.need_equal("connections that got all back", report["finished"], count)
+    result.need_equal("altered bytes", report["wrong"], 0)
+    return result
+
+
+def term_endless(stage):
+    """Clients that never end are cut off at the cap."""
+    size, result = stage.size, Result("SIGTERM, endless load", stage.engine)
+    cap_s = 1 if size.strict else 0.5
+    server = stage.server("--drain-timeout", str(cap_s))
+    peers = Peers(stage, "flood", server.addresses[0], connections=size.term)
+    peers.until("served")
+    let_run(size.term_s)
+    took_s = terminate(result, server, cap_s + (0.25 if size.strict else 5))
+    report = peers.report()
+    result.figure("cap, s", cap_s)
+    result.figure("until the end, s", took_s)
+    result.need_equal("connections that did not end", report["open"], 0)
+    result.need_equal("altered bytes", report["wrong"], 0)
+    return result
+
+
+def fetch(address, size, started, go):
+    """Downloads slowly enough that SIGTERM comes in the middle. Returns the bytes."""
+    host, port = address.split(":")
+    client = ftplib.FTP()
+    client.connect(host, int(port), timeout=programs.LIMIT)
+    client.login()
+    client.voidcmd("TYPE I")
+    data = client.transfercmd("RETR file")
+    with data:
+        body = bytearray(programs.receive(data, 65536))
+        started.release()
+        go.wait(programs.LIMIT)
+        body += programs.receive_end(data)
+    said = client.getresp()
+    client.close()
+    return len(body) if said.startswith("226") else said
+
+
+def term_ftp(stage):
+    """Transfers that run are finished."""
+    count, length = min(stage.size.term, 20), 16 * MIB
+    result = Result("SIGTERM, ftp", stage.engine)
+    root = stage.folder()
+    with open(os.path.join(root, "file"), "wb") as file:
+        file.write(os.urandom(length))
+    server = stage.server("--root", root, "--anonymous", name="ftp")
+    started, go = threading.Semaphore(0), threading.Event()
+    with concurrent.futures.ThreadPoolExecutor(count) as pool:
+        runs = [pool.submit(fetch, server.addresses[0], length, started, go)
+                for _ in range(count)]
+        for _ in range(count):
+            started.acquire(timeout=programs.LIMIT)
+        server.signal(signal.SIGTERM)
+        server.log.until("draining")
+        go.set()
+        whole = sum(run.result() == length for run in runs)
+    result.figure("transfers", count)
+    result.need_equal("transfers that became whole", whole, count)
+    result.need_equal("exit status after SIGTERM", server.process.wait(programs.LIMIT), 0)
+    return result
+
+
+def kill_restart(stage):
+    """kill -9 under load, and a new server on the same addresses at once."""
+    size, result = stage.size, Result("kill -9 and restart", stage.engine)
+    # A loopback address that nobody else uses keeps its port free for the next server.
+    listen = [f"127.84.{os.getpid() >> 8 & 255}.{os.getpid() & 255}:0",
+              f"unix:{stage.folder()}/socket"]
+    times_s = []
+    for _ in range(size.kills):
+        server = stage.server(listen=listen)
+        listen = server.addresses
+        peers = Peers(stage, "flood", listen[0], connections=size.term)
+        local = Peers(stage, "flood", listen[1], connections=4)
+        peers.until("ready")
+        local.until("ready")
+        let_run(0.05)
+        begin = time.monotonic()
+        server.process.kill()
+        server.process.wait()
+        server = stage.server(listen=listen)
+        for address in listen:
+            with programs.connect(address) as client:
+                client.sendall(b"back")
+                result.need_equal("served again", programs.receive(client, 4).decode(), "back")
+        times_s.append(time.monotonic() - begin)
+        for report in (peers.end(), local.end()):
+            result.need_equal("altered bytes", report["wrong"], 0)
+        alive(result, server)
+        server.kill()
+    result.figure("kills", size.kills)
+    result.figure("until served again, median s", sorted(times_s)[len(times_s) // 2])
+    result.figure("until served again, most s", max(times_s))
+    result.need("until served again, s", max(times_s), 15.0 if size.sanitized else 1.0)
+    return result
+
+
+SCENES = (term_http, term_http_pipelined, term_echo, term_endless, term_ftp, kill_restart)
