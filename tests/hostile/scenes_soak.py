@@ -46,8 +46,9 @@ def judge(result, size, rows):
     result.figure("growth from the first third to the last, KiB", grown / 1024)
     result.figure("p99 of the first and the last third, us", p99s)
     result.figure("slices", rows)
+    # The lowest: a slice may end before the server has closed what its load left, and a leak stays.
     result.need("descriptors more than at first",
-                max(row["descriptors"] for row in last) - first[0]["descriptors"], 0)
+                min(row["descriptors"] for row in last) - first[0]["descriptors"], 0)
     if not size.sanitized:
         result.need("growth, bytes", grown, MIB if size.strict else 4 * MIB)
     if size.strict:
