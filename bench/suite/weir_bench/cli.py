@@ -18,6 +18,8 @@ HERE = os.path.dirname(os.path.realpath(__file__))
 # The same way in the source tree and where `meson install` puts them.
 SCENARIO_FOLDER = os.path.normpath(os.path.join(HERE, "../../scenarios"))
 
+PROGRAMS = ("weir", "weir-load", "weir-rungs")
+
 DESCRIPTION = "Compares servers and engines on this machine, in randomised blocks of short trials."
 
 
@@ -53,7 +55,7 @@ def add_studies(commands):
     """The commands that make a run of their own of a scenario's cells."""
     for name, default, text in (
             ("sweep", "quick", "one cell at many sizes, connections or rates"),
-            ("ladder", "core", "what each io_uring feature buys"),
+            ("ladder", "core", "what each feature of io_uring and epoll buys"),
             ("capacity", "quick", "the highest rate that keeps a latency objective"),
             ("replay", "replay", "published results: does this machine agree?"),
             ("explain", "core", "profile a cell and name what limits it")):
@@ -142,7 +144,7 @@ def load_scenario(options):
 
 
 def make_session(scenario, options, kind=Session):
-    programs = {name: find_program(name, options.build) for name in ("weir", "weir-load")}
+    programs = {name: find_program(name, options.build) for name in PROGRAMS}
     needs_weir = any("{weir}" in variant.command for variant in scenario.variants)
     for name, needed in (("weir", needs_weir), ("weir-load", not options.load)):
         if needed and programs[name] is None:
@@ -239,7 +241,7 @@ def command_ladder(options):
     weir = find_program("weir", options.build)
     if weir is None:
         raise Problem("weir was not found: build it with ./do build, or say where with --build")
-    told = ladder.prepare(scenario, weir)
+    told = ladder.prepare(scenario, weir, find_program("weir-rungs", options.build))
     session = make_session(scenario, options)
     session.report["ladder"] = told
     return study(options, session, ladder.as_text)
@@ -290,7 +292,7 @@ def command_quick(options):
 
 
 def command_doctor(options):
-    programs = {name: find_program(name, options.build) for name in ("weir", "weir-load")}
+    programs = {name: find_program(name, options.build) for name in PROGRAMS}
     rows = doctor.examine(programs)
     if options.json:
         json.dump([dict(zip(("check", "verdict", "text", "fix"), row)) for row in rows],

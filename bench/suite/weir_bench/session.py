@@ -25,6 +25,7 @@ SECONDS_MIN = 0.3          # a trial is not made shorter than this to keep the b
 CALIBRATIONS = 2
 CONFORMANCE_SECONDS = 0.1
 CONFORMANCE_CONNECTIONS = 8
+BUILT_IN = ("servers", "bench/load", "bench/rungs")
 FAILURES_MAX = 2           # then a variant is dropped from a cell
 
 
@@ -206,7 +207,7 @@ class Session:
         machine = Machine()
         try:
             with tempfile.TemporaryDirectory(prefix="weir-bench-") as folder:
-                self.setting = Setting(self.programs["weir"], self.load, folder, machine,
+                self.setting = Setting(self.programs, self.load, folder, machine,
                                        self.server_cpus, self.client_cpus)
                 trial.write_files(folder, self.scenario.files)
                 yield
@@ -355,11 +356,12 @@ def find_program(name, build):
     here = os.path.dirname(os.path.realpath(__file__))
     folders = []
     if build:
-        folders = [build, os.path.join(build, "servers"), os.path.join(build, "bench/load")]
+        folders = [build, *(os.path.join(build, name) for name in BUILT_IN)]
     else:
-        top = os.path.normpath(os.path.join(here, "../../..", "build/release"))
-        folders = [os.path.join(top, "servers"), os.path.join(top, "bench/load"),
-                   os.path.normpath(os.path.join(here, "../../../../bin"))]
+        top = os.path.normpath(os.path.join(here, "../../.."))
+        folders = [*(os.path.join(top, "build/release", name) for name in BUILT_IN),
+                   *(os.path.normpath(os.path.join(top, "..", name))
+                     for name in ("bin", "libexec/weir"))]
     for folder in folders:
         path = os.path.join(folder, name)
         if os.access(path, os.X_OK) and os.path.isfile(path):

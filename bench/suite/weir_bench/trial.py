@@ -23,6 +23,9 @@ LISTENING = re.compile(r"^listening \S+ (\S+):(\d+)(?: engine=(\S+))?", re.M)
 
 PEERS = os.path.join(os.path.dirname(os.path.realpath(__file__)), "../../peers")
 
+# Programs that take port 0 and say which they got.
+OURS = ("{weir}", "{rungs}")
+
 # The wildcard of IPv4 and of IPv6.
 ANY_ADDRESS = {"0" * 8, "0" * 32}
 
@@ -38,7 +41,7 @@ class TrialFailed(Problem):
 class Setting:
     """What all trials of a run share."""
 
-    weir: str
+    programs: dict          # paths by name
     load: object            # WeirLoad or OtherLoad
     folder: str             # for the outputs of the trial
     machine: object
@@ -147,10 +150,11 @@ def free_port():
 def start_server(setting, order, namespace, children, stats_path):
     """Returns the child, (host, port), and what it said about itself."""
     host = "0.0.0.0" if namespace else "127.0.0.1"
-    ours = order.variant.command.startswith("{weir}")
+    ours = order.variant.command.startswith(OURS)
     port = 0 if ours else free_port()
     command = fill(order.variant.command, {
-        "weir": setting.weir, "address": f"{host}:{port}", "host": host, "port": port,
+        "weir": setting.programs["weir"], "rungs": setting.programs.get("weir-rungs"),
+        "address": f"{host}:{port}", "host": host, "port": port,
         "stats": stats_path, "cpu": cpu_list(setting.server_cpus), "size": order.cell.size,
         "root": os.path.join(setting.folder, "root"), "peers": PEERS, "folder": setting.folder,
         "file": order.cell.file})
