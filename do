@@ -381,7 +381,7 @@ install_peers() {
     [ -e "$policy" ] || ours=1
     [ -z "$ours" ] || printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
     [ -z "$ours" ] || as_root chmod 755 "$policy"
-    install_packages nginx-light h2o lighttpd
+    install_packages nginx-light h2o lighttpd haproxy vsftpd
     [ -z "$ours" ] || as_root rm -f "$policy"
 }
 
@@ -463,7 +463,8 @@ usage: ./do COMMAND
   soak [SECONDS]    play new seeds of the simulator (default 60)
   fuzz [TARGET [SECONDS]]
                     fuzz a target, or all (default), for so long each (default 20); needs clang
-  bench --peers     install nginx, h2o and lighttpd, and compare weir http with them
+  bench --peers     install nginx, h2o, lighttpd, haproxy and vsftpd, and compare weir http with
+                    the first four (weir-bench run ftp: weir ftp with vsftpd)
   serve ARG...      build and run a server:  ./do serve echo --listen 127.0.0.1:7777
   load ARG...       build and run the load generator (weir-load)
   doctor [ARG...]   what this kernel can do for weir, and how to mend what it cannot

@@ -9,9 +9,9 @@ import signal
 import sys
 
 from . import (Problem, calibrate, capacity, compare, doctor, explain, journal, ladder, page,
-               replay, sheet, sweep, table)
+               replay, sheet, spread, sweep, table)
 from .load import make_load
-from .scenario import from_report, load_file, select
+from .scenario import cell_keys, from_report, load_file, select
 from .session import Interrupted, Pace, Session, find_program
 
 HERE = os.path.dirname(os.path.realpath(__file__))
@@ -111,6 +111,11 @@ def add_run_options(parser):
         "{connections} {depth} {size} {duration} {warmup} {rate} {churn} {idle} are replaced")
     add("--load-parse", action="append", default=[], metavar="NAME=EXPRESSION",
         help="how to find ops_per_s, ops, errors, p50_us, p99_us ... in its output")
+    add("--load-host", action="append", metavar="HOST",
+        help="run weir-load there, over ssh; repeat it to share the load; needs --server-host")
+    add("--server-host", metavar="ADDRESS", help="what servers listen on, 127.0.0.1 by default")
+    add("--load-program", default="weir-load", metavar="PATH", help="of weir-load on these hosts")
+    add("--ssh", metavar="COMMAND", help="how to reach them, 'ssh -o BatchMode=yes' by default")
     add("--server-cpu", metavar="LIST", help="the server's CPUs, the first by default")
     add("--client-cpu", metavar="LIST", help="the client's CPUs, the second by default")
     add("--seed", type=int, metavar="N", help="repeats an order of trials")
@@ -120,6 +125,27 @@ def add_run_options(parser):
     add("--calibration", metavar="FILE", help="what `calibrate --json FILE` found on this machine")
     add_formats(parser)
     add("--quiet", action="store_true", help="no progress")
+    add_cell_options(parser)
+
+
+def add_cell_options(parser):
+    """Every key of a cell, for all cells that are run."""
+    group = parser.add_argument_group("keys of a cell", "as in a scenario's file; they change every "
+                                      "cell that is run")
+    for key, kind in cell_keys():
+        choice = {"type": yes_or_no, "metavar": "yes|no"} if kind is bool else \
+            {"type": kind, "metavar": "N" if kind in (int, float) else "TEXT"}
+        group.add_argument("--" + key.replace("_", "-"), dest=f"cell_{key}", **choice)
+    group = parser.add_argument_group("keys of the scenario")
+    group.add_argument("--endpoints", metavar="LIST", help="that verdicts are given on")
+    group.add_argument("--files", action="append", metavar="NAME=BYTES",
+                       help="one more file under the server's root")
+
+
+def yes_or_no(text):
+    if text not in ("yes", "no"):
+        raise argparse.ArgumentTypeError("wants yes or no")
+    return text == "yes"
 
 
 def find_scenario(name):
@@ -146,11 +172,13 @@ def load_scenario(options):
 def make_session(scenario, options, kind=Session):
     programs = {name: find_program(name, options.build) for name in PROGRAMS}
     needs_weir = any("{weir}" in variant.command for variant in scenario.variants)
-    for name, needed in (("weir", needs_weir), ("weir-load", not options.load)):
+    for name, needed in (("weir", needs_weir),
+                         ("weir-load", not options.load and not options.load_host)):
         if needed and programs[name] is None:
             raise Problem(f"{name} was not found: build it with ./do build, "
                           "or say where it is with --build")
-    session = kind(scenario, programs, make_load(options, programs["weir-load"]), options)
+    load = make_load(options, programs["weir-load"], scenario.server)
+    session = kind(scenario, programs, load, options)
     if options.calibration:
         calibrate.apply(session.report, journal.read(options.calibration))
     return session
@@ -347,6 +375,8 @@ def on_signal(number, _):
 
 
 def main(arguments):
+    if arguments[:1] == ["spread"]:  # not for people: what --load-host runs
+        return spread.main(arguments[1:])
     options = make_parser().parse_args(arguments)
     options.command_line = shlex.join(["weir-bench", *arguments])
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

@@ -112,12 +112,12 @@ class Sample(NamedTuple):
 class Meter:
     """Takes samples of one trial, and says what was spent between any two moments."""
 
-    def __init__(self, machine, server_pids, load_pid, slab):
+    def __init__(self, machine, server_pids, load_pids, slab):
         self.slab = slab  # before the load
         self.memory = []
         self.machine = machine
         self.server_pids = server_pids
-        self.load_pids = [load_pid]
+        self.load_pids = load_pids
         self.clocks = {}
         self.samples = []
 
@@ -134,6 +134,9 @@ class Meter:
         self.samples.append(Sample(time.monotonic_ns(), server, load, own, *self.machine.read()))
 
     def take_memory(self):
+        """Also looks for processes that the server started meanwhile, one per session perhaps."""
+        self.server_pids += [pid for pid in group_pids(self.server_pids[0])
+                             if pid not in self.server_pids]
         self.memory.append((time.monotonic_ns(), {
             "pss": pss_bytes(self.server_pids), "slab_growth": slab_bytes() - self.slab}))
 

@@ -19,6 +19,7 @@ from .sample import Machine
 from .summary import summarize
 from .table import show
 from .trial import Order, Setting
+from .veth import Veth
 
 OVERHEAD_SECONDS = 0.6     # starting and ending a server and a load, until it is known better
 SECONDS_MIN = 0.3          # a trial is not made shorter than this to keep the budget
@@ -208,7 +209,8 @@ class Session:
         try:
             with tempfile.TemporaryDirectory(prefix="weir-bench-") as folder:
                 self.setting = Setting(self.programs, self.load, folder, machine,
-                                       self.server_cpus, self.client_cpus)
+                                       self.server_cpus, self.client_cpus,
+                                       self.options.server_host or "127.0.0.1")
                 trial.write_files(folder, self.scenario.files)
                 yield
         finally:
@@ -287,9 +289,9 @@ class Session:
     def skip_impossible(self):
         for cell, _ in list(self.plan):
             reason = self.load.lacks(cell) or self.skipped_before.get(cell.name)
-            if not reason and cell.namespace:
+            if not reason and (cell.namespace or cell.transport == "veth"):
                 try:
-                    Namespace().close()
+                    (Veth(cell.mtu) if cell.transport == "veth" else Namespace()).close()
                 except (Problem, OSError) as error:
                     reason = str(error)
             if reason:
@@ -314,19 +316,25 @@ class Session:
                 self.progress.say(f"conformance {cell.name} {variant.name}: {wrong[0]}")
 
     def calibrate(self, pace):
-        """Measures what the base variant can do in the cells that others take their rate from."""
-        base = next(v for v in self.scenario.variants if v.name == self.scenario.base)
+        """Measures what the slowest variant can do in the cells that others take their rate from.
+
+        At a share of that every variant is offered the same, and none is overloaded.
+        """
         capacities = {}
-        for cell, _ in list(self.plan):
+        for cell, variants in list(self.plan):
             if not cell.rate_of:
                 continue
-            if cell.rate_of not in capacities:
-                source = self.scenario.sources[cell.name]
-                capacities[cell.rate_of] = self.measure_capacity(source, base, pace.seconds())
-            if not capacities[cell.rate_of]:
-                self.skip(cell, f"{base.name} has no result in {cell.rate_of} to take the rate of")
+            source, found = self.scenario.sources[cell.name], []
+            for variant in variants:
+                key = source.name, variant.name
+                if key not in capacities:
+                    capacities[key] = self.measure_capacity(source, variant, pace.seconds())
+                found.append(capacities[key])
+            # One that does nothing there will do nothing here, and be told of.
+            if not any(found):
+                self.skip(cell, f"no variant has a result in {cell.rate_of} to take the rate of")
                 continue
-            self.rates[cell.name] = cell.rate_share * capacities[cell.rate_of]
+            self.rates[cell.name] = cell.rate_share * min(filter(None, found))
             self.report["rates"][cell.name] = self.rates[cell.name]
 
     def measure_capacity(self, cell, variant, seconds):
