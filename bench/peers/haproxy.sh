@@ -3,10 +3,13 @@
 # with one thread and no log. It serves no other file.
 set -eu
 host=$1 port=$2 root=$3 folder=$4
+# Each connection may need two descriptors, and some are its own.
+files=$(ulimit -Hn)
+[ "$files" != unlimited ] && [ "$files" -lt 40100 ] || files=40100
 cat >"$folder/haproxy.cfg" <<END
 global
     nbthread 1
-    maxconn 20000
+    maxconn $(((files - 100) / 2))
 defaults
     mode http
     timeout client 1h

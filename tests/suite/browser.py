@@ -3,12 +3,12 @@
 import base64
 import json
 import os
+import select
 import shutil
 import signal
 import subprocess
 import tempfile
 import time
-import select
 
 LIMIT = 30
 
@@ -68,7 +68,8 @@ class Browser:
 
     def receive(self, deadline):
         while b"\0" not in self.buffer:
-            ready, _, _ = select.select([self.read_end], [], [], max(deadline - time.monotonic(), 0))
+            left = max(deadline - time.monotonic(), 0)
+            ready, _, _ = select.select([self.read_end], [], [], left)
             data = os.read(self.read_end, 1 << 20) if ready else b""
             if not data:
                 raise TimeoutError("the browser says nothing")

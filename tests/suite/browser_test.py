@@ -205,7 +205,8 @@ class Page(unittest.TestCase):
 
     def test_two_runs_stand_side_by_side(self):
         """Each has its table, and between them is what changed."""
-        self.browser.open(self.write("two.html", [("a.json", self.report), ("b.json", self.report)]))
+        self.browser.open(self.write("two.html", [("a.json", self.report),
+                                                  ("b.json", self.report)]))
         self.assertEqual(self.browser.evaluate("document.querySelectorAll('.verdicts').length"), 2)
         self.assertTrue(re.search("b.json against a.json",
                                   self.browser.evaluate("document.body.innerText")))

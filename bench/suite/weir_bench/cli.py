@@ -130,8 +130,8 @@ def add_run_options(parser):
 
 def add_cell_options(parser):
     """Every key of a cell, for all cells that are run."""
-    group = parser.add_argument_group("keys of a cell", "as in a scenario's file; they change every "
-                                      "cell that is run")
+    group = parser.add_argument_group(
+        "keys of a cell", "as in a scenario's file; they change every cell that is run")
     for key, kind in cell_keys():
         choice = {"type": yes_or_no, "metavar": "yes|no"} if kind is bool else \
             {"type": kind, "metavar": "N" if kind in (int, float) else "TEXT"}
@@ -209,6 +209,7 @@ def resumed(options):
 
 
 def finish_run(report, ended_by, saved, options):
+    options.ended_by = ended_by
     if report["trials"]:
         print_report(report, options)
     if "ended_by" in report and not report["complete"]:
@@ -379,12 +380,15 @@ def main(arguments):
         return spread.main(arguments[1:])
     options = make_parser().parse_args(arguments)
     options.command_line = shlex.join(["weir-bench", *arguments])
+    options.ended_by = 0
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, on_signal)
     try:
-        return COMMANDS[options.command](options)
+        status = COMMANDS[options.command](options)
+        sys.stdout.flush()
+        return status
     except Problem as problem:
-        print(f"weir-bench: {problem}", file=sys.stderr)
+        tell(problem)
         return 2
     except Interrupted as end:
         return 128 + end.args[0]
@@ -392,3 +396,15 @@ def main(arguments):
         # The reader of a table has seen enough.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:
+        # A full disk, or a terminal that is gone: what was measured is in the JSON already.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        tell(error)
+        return 128 + options.ended_by if options.ended_by else 1
+
+
+def tell(problem):
+    try:
+        print(f"weir-bench: {problem}", file=sys.stderr, flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())

@@ -12,6 +12,7 @@ LAG_NS_MAX = 100_000
 DELAYED_ACK_NS = (38e6, 46e6)
 IDLE_SHARE_MAX = 0.70       # below, something else than the two CPUs set the pace
 LITTLE_TOLERANCE = 0.10
+LITTLE_OPS_MIN = 15         # per request in flight; of fewer, those at the window's ends are many
 BITS_PER_S_MAX = 1e12       # no loopback moves that much: the copies alone need more memory
 UNSTEADY_MAX = 0.20
 IMBALANCE_MAX = 1.5
@@ -143,6 +144,8 @@ def littles_law_broken(trial):
     """In a closed loop, rate times mean time is what is in flight, whatever happens."""
     rate, mean = trial["metrics"].get("ops_per_s"), trial.get("mean_ns")
     if trial["open"] or not rate or not mean or trial.get("churn"):
+        return None
+    if rate * trial["seconds"] < LITTLE_OPS_MIN * trial["in_flight"]:
         return None
     seen = rate * mean / 1e9
     if abs(seen / trial["in_flight"] - 1) > LITTLE_TOLERANCE:

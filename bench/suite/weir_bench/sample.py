@@ -22,17 +22,22 @@ def process_cpu_ns(pid):
 
 
 def group_pids(leader):
-    """The processes of a group, its leader first: servers may have worker processes."""
-    pids = [leader]
+    """The processes of a group and their children elsewhere, the leader first: servers may have
+    worker processes, and some leave the group."""
+    pids, parents = [leader], {}
     for name in os.listdir("/proc"):
         if name.isdigit() and int(name) != leader:
             try:
                 with open(f"/proc/{name}/stat", encoding="utf-8", errors="replace") as file:
-                    fields = file.read().rpartition(")")[2].split()
-            except OSError:
+                    _, parent, group = file.read().rpartition(")")[2].split()[:3]
+            except (OSError, ValueError):
                 continue
-            if int(fields[2]) == leader:
+            parents[int(name)] = int(parent)
+            if int(group) == leader:
                 pids.append(int(name))
+    # A parent has started before its child, but numbers begin again at the end of their range.
+    for pid in pids:
+        pids += [child for child, parent in parents.items() if parent == pid and child not in pids]
     return pids
 
 

@@ -58,9 +58,13 @@ def write_files(folder, files):
     for name, size in files.items():
         if os.path.basename(name) != name or type(size) is not int or size < 0:
             raise Problem(f"file '{name}' = {size!r}: wants a plain name and a size")
-        with open(os.path.join(root, name), "wb") as file:
-            for at in range(0, size, 1 << 20):
-                file.write(os.urandom(min(size - at, 1 << 20)))
+        try:
+            with open(os.path.join(root, name), "wb") as file:
+                for at in range(0, size, 1 << 20):
+                    file.write(os.urandom(min(size - at, 1 << 20)))
+        except OSError as error:
+            raise Problem(f"file '{name}' of {size} bytes for the servers, in {root}: "
+                          f"{error.strerror}; TMPDIR chooses another place") from None
 
 
 @dataclass
