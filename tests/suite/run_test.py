@@ -250,7 +250,7 @@ class Runs(RunFixture):
                                stdout=theirs, stderr=theirs, preexec_fn=take_terminal)
         os.close(theirs)
         said = b""
-        while b"2/50" not in said:
+        while b"] 2/50" not in said:
             said += os.read(ours, 4096)
         os.close(ours)
         self.assertEqual(run.wait(20), 128 + signal.SIGHUP)
