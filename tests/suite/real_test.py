@@ -5,9 +5,10 @@ import os
 import subprocess
 import tempfile
 import unittest
+from unittest import mock
 
 import suite_path
-from weir_bench import Problem, scenario, session, spread, trial, veth
+from weir_bench import Problem, calibrate, reflector, scenario, session, spread, trial, veth
 from weir_bench.load import WeirLoad
 from weir_bench.witness import residency
 
@@ -189,6 +190,32 @@ def percentile(histogram, share):
         if passed >= share * histogram["count"]:
             return value
     raise ValueError("no buckets")
+
+
+class Reflectors(Real):
+    @unittest.skipIf(reflector.works(), f"no BPF here: {reflector.works()}")
+    def test_the_kernel_reflects_every_byte(self):
+        """Small and large messages, several in flight; calibrate takes it for the ceiling."""
+        trials, _ = self.bench(
+            'variants = ["kernel"]\nbase = "kernel"\n[variant.kernel]\n'
+            'command = "{python} {reflector} {address}"\nengine = "kernel"\n'
+            '[[cell]]\nname = "small"\nconnections = 9\nverify = "full"\n'
+            '[[cell]]\nname = "large"\nsize = 100000\nconnections = 3\ndepth = 3\n'
+            'verify = "full"\n')
+        self.check(trials, 2)
+        scenario_ = scenario.parse("x", {"cell": [{"name": "a"}, {"name": "b", "churn": 1}]})
+        calibrate.prepare(scenario_)
+        self.assertEqual(scenario_.variants[-1].cells, ["a"])
+        # It did the work, not the process that accepts.
+        self.assertLess(trials["small", "kernel"]["cpu"]["server_share"], 0.5)
+
+    def test_where_it_cannot_run_the_reason_is_noted(self):
+        """A machine without bpf(2) is calibrated with the engines alone."""
+        with mock.patch.object(reflector, "SYS_BPF", None):
+            chosen = scenario.parse("x", {"cell": [{"name": "a"}]})
+            calibrate.prepare(chosen)
+        self.assertNotIn("kernel", [variant.name for variant in chosen.variants])
+        self.assertRegex(chosen.notes[0], "reflector does not work here: bpf.2. has no")
 
 
 class Rungs(Real):

@@ -230,7 +230,10 @@ def print_report(report, options):
 
 def command_calibrate(options):
     scenario = load_scenario(options)
+    told = len(scenario.notes)
     calibrate.prepare(scenario)
+    for note in scenario.notes[told:]:
+        print(f"weir-bench: {note}", file=sys.stderr)
     session = make_session(scenario, options)
     session.finish = calibrate.finish
     report, ended_by, saved = session.run()

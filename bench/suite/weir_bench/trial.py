@@ -21,11 +21,13 @@ SAMPLE_SECONDS = 0.025
 MEMORY_SAMPLES = 3      # per measured time
 LISTENING = re.compile(r"^listening \S+ (unix:\S+|\S+:\d+)(?: engine=(\S+))?", re.M)
 
-CROWD = os.path.join(os.path.dirname(os.path.realpath(__file__)), "crowd.py")
-PEERS = os.path.join(os.path.dirname(os.path.realpath(__file__)), "../../peers")
+HERE = os.path.dirname(os.path.realpath(__file__))
+CROWD = os.path.join(HERE, "crowd.py")
+REFLECTOR = os.path.join(HERE, "reflector.py")
+PEERS = os.path.join(HERE, "../../peers")
 
 # Programs that take port 0 and say which they got.
-OURS = ("{weir}", "{rungs}")
+OURS = ("{weir}", "{rungs}", "{python} {reflector}")
 
 # The wildcard of IPv4 and of IPv6.
 ANY_ADDRESS = {"0" * 8, "0" * 32}
@@ -164,6 +166,7 @@ def start_server(setting, order, where, children, stats_path):
     port = 0 if ours or where.path else free_port()
     command = fill(order.variant.command, {
         "weir": setting.programs["weir"], "rungs": setting.programs.get("weir-rungs"),
+        "python": sys.executable, "reflector": REFLECTOR,
         "address": where.listen(port), "host": where.host, "port": port,
         "stats": stats_path, "cpu": cpu_list(setting.server_cpus), "size": order.cell.size,
         "root": os.path.join(setting.folder, "root"), "peers": PEERS, "folder": setting.folder,
