@@ -36,7 +36,8 @@ class Real(unittest.TestCase):
 
     def bench(self, text, *arguments, status=0):
         """Runs the scenario; returns {(cell, variant): trial} and what it printed."""
-        scenario = self.write("test.toml", "blocks = 1\nseconds = 0.25\nwarmup = 0.05\n" + text)
+        blocks = "" if "blocks" in text else "blocks = 1\n"
+        scenario = self.write("test.toml", blocks + "seconds = 0.25\nwarmup = 0.05\n" + text)
         run = subprocess.run([suite_path.LAUNCHER, "run", scenario, "--build", BUILD, "--json",
                               self.json, *arguments], capture_output=True, text=True, timeout=60,
                              env={**os.environ, "TMPDIR": self.folder}, check=False)
@@ -153,6 +154,22 @@ class Files(Real):
         self.assertEqual(missing.returncode, 1)
         self.assertRegex(missing.stderr, "ftp: 1 was expected: 550")
         self.assertEqual(residency(ours), 1.0)
+
+
+class Costs(Real):
+    def test_an_injected_cost_of_a_real_server_is_measured(self):
+        """Half as much again, in both engines' terms of CPU time per operation; sensitivity.py
+        asks for less, with more blocks, on a quiet machine."""
+        library = os.path.join(os.path.abspath(BUILD), "tests/suite/inject_cost.so")
+        self.bench('blocks = 3\nvariants = ["epoll", "dearer"]\n'
+                   '[variant.dearer]\nengine = "epoll"\n'
+                   f'command = "env LD_PRELOAD={library} WEIR_COST_PERMILLE=500 {{weir}} echo '
+                   '--listen {address} --engine epoll"\n'
+                   '[[cell]]\nname = "a"\nconnections = 16\n', "--skip-conformance")
+        row = next(row for row in self.report["table"] if row["variant"] == "dearer")
+        ratio = row["metrics"]["server_cpu_ns"]["ratio"]
+        # Wide, because the machine that tests may be busy.
+        self.assertTrue(1.2 < ratio < 1.9, ratio)
 
 
 class Stalls(Real):
