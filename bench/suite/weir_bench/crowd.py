@@ -4,8 +4,8 @@ slow   COUNT connections that ask for much and read a little now and then
 flood  COUNT connections that send as fast as they can and read all that comes back
 evict  ADDRESS is a file, which is dropped from the page cache again and again
 
-It prints `ready` when all of it has begun, and works until SIGTERM. It gives way to the measured
-load (nice), because both run on the client's CPUs.
+It prints `ready` when all of it has begun, and works until SIGTERM. The
+connections give way to the measured load (nice), because both run on the client's CPUs.
 """
 
 import argparse
@@ -104,7 +104,8 @@ def main():
     parser.add_argument("address")
     parser.add_argument("--path", default="")
     options = parser.parse_args()
-    os.nice(NICE)
+    if options.kind != "evict":  # which must not come late
+        os.nice(NICE)
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     try:
         KINDS[options.kind](options)
