@@ -74,12 +74,14 @@ class Ladders(unittest.TestCase):
         self.assertAlmostEqual(steps[1][2]["ratio"], 0.75)
         self.assertAlmostEqual(steps[2][2]["high"], 2 / 3)
 
-    def test_the_last_rung_is_measured_once(self):
-        """All features but the last are also the plan without the last."""
-        self.assertEqual(ladder.uring_climb(["a", "b", "c"]),
-                         [("bare", ["a", "b", "c"]), ("+a", ["b", "c"]), ("no-c", ["c"]),
-                          ("default", [])])
-        self.assertEqual(ladder.uring_climb(["a"]), [("bare", ["a"]), ("default", [])])
+    def test_a_climb_has_a_rung_for_each_step_that_can_be_taken(self):
+        """Only plans that weir has; one that brings nothing new is no rung."""
+        features = {"ring": (5, 19), "defer": (6, 1), "array": (6, 6), "direct": (6, 13),
+                    "multi": (6, 17)}
+        self.assertEqual(ladder.uring_climb(features), [
+            ("kernel-6.1", ["defer", "ring"]), ("kernel-6.8", ["array"]),
+            ("no-multi", ["direct"]), ("default", ["multi"])])
+        self.assertEqual(ladder.uring_climb({"ring": (5, 19)}), [("kernel-6.1", ["ring"])])
 
 
 class Capacities(unittest.TestCase):
@@ -213,13 +215,12 @@ class Studies(RunFixture):
             report = json.load(file)
         commands = {t["variant"]: t["server"]["command"] for t in report["trials"]}
         self.assertIn("default,-first", commands["no-first"])
-        self.assertEqual(set(commands), {"default", "bare", "no-first", "no-second", "epoll",
+        self.assertEqual(set(commands), {"default", "no-first", "no-second", "epoll",
                                          *ladder.KERNELS,
                                          *(f"epoll-{name}" for name in ladder.EPOLL_RUNGS)})
-        self.assertIn("default,-first,-second", commands["bare"])
-        self.assertEqual(report["ladder"]["chains"]["io_uring"], ["bare", "no-second", "default"])
+        self.assertEqual(report["ladder"]["chains"]["io_uring"], ["kernel-6.1", "kernel-6.8"])
         self.assertIn("What each feature saves", out)
-        self.assertRegex(out, r"echo io_uring: bare \[[\d.]+\], no-second [+-][\d.]+%")
+        self.assertRegex(out, r"echo io_uring: kernel-6.1 \[[\d.]+\], kernel-6.8 [+-]")
 
     def test_an_explanation_has_its_parts_or_their_reasons(self):
         """With perf, where the time went; without it or the right to it, why not."""

@@ -1,9 +1,9 @@
 """What each feature buys, so that every gain has a name.
 
 Two questions about io_uring: what does the default plan lose without one feature (no-NAME), and
-what does each add when they come one after the other, from the plan that has none of them? Then
-epoll's own rungs, from the program `weir-rungs`, up to weir's epoll engine; and the plans of older
-kernels.
+what do they add when they come one after the other, as they did in Linux? weir has no plan but the
+default, the default without one, and those of older kernels; so the climb goes over the latter.
+Then epoll's own rungs, from the program `weir-rungs`, up to weir's epoll engine.
 """
 
 import math
@@ -20,49 +20,54 @@ ENDPOINT = "machine_cpu_ns"
 GAIN_MIN = 0.05   # a feature that gains less in every row does not earn its place
 NEEDED = ("buffer-ring",)   # every plan has it
 KERNELS = ("kernel-6.1", "kernel-6.8", "kernel-6.12")
-BARE = "bare"
 # As `weir-rungs` names them, each with what the one before does not do.
 EPOLL_RUNGS = ("level", "try-first", "edge", "writev")
 
 
 def features_of(weir):
-    """What can be left out of this kernel's default plan, as `weir doctor` lists it."""
+    """What this kernel's default plan has, as `weir doctor` lists it: {name: since which Linux}."""
     try:
         said = subprocess.run([weir, "doctor"], capture_output=True, text=True, timeout=20,
                               check=False).stdout
     except (OSError, subprocess.TimeoutExpired) as error:
         raise Problem(f"weir doctor: {error}") from None
-    names = re.findall(r"^ +ok +(\S+) +\* ", said, re.M)
-    if not names:
+    found = re.findall(r"^ +ok +(\S+) +\* (\d+)\.(\d+)", said, re.M)
+    if not found:
         raise Problem("weir doctor names no feature of the default plan: is there an io_uring?")
-    return [name for name in names if name not in NEEDED]
+    return {name: (int(major), int(minor)) for name, major, minor in found}
 
 
 def variant(name, set_, server):
     return Variant(name, f"{WEIR_SERVERS[server]} --engine uring --uring {set_}", "uring")
 
 
-def without(names):
-    return ",".join(["default", *(f"-{name}" for name in names)])
+def uring_climb(features):
+    """[(variant, what it has that the one before has not)], each with something new."""
+    newest = max(features, key=features.get)
+    plans = [(name, {f for f, since in features.items() if since <= version_of(name)})
+             for name in KERNELS]
+    plans += [(f"no-{newest}", set(features) - {newest}), (BASE, set(features))]
+    climb, has = [], set()
+    for name, plan in plans:
+        if plan - has:
+            climb.append((name, sorted(plan - has)))
+            has = plan
+    return climb
 
 
-def uring_climb(names):
-    """[(variant, what it lacks)] from nothing to the default plan."""
-    rungs = [(f"+{names[at - 1]}" if at else BARE, names[at:]) for at in range(len(names))]
-    # All but the last is also the plan without the last: one variant answers both.
-    if len(names) > 1:
-        rungs[-1] = (f"no-{names[-1]}", names[-1:])
-    return [*rungs, (BASE, [])]
+def version_of(kernel):
+    major, minor = kernel.removeprefix("kernel-").split(".")
+    return int(major), int(minor)
 
 
 def prepare(scenario, weir, rungs):
     """Replaces the variants by the rungs; `rungs` is the path of weir-rungs or None."""
-    names, server = features_of(weir), scenario.server
-    climb = uring_climb(names)
-    chosen = {name: without(lacks) for name, lacks in climb}
-    chosen.update((f"no-{name}", without([name])) for name in names)
-    chosen.update((name, name) for name in KERNELS)
-    scenario.variants = [variant(name, set_, server) for name, set_ in chosen.items()]
+    features, server = features_of(weir), scenario.server
+    names = [name for name in features if name not in NEEDED]
+    scenario.variants = [variant(BASE, BASE, server),
+                         *(variant(f"no-{name}", f"default,-{name}", server) for name in names),
+                         *(variant(name, name, server) for name in KERNELS)]
+    climb = uring_climb(features)
     chains = {"io_uring": [name for name, _ in climb], "epoll": ["epoll"]}
     if rungs and server == "echo":
         chains["epoll"] = [f"epoll-{name}" for name in EPOLL_RUNGS] + ["epoll"]
@@ -72,7 +77,7 @@ def prepare(scenario, weir, rungs):
     scenario.base = BASE
     for cell in scenario.cells:
         cell.variants = []
-    return {"features": names, "chains": chains}
+    return {"features": names, "chains": chains, "adds": dict(climb)}
 
 
 def savings(report, endpoint=ENDPOINT):
@@ -122,6 +127,8 @@ def as_text(report):
         if seen and all(c.get("high", math.inf) < 1 + GAIN_MIN for _, c in seen):
             lines.append(f"  {'':<18} gains less than {GAIN_MIN:.0%} in every row")
     lines += ["", "Rung by rung (machine/op; in brackets over the default plan's):"]
+    lines += [f"  {name} has {', '.join(added)}"
+              for name, added in report["ladder"].get("adds", {}).items()]
     for cell, chains in climbs(report).items():
         lines += [f"  {cell} {chain}: " + ", ".join(map(text_of_step, steps))
                   for chain, steps in chains]
