@@ -55,12 +55,12 @@ class Real(unittest.TestCase):
     def check(self, trials, count):
         """All went well and nothing was wrong with any byte."""
         self.assertEqual(len(trials), count)
-        for key, trial in trials.items():
-            self.assertNotEqual(trial["status"], "failed", (key, trial.get("failure")))
-            invalid = {g["guard"] for g in trial["guards"] if g["severity"] == "invalid"}
-            self.assertLessEqual(invalid, TIMING, (key, trial["guards"]))
-            self.assertGreater(trial["metrics"]["machine_cpu_ns"], 0)
-            self.assertEqual(sum(trial["errors"].values()), 0, trial["errors"])
+        for key, record in trials.items():
+            self.assertNotEqual(record["status"], "failed", (key, record.get("failure")))
+            invalid = {g["guard"] for g in record["guards"] if g["severity"] == "invalid"}
+            self.assertLessEqual(invalid, TIMING, (key, record["guards"]))
+            self.assertGreater(record["metrics"]["machine_cpu_ns"], 0)
+            self.assertEqual(sum(record["errors"].values()), 0, record["errors"])
 
 
 class Places(Real):
@@ -73,7 +73,7 @@ class Places(Real):
             '[[cell]]\nname = "slow"\nconnections = 4\nrate = 500\nslow = 20\n')
         self.check(trials, 3)
         self.assertIn("unix:", " ".join(trials["unix", "epoll"]["load"]["command"]))
-        stats = {cell: trial["server"]["stats"] for (cell, _), trial in trials.items()}
+        stats = {cell: record["server"]["stats"] for (cell, _), record in trials.items()}
         # The measured 150 requests of 64 bytes are nothing against what a flooder sends.
         self.assertGreater(stats["flood"]["received_bytes"], 10 << 20)
         self.assertEqual(stats["slow"]["accepts"], 24)
@@ -120,12 +120,13 @@ class Places(Real):
 
 class Files(Real):
     def test_ftp_files_are_compared_and_cold_ones_stay_cold(self):
-        """Both engines; sizes and bytes are right, and the page cache is as asked."""
+        """Sizes and bytes are right, and the page cache is as asked."""
         trials, _ = self.bench(
             'server = "ftp"\nvariants = ["epoll"]\n'
             '[files]\n"f.bin" = 300000\n"g.bin" = 8388608\n'
             '[[cell]]\nname = "warm"\npath = "/f.bin"\nsize = 300000\nconnections = 3\n'
-            '[[cell]]\nname = "cold"\npath = "/g.bin"\nsize = 8388608\ncache = "cold"\n', "--seconds", "0.5")
+            '[[cell]]\nname = "cold"\npath = "/g.bin"\nsize = 8388608\ncache = "cold"\n',
+            "--seconds", "0.5")
         self.check(trials, 2)
         warm, cold = trials["warm", "epoll"], trials["cold", "epoll"]
         self.assertEqual(warm["file"]["before"], 1.0)
@@ -138,7 +139,7 @@ class Files(Real):
     def test_a_file_with_wrong_bytes_is_found(self):
         """The client compares with the file itself, not with what the server says of it."""
         ours = self.write("ours", "x" * 1000)
-        theirs = self.write("theirs", "x" * 999 + "y")
+        self.write("theirs", "x" * 999 + "y")
         server = subprocess.Popen([os.path.join(BUILD, "servers/weir"), "ftp", "--listen",
                                    "127.0.0.1:0", "--root", self.folder, "--anonymous",
                                    "--engine", "epoll"], stdout=subprocess.PIPE, text=True,
