@@ -47,6 +47,7 @@ class Browser:
         self.session = self.ask("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network", "Accessibility"):
             self.ask(f"{domain}.enable")
+        self.ask("Performance.enable", timeDomain="threadTicks")
 
     def __enter__(self):
         return self
@@ -118,6 +119,11 @@ class Browser:
         # The first frame with everything in it, not only the document.
         self.evaluate("new Promise(done => requestAnimationFrame(() => setTimeout(done, 0)))")
         return time.monotonic() - start
+
+    def busy_seconds(self):
+        """CPU time of the page's main thread, whatever else the machine does."""
+        metrics = self.ask("Performance.getMetrics")["metrics"]
+        return next(metric["value"] for metric in metrics if metric["name"] == "TaskDuration")
 
     def requests(self):
         return [event["params"]["request"]["url"] for event in self.events

@@ -200,7 +200,10 @@ class Page(unittest.TestCase):
         """60 cells of eight variants and ten blocks, with every histogram."""
         path = self.write("matrix.html", [("m.json", report_fixture.report(60, 10))])
         self.assertLess(os.path.getsize(path), BYTES_MAX)
-        self.assertLess(min(self.browser.open(path) for _ in range(2)), LOAD_SECONDS_MAX)
+        before = self.browser.busy_seconds()
+        self.browser.open(path)
+        busy = self.browser.busy_seconds() - before
+        self.assertTrue(0 < busy < LOAD_SECONDS_MAX, busy)
         self.assertEqual(self.browser.complaints, [])
 
     def test_two_runs_stand_side_by_side(self):

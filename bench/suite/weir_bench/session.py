@@ -237,15 +237,14 @@ class Session:
             for cell, variant in order:
                 if self.is_dropped(cell, variant) or (cell.name, variant.name, block) in self.done:
                     continue
-                record = self.run_one(cell, variant, block, seconds)
-                journal.add(record)
+                record = self.run_one(cell, variant, block, seconds, journal)
                 pace.ended(record)
                 self.count_failure(record, block)
             self.report["blocks_done"] = block + 1
             pace.left = self.progress.total - self.progress.done
         self.report["complete"] = True
 
-    def run_one(self, cell, variant, block, seconds):
+    def run_one(self, cell, variant, block, seconds, journal):
         # The same schedule and payload for every variant of a block.
         seed = random.Random(f"{self.seed}/{block}/{cell.name}").randrange(1 << 31)
         order = Order(cell, variant, block, seconds, self.scenario.warmup, seed,
@@ -255,6 +254,8 @@ class Session:
         what = f"block {block + 1}/{self.scenario.blocks} {cell.name} {variant.name}"
         self.progress.begin(what)
         record = self.perform(order)
+        # Before anything is said about it: a terminal may be closed at any moment.
+        journal.add(record)
         outcome = record["status"]
         if outcome != "failed":
             outcome = show(record["metrics"]["ops_per_s"], "rate") + "/s"
