@@ -270,17 +270,17 @@ class Runs(RunFixture):
         os.mkdir(small)
         self.json = os.path.join(small, "out.json")
         # The disk is gone with the shell's mount namespace, so it shows the part file itself.
-        script = ('mount -t tmpfs -o size=32k none "$1" && shift && "$@"; status=$?; '
+        script = ('mount -t tmpfs -o size=16k none "$1" && shift && "$@"; status=$?; '
                   f'"{suite_path.LAUNCHER}" report "{self.json}.part"; exit $status')
         run = subprocess.run(["unshare", "--mount", "sh", "-c", script, "sh", small,
-                              *self.command("--cells", "echo", "--blocks", "3", "--seconds",
-                                            "0.5")], capture_output=True, text=True, timeout=60,
+                              *self.command("--cells", "echo", "--blocks", "6", "--seconds",
+                                            "0.2")], capture_output=True, text=True, timeout=60,
                              check=False)
         self.assertEqual(run.returncode, 1, run.stderr)
         self.assertIn("No space left on device; later trials are not kept in it", run.stderr)
-        self.assertIn("3/3", run.stderr)
+        self.assertIn("6/6", run.stderr)
         whole, _, part = run.stdout.partition("Incomplete")
-        self.assertIn("3 of 3 blocks", whole)
+        self.assertIn("6 of 6 blocks", whole)
         self.assertIn("echo: 64 B x 4", whole)
         self.assertIn("the run did not end", part)
 
