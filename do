@@ -403,7 +403,7 @@ install_peers() {
     [ -e "$policy" ] || ours=1
     [ -z "$ours" ] || printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
     [ -z "$ours" ] || as_root chmod 755 "$policy"
-    install_packages nginx-light h2o lighttpd vsftpd
+    install_packages nginx-light h2o lighttpd haproxy vsftpd
     [ -z "$ours" ] || as_root rm -f "$policy"
 }
 
@@ -516,8 +516,8 @@ usage: ./do COMMAND
   fuzz [TARGET [SECONDS]]
                     fuzz a target, or all (default), for so long each (default 20); needs clang
   bench --peers [http|ftp] [ARG...]
-                    install nginx, h2o, lighttpd and vsftpd, and compare weir http (default)
-                    or weir ftp with them
+                    install nginx, h2o, lighttpd, haproxy and vsftpd, and compare weir http
+                    (default) or weir ftp with them
   serve ARG...      build and run a server:  ./do serve echo --listen 127.0.0.1:7777
   load ARG...       build and run the load generator (weir-load)
   doctor [ARG...]   what this kernel can do for weir, and how to mend what it cannot

@@ -1,6 +1,8 @@
 // A loop that talks to itself: what one round trip, timer and post cost in each engine.
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 #include <weir.h>
 
 #include "micro.h"
@@ -15,6 +17,7 @@ struct micro_pair {
     size_t size;
     size_t missing; // bytes of the reply that have not come yet
     bool opened, closed;
+    struct weir_file *file; // what the server answers with; NULL: an echo
     struct weir_timer timers[PAIR_TIMERS];
     struct weir_timer timer;
     struct weir_post post;
@@ -23,7 +26,11 @@ struct micro_pair {
 
 static void pair_server_received(struct weir_stream *stream, struct weir_slice slice)
 {
-    weir_stream_send_slice(stream, slice);
+    struct micro_pair *pair = weir_stream_context(stream);
+    if (pair->file)
+        weir_stream_send_file(stream, pair->file, 0, pair->size);
+    else
+        weir_stream_send_slice(stream, slice);
 }
 
 static const struct weir_protocol pair_server = {
@@ -75,7 +82,7 @@ static void pair_post_ran(struct weir_loop *loop, struct weir_post *post)
 static bool pair_connect(struct micro_pair *pair)
 {
     struct weir_address address;
-    struct weir_listener_config listener = { .protocol = &pair_server };
+    struct weir_listener_config listener = { .protocol = &pair_server, .context = pair };
     struct weir_connect_config connect = { .protocol = &pair_client, .context = pair };
     if (weir_address_parse("127.0.0.1:0", &address) ||
         weir_listener_open(pair->loop, &address, &listener, &pair->listener))
@@ -122,21 +129,48 @@ void micro_pair_destroy(struct micro_pair *pair)
             weir_timer_stop(pair->loop, &pair->timers[i]);
         weir_listener_close(pair->listener);
     }
+    weir_file_release(pair->file);
     weir_loop_destroy(pair->loop);
     free(pair->message);
     free(pair);
 }
 
-bool micro_pair_echo(struct micro_pair *pair)
+// Sends so much, and waits for as many bytes as the pair is for.
+static bool pair_ask(struct micro_pair *pair, size_t size)
 {
     if (pair->closed)
         return false;
     pair->missing = pair->size;
-    weir_stream_send(pair->client, pair->message, pair->size);
+    weir_stream_send(pair->client, pair->message, size);
     while (pair->missing && !pair->closed)
         if (weir_loop_turn(pair->loop, WEIR_NEVER) < 0)
             return false;
     return !pair->closed;
+}
+
+bool micro_pair_echo(struct micro_pair *pair)
+{
+    return pair_ask(pair, pair->size);
+}
+
+bool micro_pair_serve_file(struct micro_pair *pair)
+{
+    int fd = memfd_create("micro", MFD_CLOEXEC);
+    if (fd < 0)
+        return false;
+    size_t written = 0;
+    ssize_t part = 1;
+    for (; part > 0 && written<pair->size; written += part> 0 ? (size_t)part : 0)
+        part = write(fd, pair->message, pair->size - written);
+    if (part > 0 && weir_file_adopt(pair->loop, fd, &pair->file) == 0)
+        return true;
+    close(fd);
+    return false;
+}
+
+bool micro_pair_file(struct micro_pair *pair)
+{
+    return pair_ask(pair, 1);
 }
 
 void micro_pair_timer(struct micro_pair *pair)

@@ -86,6 +86,8 @@ def main():
         return 1
     if options.fault == "silent":
         time.sleep(60)
+    if sys.argv[0].endswith("weir-rungs"):
+        options.engine = f"epoll-{options.command}"
     server = Server(options)
     server.announce()
     while True:

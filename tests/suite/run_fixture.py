@@ -48,9 +48,9 @@ class RunFixture(unittest.TestCase):
         temporary = tempfile.TemporaryDirectory()
         self.addCleanup(temporary.cleanup)
         self.folder = temporary.name
-        for name in ("weir", "weir-load"):
-            os.symlink(os.path.join(suite_path.HERE, f"fake_{name.replace('-', '_')}.py"),
-                       os.path.join(self.folder, name))
+        for name, stand_in in (("weir", "fake_weir.py"), ("weir-rungs", "fake_weir.py"),
+                               ("weir-load", "fake_weir_load.py")):
+            os.symlink(os.path.join(suite_path.HERE, stand_in), os.path.join(self.folder, name))
         self.scenario = os.path.join(self.folder, "test.toml")
         with open(self.scenario, "w", encoding="ascii") as file:
             file.write(SCENARIO)

@@ -1,16 +1,21 @@
 """Whole runs of weir-bench, with a fake server and a fake load that misbehave on demand."""
 
+import fcntl
 import json
 import os
+import pty
 import signal
 import subprocess
+import termios
 import time
 import unittest
 from types import SimpleNamespace
+from unittest import mock
 
 import suite_path
 from weir_bench import load, trial
 from run_fixture import RunFixture, processes_of
+from weir_bench import Problem, veth
 
 
 def network_namespaces(pids=None):
@@ -38,7 +43,7 @@ class Calls(unittest.TestCase):
                 ("/1k.bin", 0, 1, 1273, stats, 10),
                 ("/1k.bin", 0, 0, None, stats, 0),
                 ("/1k.bin", 0, 0, 1273, {}, 0)):
-            cell = SimpleNamespace(path=path, size=size, churn=churn)
+            cell = SimpleNamespace(path=path, size=size, churn=churn, operation="")
             result = load.Result(ops=1, ops_per_s=1, reply_bytes=reply)
             self.assertEqual(trial.operations_of_server(cell, said, result), wanted)
 
@@ -253,6 +258,72 @@ class Runs(RunFixture):
         self.assertEqual(run.returncode, 1, run.stderr)
         self.assertIn("No space left on device", run.stderr)
         self.assertIn("echo: 64 B x 4", run.stdout)
+
+    def test_a_terminal_that_is_closed_ends_the_run_in_order(self):
+        """Its writes fail and SIGHUP comes: children end, and the trials are in the JSON."""
+        ours, theirs = pty.openpty()
+
+        def take_terminal():
+            os.setsid()
+            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+        run = subprocess.Popen(self.command("--cells", "echo", "--blocks", "50"), stdin=theirs,
+                               stdout=theirs, stderr=theirs, preexec_fn=take_terminal)
+        os.close(theirs)
+        said = b""
+        while b"] 2/50" not in said:
+            said += os.read(ours, 4096)
+        os.close(ours)
+        self.assertEqual(run.wait(20), 128 + signal.SIGHUP)
+        self.assertEqual(processes_of(self.folder), [])
+        self.assertIn(b"block 1/50 echo epoll", said)
+        with open(self.json, encoding="utf-8") as file:
+            report = json.load(file)
+        self.assertGreaterEqual(len(report["trials"]), 2)
+        self.assertEqual(report["ended_by"], "ended by SIGHUP")
+        self.assertFalse(os.path.exists(self.json + ".part"))
+
+    def test_a_disk_that_fills_up_keeps_what_it_took(self):
+        """The run goes on, the table has every trial, and the part file can be read."""
+        if os.geteuid() != 0:
+            self.skipTest("needs root for a small disk")
+        small = os.path.join(self.folder, "small")
+        os.mkdir(small)
+        self.json = os.path.join(small, "out.json")
+        # The disk is gone with the shell's mount namespace, so it shows the part file itself.
+        script = ('mount -t tmpfs -o size=16k none "$1" && shift && "$@"; status=$?; '
+                  f'"{suite_path.LAUNCHER}" report "{self.json}.part"; exit $status')
+        run = subprocess.run(["unshare", "--mount", "sh", "-c", script, "sh", small,
+                              *self.command("--cells", "echo", "--blocks", "6", "--seconds",
+                                            "0.2")], capture_output=True, text=True, timeout=60,
+                             check=False)
+        self.assertEqual(run.returncode, 1, run.stderr)
+        self.assertIn("No space left on device; later trials are not kept in it", run.stderr)
+        self.assertIn("6/6", run.stderr)
+        whole, _, part = run.stdout.partition("Incomplete")
+        self.assertIn("6 of 6 blocks", whole)
+        self.assertIn("echo: 64 B x 4", whole)
+        self.assertIn("the run did not end", part)
+
+    def test_a_table_that_cannot_be_written_is_one_line(self):
+        """Standard output on a full disk: status 1, and the JSON is whole."""
+        with open("/dev/full", "w", encoding="ascii") as full:
+            run = subprocess.run(self.command("--cells", "echo", "--quiet"), stdout=full,
+                                 stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+        self.assertEqual(run.returncode, 1)
+        self.assertEqual(run.stderr.count("\n"), 2, run.stderr)
+        self.assertIn("No space left on device", run.stderr)
+        with open(self.json, encoding="utf-8") as file:
+            self.assertTrue(json.load(file)["complete"])
+
+    def test_rights_that_are_missing_are_named(self):
+        """Where nobody may write, and what only root may do; the rest of the run goes on."""
+        self.json = "/sys/out.json"
+        _, _, err = self.bench("--cells", "echo", status=2)
+        self.assertRegex(err, "^weir-bench: --json /sys/out.json: (Permission|Operation not)")
+        with mock.patch("os.geteuid", lambda: 1000):
+            with self.assertRaisesRegex(Problem, "a veth pair needs root"):
+                veth.Veth(1500)
 
     def test_usage_errors_are_one_line(self):
         """Nothing is run, status 2."""

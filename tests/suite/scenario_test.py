@@ -1,5 +1,6 @@
 """Scenario files, the selection of cells and variants, command templates, the order of trials."""
 
+import dataclasses
 import glob
 import os
 import subprocess
@@ -9,7 +10,7 @@ import types
 import unittest
 
 import suite_path
-from weir_bench import Problem, load, sample, scenario, session
+from weir_bench import Problem, cli, load, sample, scenario, session
 from weir_bench.load import OtherLoad
 
 CELLS = {"cell": [{"name": "a"}, {"name": "b", "connections": 8}, {"name": "c", "rate_of": "a"}]}
@@ -47,13 +48,13 @@ class Files(unittest.TestCase):
         """What is not installed is skipped with a note, and the base moves to what is left."""
         http = scenario.load_file(os.path.join(suite_path.SUITE, "../scenarios/http.toml"))
         self.assertEqual([v.name for v in http.variants],
-                         ["uring", "epoll", "nginx", "h2o", "lighttpd"])
+                         ["uring", "epoll", "nginx", "h2o", "lighttpd", "haproxy"])
         self.assertTrue(all(cell.path for cell in http.cells))
         for variant in http.variants[2:]:
             variant.needs = "no-such-program"
         scenario.select(http, options())
         self.assertEqual([v.name for v in http.variants], ["uring", "epoll"])
-        self.assertEqual(len(http.notes), 3)
+        self.assertEqual(len(http.notes), 4)
         self.assertEqual(http.base, "uring")
         self.assertIn("{weir} http", http.variants[0].command)
 
@@ -77,6 +78,13 @@ class Files(unittest.TestCase):
         self.expect("size must be at least 1", cell=[{"name": "a", "size": 0}])
         self.expect("arrivals must be one of", cell=[{"name": "a", "arrivals": "now"}])
         self.expect("name is missing", cell=[{"size": 1}])
+        self.expect("transport must be one of", cell=[{"name": "a", "transport": "pigeon"}])
+        self.expect("mtu must be between", cell=[{"name": "a", "mtu": 10}])
+        self.expect("slow must not be negative", cell=[{"name": "a", "slow": -1}])
+        self.expect("namespace is for tcp", cell=[{"name": "a", "transport": "veth",
+                                                   "namespace": True}])
+        self.expect("none of the .files.", server="http", cell=[
+            {"name": "a", "path": "/x", "cache": "cold"}])
         self.expect("cell a is there twice", cell=[{"name": "a"}, {"name": "a"}])
         self.expect("no cell is left", cell=[])
         self.expect("no variant 'warp'", variants=["warp"])
@@ -126,6 +134,30 @@ class Selection(unittest.TestCase):
         for wrong in ("nothing", "=x", "x="):
             with self.assertRaisesRegex(Problem, "wants NAME=COMMAND"):
                 self.select(variant=[wrong])
+
+    def test_every_key_of_a_cell_is_an_option(self):
+        """Read by its type, applied to the cells that are run and to where they take their rate."""
+        parser = cli.make_parser()
+        words = {"size": "4096", "path": "/x", "connections": "9", "depth": "2", "churn": "3",
+                 "idle": "4", "slow": "5", "flood": "6", "transport": "unix", "mtu": "9000",
+                 "namespace": "no", "rate": "7.5", "rate_of": "a", "rate_share": "0.25",
+                 "arrivals": "constant", "verify": "full", "file": __file__, "cache": "cold",
+                 "operation": "retr", "files": "3", "beside": "/y", "login": "bob:x"}
+        self.assertEqual(set(words), {f.name for f in dataclasses.fields(scenario.Cell)}
+                         - {"name", "variants", "expect"})
+        for key, word in words.items():
+            given = parser.parse_args(["run", "x", "--" + key.replace("_", "-"), word])
+            value = getattr(given, f"cell_{key}")
+            self.assertEqual(type(value), dict(scenario.cell_keys())[key], key)
+        chosen = self.select(cells="c", cell_size=4096, cell_transport="unix")
+        self.assertEqual([(c.size, c.transport) for c in chosen.cells], [(4096, "unix")])
+        self.assertEqual(chosen.sources["c"].size, 4096)
+        self.assertEqual(self.select(cells="c", cell_rate=5.0).cells[0].rate_of, "")
+        with self.assertRaisesRegex(Problem, "cell a with these options: size must be at least 1"):
+            self.select(cell_size=0)
+        with self.assertRaisesRegex(Problem, "--root-file x: wants NAME=BYTES"):
+            self.select(root_file=["x"])
+        self.assertEqual(self.select(endpoints="p99_ns").endpoints, ["p99_ns"])
 
     def test_fill_replaces_inside_words_only(self):
         """A value with a blank stays one word; an unknown placeholder is named."""
@@ -206,7 +238,7 @@ class Forks(unittest.TestCase):
                               stdout=subprocess.PIPE) as server:
             server.stdout.readline()
             machine = sample.Machine()
-            meter = sample.Meter(machine, [server.pid], os.getpid(), 0, True)
+            meter = sample.Meter(machine, [server.pid], [os.getpid()], 0, True)
             meter.take()
             machine.close()
             self.assertEqual(len(meter.server_pids), 2)

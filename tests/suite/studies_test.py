@@ -45,7 +45,8 @@ class Sweeps(unittest.TestCase):
 class Ladders(unittest.TestCase):
     def test_a_feature_that_gains_little_everywhere_is_named(self):
         """One surely below the limit, one above it, one that is unsure, one not measured."""
-        report = {"ladder": {"features": ["ring", "quiet", "unsure", "gone"]}, "table": [
+        report = {"ladder": {"features": ["ring", "quiet", "unsure", "gone"]}, "trials": [],
+                  "scenario": {"cells": []}, "table": [
             row("a", "no-unsure", "machine_cpu_ns", 1.0, "INCONCLUSIVE", 1.3),
             row("a", "no-ring", "machine_cpu_ns", 1.02, "EQUIVALENT"),
             row("b", "no-ring", "machine_cpu_ns", 1.20, "SLOWER"),
@@ -55,6 +56,32 @@ class Ladders(unittest.TestCase):
         self.assertIn("a +2.0% equivalent, b +20.0% slower", text)
         self.assertEqual(text.count("gains less than 5% in every row"), 1)
         self.assertIn("not measured", text)
+
+
+    def test_rungs_are_paired_with_the_one_before(self):
+        """Level and step are exact for costs without noise; a rung without a result is passed."""
+        costs = {"default": 100.0, "bare": 200.0, "no-b": 150.0}
+        trials = [{"cell": "a", "variant": name, "block": block, "status": "ok",
+                   "metrics": {"machine_cpu_ns": cost * (1 + block)}}
+                  for block in range(6) for name, cost in costs.items()]
+        report = {"ladder": {"features": [], "chains": {
+            "io_uring": ["bare", "+gone", "no-b", "default"], "epoll": ["nothing"]}},
+            "scenario": {"cells": [{"name": "a"}]}, "trials": trials}
+        (chain, steps), = ladder.climbs(report)["a"]
+        self.assertEqual([(name, round(level, 9)) for name, level, _ in steps],
+                         [("bare", 2), ("no-b", 1.5), ("default", 1)])
+        self.assertEqual((chain, steps[0][2]), ("io_uring", None))
+        self.assertAlmostEqual(steps[1][2]["ratio"], 0.75)
+        self.assertAlmostEqual(steps[2][2]["high"], 2 / 3)
+
+    def test_a_climb_has_a_rung_for_each_step_that_can_be_taken(self):
+        """Only plans that weir has; one that brings nothing new is no rung."""
+        features = {"ring": (5, 19), "defer": (6, 1), "array": (6, 6), "direct": (6, 13),
+                    "multi": (6, 17)}
+        self.assertEqual(ladder.uring_climb(features), [
+            ("kernel-6.1", ["defer", "ring"]), ("kernel-6.8", ["array"]),
+            ("no-multi", ["direct"]), ("default", ["multi"])])
+        self.assertEqual(ladder.uring_climb({"ring": (5, 19)}), [("kernel-6.1", ["ring"])])
 
 
 class Capacities(unittest.TestCase):
@@ -189,8 +216,11 @@ class Studies(RunFixture):
         commands = {t["variant"]: t["server"]["command"] for t in report["trials"]}
         self.assertIn("default,-first", commands["no-first"])
         self.assertEqual(set(commands), {"default", "no-first", "no-second", "epoll",
-                                         *ladder.KERNELS})
+                                         *ladder.KERNELS,
+                                         *(f"epoll-{name}" for name in ladder.EPOLL_RUNGS)})
+        self.assertEqual(report["ladder"]["chains"]["io_uring"], ["kernel-6.1", "kernel-6.8"])
         self.assertIn("What each feature saves", out)
+        self.assertRegex(out, r"echo io_uring: kernel-6.1 \[[\d.]+\], kernel-6.8 [+-]")
 
     def test_an_explanation_has_its_parts_or_their_reasons(self):
         """With perf, where the time went; without it or the right to it, why not."""

@@ -2,13 +2,13 @@
 
 The noise floor of a cell is what an A/A comparison, the same server twice, cannot exclude: the far
 end of its interval. The ceiling of the load is its rate over the share of the CPU that it used,
-with the reflector that left it the cheapest work.
+with the reflector that left it the cheapest work: an engine, or the kernel itself (reflector.py).
 """
 
 import math
 import time
 
-from . import Problem, verdict
+from . import Problem, reflector, verdict
 from .estimate import median
 from .scenario import Variant, engine_variant
 
@@ -29,9 +29,20 @@ def prepare(scenario):
     for other in others:
         if other.name == "blocking":
             other.cells = small or ["-"]
-    scenario.variants = [base, twin, *others]
+    scenario.variants = [base, twin, *others, *kernel(scenario)]
     for cell in scenario.cells:
         cell.variants = []
+
+
+def kernel(scenario):
+    """The reflector without a process, for the cells that it can serve."""
+    cells = [cell.name for cell in scenario.cells if not cell.churn and cell.transport == "tcp"]
+    if scenario.server != "echo" or not cells:
+        return []
+    if reason := reflector.works():
+        scenario.notes.append(f"the kernel's reflector does not work here: {reason}")
+        return []
+    return [Variant("kernel", "{python} {reflector} {address}", "kernel", cells)]
 
 
 def clock_cost_ns(count=20000):

@@ -9,6 +9,7 @@ from html import escape
 
 WIDTH = 760
 LEFT, RIGHT, TOP, BOTTOM = 190, 20, 12, 34
+LEGEND_LEFT, LEGEND_LINE = 40, 18
 SERIES_MAX = 8
 MARK_SHAPES = ("circle", "square", "diamond")
 
@@ -78,10 +79,8 @@ def line(x1, y1, x2, y2, kind):
 
 
 def mark(label, parts):
-    """Shapes that are one thing for keyboard and screen reader."""
-    label = escape(label)
-    return (f'<g tabindex="0" role="img" aria-label="{label}"><title>{label}</title>'
-            f'{"".join(parts)}</g>')
+    """Shapes that are one thing for keyboard and screen reader; the title is its name for both."""
+    return f'<g tabindex="0" role="img"><title>{escape(label)}</title>{"".join(parts)}</g>'
 
 
 def shape(x, y, kind, at=0, size=4):
@@ -99,11 +98,27 @@ def series(at):
 
 
 def legend(names, y):
-    parts, x = [], LEFT
+    """From y on downwards, in as many lines as legend_height() says."""
+    parts, x = [], LEGEND_LEFT
     for at, name in enumerate(names):
+        if x > LEGEND_LEFT and x + legend_width(name) > WIDTH:
+            x, y = LEGEND_LEFT, y + LEGEND_LINE
         parts += [shape(x, y - 4, f"{series(at)} fill", at), text(x + 9, y, name)]
-        x += 30 + 7.5 * len(name)
+        x += legend_width(name)
     return parts
+
+
+def legend_width(name):
+    return 30 + 7.5 * len(name)
+
+
+def legend_height(names):
+    lines, x = 1, LEGEND_LEFT
+    for name in names:
+        if x > LEGEND_LEFT and x + legend_width(name) > WIDTH:
+            lines, x = lines + 1, LEGEND_LEFT
+        x += legend_width(name)
+    return lines * LEGEND_LINE
 
 
 def x_axis(axis, bottom, show, title):
@@ -148,10 +163,45 @@ def forest(title, entries):
                "which a difference does not matter", height, parts)
 
 
+def waterfall(title, chains):
+    """Rungs one below the other, each from where the one before ended. Chains: (name, steps as
+    ladder.climbs() gives them)."""
+    every = [step for _, steps in chains for step in steps]
+    height = TOP + 20 * (len(every) + len(chains)) + BOTTOM
+    bottom = height - BOTTOM
+    axis = Axis(0, max(level for _, level, _ in every) * 1.02, LEFT, WIDTH - RIGHT)
+    parts = x_axis(axis, bottom, lambda v: f"{v:.3g}", "over the default plan's, less is better")
+    parts.append(line(axis.at(1), TOP, axis.at(1), bottom, "one"))
+    y = TOP
+    for chain, steps in chains:
+        parts.append(text(LEFT - 8, y + 14, chain, "end", "small"))
+        y, before = y + 20, 0
+        for name, level, change in steps:
+            parts += [text(LEFT - 8, y + 14, name, "end"),
+                      step_mark(f"{chain}, {name}", axis, y, (before, level), change)]
+            y, before = y + 20, level
+    return svg(title, "each bar leads from the rung before to its own", height, parts)
+
+
+def step_mark(label, axis, y, ends, change):
+    """One rung: the colour says whether the whole interval of the step lies on one side."""
+    before, level = ends
+    kind, said = "s0", f"{label}: {level:.3f} of the default plan's"
+    if change:
+        low, high = change.get("low", 0), change.get("high", math.inf)
+        kind = "faster" if high < 1 else "slower" if low > 1 else "inconclusive"
+        said += f", {change['ratio'] - 1:+.1%} to the rung before"
+        if "low" in change:
+            said += f" (interval {low - 1:+.1%} to {high - 1:+.1%})"
+    x, end = sorted((axis.at(before), axis.at(level)))
+    return mark(said, [f'<rect x="{number(x)}" y="{y + 2}" width="{number(max(end - x, 1.5))}" '
+                       f'height="15" class="{kind} fill"/>'])
+
+
 def stacked(title, entries, names, show):
     """Bars of several parts. Entries: (label, values in the order of names)."""
-    height = TOP + 22 * len(entries) + BOTTOM + 20
-    bottom = height - BOTTOM - 20
+    bottom = TOP + 22 * len(entries)
+    height = bottom + BOTTOM + legend_height(names)
     axis = Axis(0, max(sum(values) for _, values in entries) * 1.02, LEFT, WIDTH - RIGHT)
     parts = x_axis(axis, bottom, show, "")
     for at, (label, values) in enumerate(entries):
@@ -163,14 +213,14 @@ def stacked(title, entries, names, show):
                 f'<rect x="{number(x)}" y="{y}" width="{number(end - x)}" height="16" '
                 f'class="{series(i)} fill"/>']))
             before += value
-    return svg(title, "stacked bars", height, [*parts, *legend(names, height - 6)])
+    return svg(title, "stacked bars", height, [*parts, *legend(names, bottom + BOTTOM + 12)])
 
 
 def curves(title, by_name, show_x, show_y, x_title, log=(False, True), points=False, marks=()):
     """Lines, or with `points` single marks. by_name: {name: [(x, y), ...]}; marks: the x ticks."""
     every = [point for list_ in by_name.values() for point in list_]
-    height = 280
-    bottom = height - BOTTOM - 20
+    bottom = TOP + 214
+    height = bottom + BOTTOM + legend_height(by_name)
     x = Axis(min(p[0] for p in every), max(p[0] for p in every), LEFT, WIDTH - RIGHT, log[0],
              marks)
     y = Axis(min(p[1] for p in every) / 1.05, max(p[1] for p in every) * 1.05, bottom, TOP, log[1])
@@ -183,4 +233,4 @@ def curves(title, by_name, show_x, show_y, x_title, log=(False, True), points=Fa
         for (a, b), (px, py) in zip(list_, dots):
             parts.append(mark(f"{name}: {show_x(a)}, {show_y(b)}",
                               [shape(px, py, f"{series(at)} fill", at, 3)]))
-    return svg(title, ", ".join(by_name), height, [*parts, *legend(list(by_name), height - 6)])
+    return svg(title, ", ".join(by_name), height, [*parts, *legend(by_name, bottom + BOTTOM + 12)])

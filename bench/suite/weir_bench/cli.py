@@ -9,14 +9,16 @@ import signal
 import sys
 
 from . import (Problem, calibrate, capacity, compare, doctor, explain, journal, ladder, page,
-               replay, sheet, sweep, table)
+               replay, sheet, spread, sweep, table)
 from .load import make_load
-from .scenario import from_report, load_file, select
+from .scenario import cell_keys, from_report, load_file, select
 from .session import Interrupted, Pace, Session, find_program
 
 HERE = os.path.dirname(os.path.realpath(__file__))
 # The same way in the source tree and where `meson install` puts them.
 SCENARIO_FOLDER = os.path.normpath(os.path.join(HERE, "../../scenarios"))
+
+PROGRAMS = ("weir", "weir-load", "weir-rungs")
 
 DESCRIPTION = "Compares servers and engines on this machine, in randomised blocks of short trials."
 
@@ -53,7 +55,7 @@ def add_studies(commands):
     """The commands that make a run of their own of a scenario's cells."""
     for name, default, text in (
             ("sweep", "quick", "one cell at many sizes, connections or rates"),
-            ("ladder", "core", "what each io_uring feature buys"),
+            ("ladder", "core", "what each feature of io_uring and epoll buys"),
             ("capacity", "quick", "the highest rate that keeps a latency objective"),
             ("replay", "replay", "published results: does this machine agree?"),
             ("explain", "core", "profile a cell and name what limits it")):
@@ -109,6 +111,11 @@ def add_run_options(parser):
         "{connections} {depth} {size} {duration} {warmup} {rate} {churn} {idle} are replaced")
     add("--load-parse", action="append", default=[], metavar="NAME=EXPRESSION",
         help="how to find ops_per_s, ops, errors, p50_us, p99_us ... in its output")
+    add("--load-host", action="append", metavar="HOST",
+        help="run weir-load there, over ssh; repeat it to share the load; needs --server-host")
+    add("--server-host", metavar="ADDRESS", help="what servers listen on, 127.0.0.1 by default")
+    add("--load-program", default="weir-load", metavar="PATH", help="of weir-load on these hosts")
+    add("--ssh", metavar="COMMAND", help="how to reach them, 'ssh -o BatchMode=yes' by default")
     add("--server-cpu", metavar="LIST", help="the server's CPUs, the first by default")
     add("--client-cpu", metavar="LIST", help="the client's CPUs, the second by default")
     add("--seed", type=int, metavar="N", help="repeats an order of trials")
@@ -118,6 +125,27 @@ def add_run_options(parser):
     add("--calibration", metavar="FILE", help="what `calibrate --json FILE` found on this machine")
     add_formats(parser)
     add("--quiet", action="store_true", help="no progress")
+    add_cell_options(parser)
+
+
+def add_cell_options(parser):
+    """Every key of a cell, for all cells that are run."""
+    group = parser.add_argument_group(
+        "keys of a cell", "as in a scenario's file; they change every cell that is run")
+    for key, kind in cell_keys():
+        choice = {"type": yes_or_no, "metavar": "yes|no"} if kind is bool else \
+            {"type": kind, "metavar": "N" if kind in (int, float) else "TEXT"}
+        group.add_argument("--" + key.replace("_", "-"), dest=f"cell_{key}", **choice)
+    group = parser.add_argument_group("keys of the scenario")
+    group.add_argument("--endpoints", metavar="LIST", help="that verdicts are given on")
+    group.add_argument("--root-file", action="append", metavar="NAME=BYTES",
+                       help="one more file under the server's root")
+
+
+def yes_or_no(text):
+    if text not in ("yes", "no"):
+        raise argparse.ArgumentTypeError("wants yes or no")
+    return text == "yes"
 
 
 def find_scenario(name):
@@ -142,13 +170,15 @@ def load_scenario(options):
 
 
 def make_session(scenario, options, kind=Session):
-    programs = {name: find_program(name, options.build) for name in ("weir", "weir-load")}
+    programs = {name: find_program(name, options.build) for name in PROGRAMS}
     needs_weir = any("{weir}" in variant.command for variant in scenario.variants)
-    for name, needed in (("weir", needs_weir), ("weir-load", not options.load)):
+    for name, needed in (("weir", needs_weir),
+                         ("weir-load", not options.load and not options.load_host)):
         if needed and programs[name] is None:
             raise Problem(f"{name} was not found: build it with ./do build, "
                           "or say where it is with --build")
-    session = kind(scenario, programs, make_load(options, programs["weir-load"]), options)
+    load = make_load(options, programs["weir-load"])
+    session = kind(scenario, programs, load, options)
     if options.calibration:
         calibrate.apply(session.report, journal.read(options.calibration))
     return session
@@ -179,6 +209,7 @@ def resumed(options):
 
 
 def finish_run(report, ended_by, saved, options):
+    options.ended_by = ended_by
     if report["trials"]:
         print_report(report, options)
     if "ended_by" in report and not report["complete"]:
@@ -199,7 +230,10 @@ def print_report(report, options):
 
 def command_calibrate(options):
     scenario = load_scenario(options)
+    told = len(scenario.notes)
     calibrate.prepare(scenario)
+    for note in scenario.notes[told:]:
+        print(f"weir-bench: {note}", file=sys.stderr)
     session = make_session(scenario, options)
     session.finish = calibrate.finish
     report, ended_by, saved = session.run()
@@ -239,7 +273,7 @@ def command_ladder(options):
     weir = find_program("weir", options.build)
     if weir is None:
         raise Problem("weir was not found: build it with ./do build, or say where with --build")
-    told = ladder.prepare(scenario, weir)
+    told = ladder.prepare(scenario, weir, find_program("weir-rungs", options.build))
     session = make_session(scenario, options)
     session.report["ladder"] = told
     return study(options, session, ladder.as_text)
@@ -290,7 +324,7 @@ def command_quick(options):
 
 
 def command_doctor(options):
-    programs = {name: find_program(name, options.build) for name in ("weir", "weir-load")}
+    programs = {name: find_program(name, options.build) for name in PROGRAMS}
     rows = doctor.examine(programs)
     if options.json:
         json.dump([dict(zip(("check", "verdict", "text", "fix"), row)) for row in rows],
@@ -345,14 +379,19 @@ def on_signal(number, _):
 
 
 def main(arguments):
+    if arguments[:1] == ["spread"]:  # not for people: what --load-host runs
+        return spread.main(arguments[1:])
     options = make_parser().parse_args(arguments)
     options.command_line = shlex.join(["weir-bench", *arguments])
+    options.ended_by = 0
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, on_signal)
     try:
-        return COMMANDS[options.command](options)
+        status = COMMANDS[options.command](options)
+        sys.stdout.flush()
+        return status
     except Problem as problem:
-        print(f"weir-bench: {problem}", file=sys.stderr)
+        tell(problem)
         return 2
     except Interrupted as end:
         return 128 + end.args[0]
@@ -360,3 +399,15 @@ def main(arguments):
         # The reader of a table has seen enough.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:
+        # A full disk, or a terminal that is gone: what was measured is in the JSON already.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        tell(error)
+        return 128 + options.ended_by if options.ended_by else 1
+
+
+def tell(problem):
+    try:
+        print(f"weir-bench: {problem}", file=sys.stderr, flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())

@@ -5,6 +5,7 @@ each number: an expression with one group, named for what it finds.
 """
 
 import json
+import os
 import re
 import shlex
 import time
@@ -26,6 +27,10 @@ HTTP = ("{load} http --connect {target} --path {path} --connections {connections
 FTP = ("{load} ftp --connect {target} --operation {operation} --connections {connections} "
        "--duration {duration} --warmup {warmup} --verify {verify} --engine uring --seed {seed} "
        "--json -")
+
+HERE = os.path.dirname(os.path.realpath(__file__))
+LAUNCHER = os.path.normpath(os.path.join(HERE, "../weir-bench"))
+SSH = "ssh -o BatchMode=yes"
 
 # The numbers that a rule of --load-parse may find, and what one of them is in our units.
 RULES = {
@@ -62,6 +67,7 @@ class Result:
     errors: dict = field(default_factory=dict)
     start_ns: int | None = None    # CLOCK_MONOTONIC, what was measured
     end_ns: int | None = None
+    client_share: float | None = None  # of its CPUs, where the load ran on another host
     raw: object = None
 
 
@@ -121,6 +127,8 @@ def read_weir_load(raw):
     # Open loops have response times, counted from the intended moment; closed ones cannot.
     shown = latency["response"] or latency["service"]
     # The load says when its warm-up began by the wall's clock, our samples have the monotonic one.
+    # The clock of another host says nothing about ours.
+    remote = "hosts" in raw
     wall_ahead_ns = time.time_ns() - time.monotonic_ns()
     start_ns = (times["started_unix_s"] + raw["parameters"]["warmup_s"]) * 1e9 - wall_ahead_ns
     return Result(
@@ -130,13 +138,37 @@ def read_weir_load(raw):
         mean_ns=latency["service"].get("mean"), unfinished=unfinished_of(raw),
         reply_bytes=raw.get("bytes", 0) / raw["ops"] if raw["ops"] else None,
         errors={kind: n for kind, n in raw["errors"].items() if kind != "total"},
-        start_ns=start_ns, end_ns=start_ns + times["measured_s"] * 1e9, raw=raw)
+        start_ns=None if remote else start_ns,
+        end_ns=None if remote else start_ns + times["measured_s"] * 1e9,
+        client_share=raw["client"]["utilization"] if remote else None, raw=raw)
 
 
 def unfinished_of(raw):
     """What was due but not answered when the time was over: such a latency is a lower bound."""
     requests = raw.get("requests", {})
     return sum(requests.get(name) or 0 for name in ("censored", "unsent", "lost"))
+
+
+class RemoteLoad(WeirLoad):
+    """weir-load on other hosts, all at once, started over ssh (see spread.py)."""
+
+    def __init__(self, path, hosts, ssh):
+        super().__init__(path)
+        self.name = f"weir-load on {', '.join(hosts)}"
+        self.hosts, self.ssh = hosts, ssh
+
+    def lacks(self, cell):
+        if cell.namespace or cell.transport != "tcp":
+            return "a namespace or unix socket of this machine cannot be reached from other hosts"
+        if cell.slow or cell.flood or cell.operation:
+            return "slow readers, flooders and FTP clients run on this machine only"
+        if cell.connections < len(self.hosts):
+            return f"{cell.connections} connections are too few for {len(self.hosts)} hosts"
+        return None
+
+    def command(self, cell, values):
+        return [LAUNCHER, "spread", self.ssh, ",".join(self.hosts),
+                *super().command(cell, values)]
 
 
 class OtherLoad:
@@ -192,8 +224,15 @@ class OtherLoad:
 
 
 def make_load(options, path):
+    if options.load and options.load_host:
+        raise Problem("--load and --load-host exclude each other")
     if options.load:
         return OtherLoad(options.load, options.load_parse)
     if options.load_parse:
         raise Problem("--load-parse is for the output of a --load COMMAND")
+    if options.load_host:
+        if not options.server_host:
+            raise Problem("--load-host needs --server-host: the address of this machine that the "
+                          "other hosts reach")
+        return RemoteLoad(options.load_program, options.load_host, options.ssh or SSH)
     return WeirLoad(path)

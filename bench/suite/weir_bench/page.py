@@ -1,18 +1,13 @@
 """One HTML page from one or more reports: it needs no network, no script and no other file."""
 
 import json
-import math
 import os
 from html import escape
 
-from . import charts, compare, histogram
-from .estimate import median
-from .summary import METRICS, summarize
+from . import compare, replay
+from .pictures import pictures
+from .summary import summarize
 from .table import HEADINGS, KINDS, NOTES, VERDICT_NOTE, head_of, show, warnings_of
-from .verdict import MORE_IS_BETTER
-
-# Where the ticks of percentiles stand: each nine has the same width.
-NINES = [-math.log10(1 - share) for share in (0.5, 0.9, 0.99, 0.999, 0.9999)]
 
 HERE = os.path.dirname(os.path.realpath(__file__))
 
@@ -38,15 +33,24 @@ def page(reports):
             + data.replace("<", "\\u003c") + "</script></body></html>\n")
 
 
-def table(caption, headings, rows, kind=""):
-    """Rows are lists of HTML; the first column names the row."""
+def line_of(row):
+    """Its first cell names the row."""
+    return (f'<tr><th scope="row">{row[0]}</th>' + "".join(f"<td>{cell}</td>" for cell in row[1:])
+            + "</tr>")
+
+
+def table(caption, headings, rows):
+    """Rows are lists of HTML."""
+    return scrolling(caption, headings, "<tbody>\n" + "\n".join(map(line_of, rows))
+                     + "\n</tbody>")
+
+
+def scrolling(caption, headings, bodies, kind=""):
     head = "".join(f'<th scope="col">{escape(heading)}</th>' for heading in headings)
-    lines = "\n".join("<tr>" + f'<th scope="row">{row[0]}</th>'
-                      + "".join(f"<td>{cell}</td>" for cell in row[1:]) + "</tr>" for row in rows)
     # A wide table scrolls by itself; the keyboard must be able to do that, too.
     return (f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(caption)}">'
             f'<table class="{kind}"><caption>{escape(caption)}</caption><thead><tr>{head}</tr>'
-            f"</thead><tbody>\n{lines}\n</tbody></table></div>")
+            f"</thead>{bodies}</table></div>")
 
 
 def badge(found):
@@ -69,18 +73,28 @@ def cell_of_table(row, name):
 
 
 def verdict_table(rows):
+    """One group of lines per cell, so that the variants stand below each other."""
     metrics = [name for name in HEADINGS if any(name in row["metrics"] for row in rows)]
-    lines = []
-    for row in rows:
-        guards = "".join(f'<span class="guard {w["severity"]}" title="{escape(w["text"])}">'
-                         f"{escape(w['guard'])} {w['trials']}/{w['of']}</span> "
-                         for w in row["warnings"])
-        lines.append([f"{escape(row['cell'])}<br><small>{escape(row['title'])}</small>",
-                      f"<b>{escape(row['variant'])}</b>",
-                      *(cell_of_table(row, name) for name in metrics), guards])
-    return table("Medians, ratios to the base with intervals, verdicts, and guards that spoke",
-                 ["cell", "variant", *(HEADINGS[name] for name in metrics), "guards"], lines,
-                 "verdicts")
+    headings = ["variant", *(HEADINGS[name] for name in metrics), "guards"]
+    titles = {row["cell"]: row["title"] for row in rows}
+    groups = []
+    for cell, title in titles.items():
+        lines = [f'<tr><th scope="rowgroup" colspan="{len(headings)}"><b>{escape(cell)}</b> '
+                 f"<small>{escape(title)}</small></th></tr>"]
+        for row in rows:
+            if row["cell"] == cell:
+                lines.append(line_of([escape(row["variant"]),
+                                      *(cell_of_table(row, name) for name in metrics),
+                                      guards_of(row)]))
+        groups.append("<tbody>\n" + "\n".join(lines) + "\n</tbody>")
+    return scrolling("Medians, ratios to the base with intervals, verdicts, and guards that spoke",
+                     headings, "\n".join(groups), "verdicts")
+
+
+def guards_of(row):
+    return "".join(f'<span class="guard {w["severity"]}" title="{escape(w["text"])}">'
+                   f"{escape(w['guard'])} {w['trials']}/{w['of']}</span> "
+                   for w in row["warnings"])
 
 
 def one_run(at, name, report, rows):
@@ -92,102 +106,35 @@ def one_run(at, name, report, rows):
     if told:
         parts.append("<h3>What the guards say</h3><ul>"
                      + "".join(f"<li>{escape(line)}</li>" for line in told) + "</ul>")
-    parts += [f"<figure><figcaption>{escape(title)}</figcaption>{chart}</figure>"
-              for title, chart in pictures(report, rows)]
+    drawn = list(pictures(report, rows))
+    parts.append(contents(at, [title for title, _ in drawn]))
+    parts += [f'<figure id="r{at}f{i}"><figcaption>{escape(title)}</figcaption>'
+              f'<div class="scroll">{chart}</div></figure>'
+              for i, (title, chart) in enumerate(drawn)]
+    if answered := published(report):
+        parts.append(answered)
     return "\n".join([*parts, environment_of(report), "</section>"])
 
 
-def pictures(report, rows):
-    """Yields (caption, SVG) of what this run has to show."""
-    for endpoint in MORE_IS_BETTER:
-        entries = [(f"{row['cell']} {row['variant']}", row["verdicts"][endpoint]) for row in rows
-                   if "ratio" in row["verdicts"].get(endpoint, {})]
-        if entries:
-            word = "more" if MORE_IS_BETTER[endpoint] else "less"
-            caption = f"{HEADINGS[endpoint]}: ratio to {report['base']} ({word} is better)"
-            yield caption, charts.forest(caption, entries)
-    yield from crossovers(report, rows)
-    yield from costs(report)
-    for cell in report["scenario"]["cells"]:
-        yield from latencies(report, cell)
-    yield from order_of_trials(report)
+def contents(at, titles):
+    """Links to the pictures: hundreds of marks can be reached by the keyboard, but not at once."""
+    links = "".join(f'<li><a href="#r{at}f{i}">{escape(title)}</a></li>'
+                    for i, title in enumerate(titles))
+    return (f'<nav aria-label="Pictures of this run"><details><summary>{len(titles)} pictures'
+            f"</summary><ul>{links}</ul></details></nav>")
 
 
-def names_of(report):
-    return [variant["name"] for variant in report["scenario"]["variants"]]
-
-
-def crossovers(report, rows):
-    """A sweep's metrics against what was varied."""
-    sweep = report.get("sweep")
-    if not sweep:
-        return
-    for metric, heading, kind in METRICS:
-        lines = {}
-        for row in rows:
-            value = row["metrics"].get(metric, {}).get("median")
-            if value and row["cell"] in sweep["cells"]:
-                lines.setdefault(row["variant"], []).append((sweep["cells"][row["cell"]], value))
-        if lines and max(map(len, lines.values())) > 1:
-            caption = f"{heading} against {sweep['var']}"
-            yield caption, charts.curves(caption, lines, lambda v: f"{v:g}",
-                                         lambda v, kind=kind: show(v, kind), sweep["var"],
-                                         (True, True))
-
-
-def costs(report):
-    """The parts of the machine's time per operation."""
-    entries = []
-    for cell in report["scenario"]["cells"]:
-        for name in names_of(report):
-            parts = [parts_of(t) for t in report["trials"] if (t["cell"], t["variant"]) ==
-                     (cell["name"], name) and t["status"] == "ok" and "spent" in t]
-            if parts := [p for p in parts if p]:
-                entries.append((f"{cell['name']} {name}", [median(part) for part in zip(*parts)]))
-    if entries:
-        caption = "CPU time per operation of the whole machine"
-        yield caption, charts.stacked(caption, entries, ["server", "load", "others, interrupts"],
-                                      lambda v: show(v, "time"))
-
-
-def parts_of(trial):
-    spent = trial["spent"]
-    done = (trial["metrics"].get("ops_per_s") or 0) * spent["time"] / 1e9
-    rest = spent["machine"] - spent["own"] - spent["server"] - spent["load"]
-    return [spent["server"] / done, spent["load"] / done, max(rest, 0) / done] if done else None
-
-
-def latencies(report, cell):
-    lines = {}
-    for name in names_of(report):
-        trials = [t for t in report["trials"] if (t["cell"], t["variant"]) == (cell["name"], name)]
-        points = [(-math.log10(1 - share), value)
-                  for share, value in histogram.of_trials(trials) if value > 0]
-        if len(points) > 1:
-            lines[name] = points
-    if lines:
-        what = "response" if cell["rate"] or cell["rate_of"] else "service time, closed loop"
-        caption = f"Latency by percentile, {cell['name']}: {what}"
-        yield caption, charts.curves(caption, lines, lambda v: f"{100 * (1 - 10 ** -v):.5g} %",
-                                     lambda v: show(v, "time"), "percentile", marks=NINES)
-
-
-def order_of_trials(report):
-    """Each trial against the median of its like, in the order in which they ran: drift is seen."""
-    good = [t for t in report["trials"] if t["status"] == "ok" and t["metrics"].get("ops_per_s")]
-    typical = {}
-    for trial in good:
-        typical.setdefault((trial["cell"], trial["variant"]), []).append(
-            trial["metrics"].get("machine_cpu_ns") or 1)
-    lines = {}
-    for at, trial in enumerate(good, 1):
-        middle = median(typical[trial["cell"], trial["variant"]])
-        lines.setdefault(trial["variant"], []).append(
-            (at, (trial["metrics"].get("machine_cpu_ns") or 1) / middle))
-    if len(good) > 2:
-        caption = "CPU per operation against the median of the same cell, in the order of trials"
-        yield caption, charts.curves(caption, lines, lambda v: f"{v:g}", lambda v: f"{v:.2f}",
-                                     "trial", (False, False), points=True)
+def published(report):
+    """Of a replay: what others found, and whether this run agrees."""
+    if not any(cell.get("expect") for cell in report["scenario"]["cells"]):
+        return ""
+    rows = []
+    for cell, expect, answer, seen in replay.answers(report):
+        here = f"{seen['ratio']:.2f} {escape(seen.get('by', ''))}" if "ratio" in seen else "&ndash;"
+        rows.append([escape(cell), escape(expect["source"]), f"{expect['ratio']:.2f}", here,
+                     badge(seen), f"<b>{answer}</b>"])
+    return table("Published results, rate of the variant over the base's",
+                 ["cell", "source", "published", "here", "verdict", "answer"], rows)
 
 
 def environment_of(report):

@@ -1,5 +1,6 @@
 """Where the run is, on standard error: one living line on a terminal, plain lines elsewhere."""
 
+import os
 import shutil
 import sys
 import time
@@ -56,20 +57,25 @@ class Progress:
         text = (f"[{'#' * full}{'.' * (BAR_WIDTH - full)}] {self.done}/{self.total} "
                 f"{clock(self.seconds_left())} left  {what}")
         columns = shutil.get_terminal_size().columns
-        self.file.write("\r\033[K" + text[:columns - 1])
-        self.file.flush()
+        self.write("\r\033[K" + text[:columns - 1])
+
+    def write(self, text):
+        """A terminal that was closed, or a full disk behind it, does not end the run."""
+        try:
+            self.file.write(text)
+            self.file.flush()
+        except OSError:
+            self.file = open(os.devnull, "w", encoding="ascii", errors="replace")
 
     def say(self, text):
         """A message that stays."""
         if self.living and not self.quiet:
-            self.file.write("\r\033[K")
+            self.write("\r\033[K")
         self.line(text)
 
     def line(self, text):
-        self.file.write(text + "\n")
-        self.file.flush()
+        self.write(text + "\n")
 
     def close(self):
         if self.living and not self.quiet:
-            self.file.write("\r\033[K")
-            self.file.flush()
+            self.write("\r\033[K")

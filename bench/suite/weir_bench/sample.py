@@ -43,17 +43,22 @@ def reaped_cpu_ns(pid):
 
 
 def group_pids(leader):
-    """The processes of a group, its leader first: servers may have worker processes."""
-    pids = [leader]
+    """The processes of a group and their children elsewhere, the leader first: servers may have
+    worker processes, and some leave the group."""
+    pids, parents = [leader], {}
     for name in os.listdir("/proc"):
         if name.isdigit() and int(name) != leader:
             try:
                 with open(f"/proc/{name}/stat", encoding="utf-8", errors="replace") as file:
-                    fields = file.read().rpartition(")")[2].split()
-            except OSError:
+                    _, parent, group = file.read().rpartition(")")[2].split()[:3]
+            except (OSError, ValueError):
                 continue
-            if int(fields[2]) == leader:
+            parents[int(name)] = int(parent)
+            if int(group) == leader:
                 pids.append(int(name))
+    # A parent has started before its child, but numbers begin again at the end of their range.
+    for pid in pids:
+        pids += [child for child, parent in parents.items() if parent == pid and child not in pids]
     return pids
 
 
@@ -133,13 +138,13 @@ class Sample(NamedTuple):
 class Meter:
     """Takes samples of one trial, and says what was spent between any two moments."""
 
-    def __init__(self, machine, server_pids, load_pid, slab, forks=False):
+    def __init__(self, machine, server_pids, load_pids, slab, forks=False):
         self.forks = forks
         self.slab = slab  # before the load
         self.memory = []
         self.machine = machine
         self.server_pids = server_pids
-        self.load_pids = [load_pid]
+        self.load_pids = load_pids
         self.clocks = {}
         self.samples = []
 
@@ -164,6 +169,9 @@ class Meter:
         self.samples.append(Sample(time.monotonic_ns(), server, load, own, *self.machine.read()))
 
     def take_memory(self):
+        """Also looks for processes that the server started meanwhile, one per session perhaps."""
+        self.server_pids += [pid for pid in group_pids(self.server_pids[0])
+                             if pid not in self.server_pids]
         self.memory.append((time.monotonic_ns(), {
             "pss": pss_bytes(self.server_pids), "slab_growth": slab_bytes() - self.slab}))
 

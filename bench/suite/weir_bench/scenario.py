@@ -10,7 +10,7 @@ import re
 import shlex
 import shutil
 import tomllib
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 
 from . import Problem
 from .verdict import MORE_IS_BETTER
@@ -27,6 +27,10 @@ WEIR_SERVERS = {
 
 # Where programs lie that an unprivileged user's PATH may lack.
 SYSTEM_PATH = ":/usr/sbin:/usr/local/sbin"
+
+# What a cell is served over.
+TRANSPORTS = ("tcp", "unix", "veth")
+MTU_MIN, MTU_MAX = 68, 65535
 
 # The loopback addresses of a cell with a namespace of its own: ports run out per destination.
 DESTINATIONS = "127.1.0.1-127.1.0.128"
@@ -48,9 +52,13 @@ class Cell:
     churn: int = 0           # operations per connection, then a new one; 0: connections stay
     idle: int = 0            # connections more that say nothing
     rate: float = 0          # operations per second, open loop; 0: closed loop
-    rate_of: str = ""        # the cell whose capacity, with the base variant, sets the rate
+    rate_of: str = ""        # the cell whose capacity, with the slowest variant, sets the rate
     rate_share: float = 0.5  # the part of that capacity
     arrivals: str = "poisson"
+    slow: int = 0            # connections more that ask for much and hardly read
+    flood: int = 0           # connections more that send as fast as they can
+    transport: str = "tcp"   # or unix: a socket's path; or veth: two network namespaces
+    mtu: int = 1500          # of the veth pair
     namespace: bool = False  # a network namespace of its own with many destinations
     verify: str = "sample"
     file: str = ""           # what is served, for commands that have {file}
@@ -77,8 +85,18 @@ class Cell:
                          + ("operation" if self.churn == 1 else f"{self.churn} operations"))
         if self.idle:
             parts.append(f"{self.idle} idle connections")
+        if self.slow:
+            parts.append(f"{self.slow} slow readers")
+        if self.flood:
+            parts.append(f"{self.flood} flooding")
+        if self.transport == "unix":
+            parts.append("unix socket")
+        if self.transport == "veth":
+            parts.append(f"veth, MTU {self.mtu}")
+        if self.cache == "cold":
+            parts.append("out of the page cache")
         if self.rate_of:
-            parts.append(f"{self.rate_share:.0%} of the base's capacity in {self.rate_of}")
+            parts.append(f"{self.rate_share:.0%} of the slowest's capacity in {self.rate_of}")
         elif self.rate:
             parts.append(f"{self.rate:g}/s offered")
         return ", ".join(parts)
@@ -242,12 +260,14 @@ def check(where, scenario):
             raise Problem(f"{where}: no {kind} is left to run")
     for cell in scenario.cells:
         check_cell(f"{where}: cell {cell.name}", cell)
-        check_protocol(f"{where}: cell {cell.name}", cell, scenario.server)
+        check_protocol(f"{where}: cell {cell.name}", scenario, cell)
         if not scenario.variants_of(cell):
             raise Problem(f"{where}: cell {cell.name}: no variant is left to run")
 
 
-def check_protocol(where, cell, server):
+def check_protocol(where, scenario, cell):
+    """What is asked for must fit the server, and a file that is to be cold must be known."""
+    server = scenario.server
     needs_path = server == "http" or cell.operation in ("retr", "stor")
     if bool(cell.path) != needs_path:
         raise Problem(f"{where}: a path is for server = \"http\", and for retr and stor")
@@ -255,37 +275,83 @@ def check_protocol(where, cell, server):
         raise Problem(f"{where}: an operation is for server = \"ftp\"")
     if cell.operation not in ("", "login", "noop", "retr", "stor"):
         raise Problem(f"{where}: operation must be login, noop, retr or stor")
+    served = cell.path.lstrip("/") in scenario.files
+    if cell.cache == "cold" and not served and not cell.file:
+        raise Problem(f"{where}: {cell.path or 'the cell'} is none of the [files], so it can be "
+                      "neither compared nor dropped from the cache")
 
 
 def check_cell(where, cell):
     for key in ("size", "connections", "depth", "files"):
         if getattr(cell, key) < 1:
             raise Problem(f"{where}: {key} must be at least 1")
-    for key in ("churn", "idle", "rate"):
+    for key in ("churn", "idle", "slow", "flood", "rate"):
         if getattr(cell, key) < 0:
             raise Problem(f"{where}: {key} must not be negative")
-    for key, allowed in (("arrivals", ("constant", "poisson")),
+    for key, allowed in (("arrivals", ("constant", "poisson")), ("transport", TRANSPORTS),
                          ("verify", ("full", "sample", "none")), ("cache", ("warm", "cold"))):
         if getattr(cell, key) not in allowed:
             raise Problem(f"{where}: {key} must be one of {', '.join(allowed)}")
     if cell.file and not os.path.isfile(cell.file):
         raise Problem(f"{where}: file {cell.file} is not there")
+    if cell.namespace and cell.transport != "tcp":
+        raise Problem(f"{where}: namespace is for tcp; veth has two of its own")
+    if not MTU_MIN <= cell.mtu <= MTU_MAX:
+        raise Problem(f"{where}: mtu must be between {MTU_MIN} and {MTU_MAX}")
     if cell.rate and cell.rate_of:
         raise Problem(f"{where}: rate and rate_of exclude each other")
     if not 0 < cell.rate_share <= 2:
         raise Problem(f"{where}: rate_share must be between 0 and 2")
 
 
+# Keys of a cell that an option cannot change: what it is called, and what belongs to one alone.
+NO_OPTIONS = ("name", "variants", "expect")
+
+
+def cell_keys():
+    """(key, type) of each key of a cell that is an option, too."""
+    return [(f.name, f.type) for f in fields(Cell) if f.name not in NO_OPTIONS]
+
+
+def override(scenario, every, options):
+    """Applies the options that are keys of a cell, to every cell, and those of the scenario.
+
+    `every` are copies of all cells, of which some set the rate of others: they stay closed.
+    """
+    given = {key: value for key, _ in cell_keys()
+             if (value := getattr(options, f"cell_{key}", None)) is not None}
+    if "rate" in given and "rate_of" not in given:
+        given["rate_of"] = ""
+    if "rate_of" in given and "rate" not in given:
+        given["rate"] = 0.0
+    for source in every:
+        for key in given.keys() - {"rate", "rate_of", "rate_share"}:
+            setattr(source, key, given[key])
+    for cell in scenario.cells:
+        for key, value in given.items():
+            setattr(cell, key, value)
+        check_cell(f"cell {cell.name} with these options", cell)
+    if (chosen := getattr(options, "endpoints", None)) is not None:
+        scenario.endpoints = chosen.split(",")
+    for text in getattr(options, "root_file", None) or ():
+        name, equals, size = text.partition("=")
+        if not equals or not size.isdigit():
+            raise Problem(f"--root-file {text}: wants NAME=BYTES")
+        scenario.files[name] = int(size)
+
+
 def select(scenario, options):
-    """Applies --cells, --engines, --variant, --base, --blocks, --seconds, --warmup, --budget."""
-    every = list(scenario.cells)
+    """Applies --cells, --engines, --variant, --base, --blocks, --seconds, --warmup, --budget, and
+    the options that are keys of a cell."""
+    every = [replace(cell) for cell in scenario.cells]
     if options.cells:
         patterns = options.cells.split(",")
         for pattern in patterns:
-            if not any(matches(cell.name, [pattern]) for cell in every):
+            if not any(matches(cell.name, [pattern]) for cell in scenario.cells):
                 raise Problem(f"--cells {pattern}: no such cell; there are "
                               + ", ".join(cell.name for cell in every))
-        scenario.cells = [cell for cell in every if matches(cell.name, patterns)]
+        scenario.cells = [cell for cell in scenario.cells if matches(cell.name, patterns)]
+    override(scenario, every, options)
     if options.engines:
         have = {variant.name: variant for variant in scenario.variants}
         scenario.variants = [have.get(name) or engine_variant(name, "--engines", scenario.server)

@@ -19,12 +19,14 @@ from .sample import Machine
 from .summary import summarize
 from .table import show
 from .trial import Order, Setting
+from .veth import Veth
 
 OVERHEAD_SECONDS = 0.6     # starting and ending a server and a load, until it is known better
 SECONDS_MIN = 0.3          # a trial is not made shorter than this to keep the budget
 CALIBRATIONS = 2
 CONFORMANCE_SECONDS = 0.1
 CONFORMANCE_CONNECTIONS = 8
+BUILT_IN = ("servers", "bench/load", "bench/rungs")
 FAILURES_MAX = 2           # then a variant is dropped from a cell
 
 
@@ -206,8 +208,9 @@ class Session:
         machine = Machine()
         try:
             with tempfile.TemporaryDirectory(prefix="weir-bench-") as folder:
-                self.setting = Setting(self.programs["weir"], self.load, folder, machine,
-                                       self.server_cpus, self.client_cpus)
+                self.setting = Setting(self.programs, self.load, folder, machine,
+                                       self.server_cpus, self.client_cpus,
+                                       self.options.server_host or "127.0.0.1")
                 trial.write_files(folder, self.scenario.files)
                 yield
         finally:
@@ -234,15 +237,14 @@ class Session:
             for cell, variant in order:
                 if self.is_dropped(cell, variant) or (cell.name, variant.name, block) in self.done:
                     continue
-                record = self.run_one(cell, variant, block, seconds)
-                journal.add(record)
+                record = self.run_one(cell, variant, block, seconds, journal)
                 pace.ended(record)
                 self.count_failure(record, block)
             self.report["blocks_done"] = block + 1
             pace.left = self.progress.total - self.progress.done
         self.report["complete"] = True
 
-    def run_one(self, cell, variant, block, seconds):
+    def run_one(self, cell, variant, block, seconds, journal):
         # The same schedule and payload for every variant of a block.
         seed = random.Random(f"{self.seed}/{block}/{cell.name}").randrange(1 << 31)
         order = Order(cell, variant, block, seconds, self.scenario.warmup, seed,
@@ -252,6 +254,8 @@ class Session:
         what = f"block {block + 1}/{self.scenario.blocks} {cell.name} {variant.name}"
         self.progress.begin(what)
         record = self.perform(order)
+        # Before anything is said about it: a terminal may be closed at any moment.
+        journal.add(record)
         outcome = record["status"]
         if outcome != "failed":
             outcome = show(record["metrics"]["ops_per_s"], "rate") + "/s"
@@ -286,9 +290,9 @@ class Session:
     def skip_impossible(self):
         for cell, _ in list(self.plan):
             reason = self.load.lacks(cell) or self.skipped_before.get(cell.name)
-            if not reason and cell.namespace:
+            if not reason and (cell.namespace or cell.transport == "veth"):
                 try:
-                    Namespace().close()
+                    (Veth(cell.mtu) if cell.transport == "veth" else Namespace()).close()
                 except (Problem, OSError) as error:
                     reason = str(error)
             if reason:
@@ -313,19 +317,25 @@ class Session:
                 self.progress.say(f"conformance {cell.name} {variant.name}: {wrong[0]}")
 
     def calibrate(self, pace):
-        """Measures what the base variant can do in the cells that others take their rate from."""
-        base = next(v for v in self.scenario.variants if v.name == self.scenario.base)
+        """Measures what the slowest variant can do in the cells that others take their rate from.
+
+        At a share of that every variant is offered the same, and none is overloaded.
+        """
         capacities = {}
-        for cell, _ in list(self.plan):
+        for cell, variants in list(self.plan):
             if not cell.rate_of:
                 continue
-            if cell.rate_of not in capacities:
-                source = self.scenario.sources[cell.name]
-                capacities[cell.rate_of] = self.measure_capacity(source, base, pace.seconds())
-            if not capacities[cell.rate_of]:
-                self.skip(cell, f"{base.name} has no result in {cell.rate_of} to take the rate of")
+            source, found = self.scenario.sources[cell.name], []
+            for variant in variants:
+                key = source.name, variant.name
+                if key not in capacities:
+                    capacities[key] = self.measure_capacity(source, variant, pace.seconds())
+                found.append(capacities[key])
+            # One that does nothing there will do nothing here, and be told of.
+            if not any(found):
+                self.skip(cell, f"no variant has a result in {cell.rate_of} to take the rate of")
                 continue
-            self.rates[cell.name] = cell.rate_share * capacities[cell.rate_of]
+            self.rates[cell.name] = cell.rate_share * min(filter(None, found))
             self.report["rates"][cell.name] = self.rates[cell.name]
 
     def measure_capacity(self, cell, variant, seconds):
@@ -355,11 +365,12 @@ def find_program(name, build):
     here = os.path.dirname(os.path.realpath(__file__))
     folders = []
     if build:
-        folders = [build, os.path.join(build, "servers"), os.path.join(build, "bench/load")]
+        folders = [build, *(os.path.join(build, name) for name in BUILT_IN)]
     else:
-        top = os.path.normpath(os.path.join(here, "../../..", "build/release"))
-        folders = [os.path.join(top, "servers"), os.path.join(top, "bench/load"),
-                   os.path.normpath(os.path.join(here, "../../../../bin"))]
+        top = os.path.normpath(os.path.join(here, "../../.."))
+        folders = [*(os.path.join(top, "build/release", name) for name in BUILT_IN),
+                   *(os.path.normpath(os.path.join(top, "..", name))
+                     for name in ("bin", "libexec/weir"))]
     for folder in folders:
         path = os.path.join(folder, name)
         if os.access(path, os.X_OK) and os.path.isfile(path):

@@ -44,7 +44,7 @@ def number(text, part):
 def spread(scenario, text):
     """Replaces each cell by one per value. Returns what the report says about it."""
     name, values = parse(text)
-    cells, told = [], {}
+    cells, told, origin = [], {}, {}
     for cell in scenario.cells:
         for value in values:
             new = replace(cell, name=f"{cell.name}-{name}-{value}",
@@ -52,11 +52,11 @@ def spread(scenario, text):
             if name == "rate":
                 new.rate_of = ""
             cells.append(new)
-            told[new.name] = value
+            told[new.name], origin[new.name] = value, cell.name
             if cell.name in scenario.sources:
                 scenario.sources[new.name] = scenario.sources[cell.name]
     scenario.cells = cells
-    return {"var": name, "values": values, "cells": told}
+    return {"var": name, "values": values, "cells": told, "of": origin}
 
 
 def crossings(report):

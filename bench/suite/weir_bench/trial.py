@@ -4,24 +4,30 @@ import json
 import os
 import re
 import socket
+import sys
 import time
 from dataclasses import dataclass
 
-from . import Problem, guards
-from .namespace import Namespace
+from . import Problem, guards, place
 from .process import Children, read_text
 from .sample import Meter, group_pids, slab_bytes
 from .witness import Witness, prepare_file, residency
-from .scenario import DESTINATIONS, fill
+from .scenario import fill
 
 READY_SECONDS = 10
 LATE_SECONDS = 15       # a load that has not ended by then never will
 INSTRUMENT_SECONDS = 10  # to write its file
 SAMPLE_SECONDS = 0.025
 MEMORY_SAMPLES = 3      # per measured time
-LISTENING = re.compile(r"^listening \S+ (\S+):(\d+)(?: engine=(\S+))?", re.M)
+LISTENING = re.compile(r"^listening \S+ (unix:\S+|\S+:\d+)(?: engine=(\S+))?", re.M)
 
-PEERS = os.path.join(os.path.dirname(os.path.realpath(__file__)), "../../peers")
+HERE = os.path.dirname(os.path.realpath(__file__))
+CROWD = os.path.join(HERE, "crowd.py")
+REFLECTOR = os.path.join(HERE, "reflector.py")
+PEERS = os.path.join(HERE, "../../peers")
+
+# Programs that take port 0 and say which they got.
+OURS = ("{weir}", "{rungs}", "{python} {reflector}")
 
 # The wildcard of IPv4 and of IPv6.
 ANY_ADDRESS = {"0" * 8, "0" * 32}
@@ -38,12 +44,13 @@ class TrialFailed(Problem):
 class Setting:
     """What all trials of a run share."""
 
-    weir: str
+    programs: dict          # paths by name
     load: object            # WeirLoad or OtherLoad
     folder: str             # for the outputs of the trial
     machine: object
     server_cpus: set
     client_cpus: set
+    host: str = "127.0.0.1"  # what servers listen on
 
 
 def write_files(folder, files):
@@ -61,8 +68,12 @@ def write_files(folder, files):
             os.makedirs(os.path.join(root, name), exist_ok=True)
             os.chmod(os.path.join(root, name), 0o777)
             continue
-        for number in range(count):
-            write_file(os.path.join(root, name.replace("{}", str(number))), size)
+        try:
+            for number in range(count):
+                write_file(os.path.join(root, name.replace("{}", str(number))), size)
+        except OSError as error:
+            raise Problem(f"file '{name}' of {size} bytes for the servers, in {root}: "
+                          f"{error.strerror}; TMPDIR chooses another place") from None
 
 
 def empty_folders(root):
@@ -111,14 +122,11 @@ def run(setting, order):
               "cpus_allowed": len(setting.server_cpus | setting.client_cpus),
               "server_cpus": len(setting.server_cpus), "size": order.cell.size}
     try:
-        if order.cell.file:
-            prepare_file(order.cell.file, order.cell.cache)
-            record["file"] = {"cache": order.cell.cache, "before": residency(order.cell.file)}
-        if order.cell.namespace:
-            with Namespace() as namespace:
-                run_in(setting, order, namespace, record)
-        else:
-            run_in(setting, order, None, record)
+        if path := file_of(setting, order.cell):
+            prepare_file(path, order.cell.cache)
+            record["file"] = {"cache": order.cell.cache, "before": residency(path)}
+        with place.of(order.cell, setting.folder, setting.host) as where:
+            run_in(setting, order, where, record)
         record["guards"] = guards.check(record)
         if any(guard["severity"] == "invalid" for guard in record["guards"]):
             record["status"] = "invalid"
@@ -128,7 +136,13 @@ def run(setting, order):
     return record
 
 
-def run_in(setting, order, namespace, record):
+def file_of(setting, cell):
+    """The file that the cell reads, if it is known; else None."""
+    path = os.path.join(setting.folder, "root", cell.path.lstrip("/"))
+    return cell.file or (path if cell.path and os.path.isfile(path) else None)
+
+
+def run_in(setting, order, where, record):
     paths = {name: os.path.join(setting.folder, name)
              for name in ("stats.json", "server.out", "load.out")}
     for path in paths.values():
@@ -136,13 +150,17 @@ def run_in(setting, order, namespace, record):
             os.unlink(path)
     empty_folders(os.path.join(setting.folder, "root"))
     with Children() as children:
-        server, address, listening = start_server(setting, order, namespace, children,
+        server, address, listening = start_server(setting, order, where, children,
                                                   paths["stats.json"])
         record["server"] = {"command": server.command, **listening}
+        crowd = start_crowd(setting, order, where, children, address)
         witness = Witness(group_pids(server.pid), setting.server_cpus)
-        load, meter = run_load(setting, order, namespace, children, server, address)
+        load, meter = run_load(setting, order, where, children, server, address, crowd)
         record["witness"] = witness.compare()
         record["load"] = {"command": load.command}
+        if path := file_of(setting, order.cell):
+            record["file"]["after"] = residency(path)
+        end_crowd(crowd)
         load.collect()
         if load.status != 0:
             raise TrialFailed(f"the load {load.how_it_ended()}: {load.last_words()}")
@@ -154,8 +172,6 @@ def run_in(setting, order, namespace, record):
             raise TrialFailed(f"the server {server.how_it_ended()}: {server.last_words()}")
     record["server"].update(stats=read_stats(paths["stats.json"]), usage=usage_of(server))
     record["load"].update(usage=usage_of(load), result=result.raw)
-    if order.cell.file:
-        record["file"]["after"] = residency(order.cell.file)
     keep_result(record, result)
     keep_costs(setting, order, record, result, meter)
 
@@ -167,29 +183,31 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def start_server(setting, order, namespace, children, stats_path):
-    """Returns the child, (host, port), and what it said about itself."""
-    host = "0.0.0.0" if namespace else "127.0.0.1"
-    ours = order.variant.command.startswith("{weir}")
-    port = 0 if ours else free_port()
+def start_server(setting, order, where, children, stats_path):
+    """Returns the child, its address, and what it said about itself."""
+    ours = order.variant.command.startswith(OURS)
+    port = 0 if ours or where.path else free_port()
     command = fill(order.variant.command, {
-        "weir": setting.weir, "address": f"{host}:{port}", "host": host, "port": port,
+        "weir": setting.programs["weir"], "rungs": setting.programs.get("weir-rungs"),
+        "python": sys.executable, "reflector": REFLECTOR,
+        "address": where.listen(port), "host": where.host, "port": port,
         "stats": stats_path, "cpu": cpu_list(setting.server_cpus), "size": order.cell.size,
         "root": os.path.join(setting.folder, "root"), "peers": PEERS, "folder": setting.folder,
         "file": order.cell.file})
     try:
-        server = children.start("server", command, setting.folder, setting.server_cpus, namespace)
+        server = children.start("server", command, setting.folder, setting.server_cpus,
+                                where.server)
     except OSError as error:
         raise TrialFailed(f"the server {command[0]} did not start: {error}") from None
     limit = time.monotonic() + READY_SECONDS
     while time.monotonic() < limit:
         if found := LISTENING.search(server.output()):
-            return server, (found[1], int(found[2])), {"line": found[0], "engine": found[3]}
+            return server, found[1], {"line": found[0], "engine": found[2]}
         if port and (addresses := listening_addresses(server.pid, port)):
-            if namespace and not addresses & ANY_ADDRESS:
+            if where.server and not addresses & ANY_ADDRESS:
                 raise TrialFailed(f"the server listens on one address only; here it must listen on "
-                                  f"{host}, because the load connects to {DESTINATIONS}")
-            return server, (host, port), {}
+                                  f"{where.host}, because the load connects to {where.target}")
+            return server, where.listen(port), {}
         if server.ended():
             server.collect()
             raise TrialFailed(f"the server {server.how_it_ended()} before it listened: "
@@ -197,6 +215,44 @@ def start_server(setting, order, namespace, children, stats_path):
         time.sleep(0.002)
     raise TrialFailed(f"the server did not listen within {READY_SECONDS} s: "
                       f"{server.last_words()}")
+
+
+def start_crowd(setting, order, where, children, address):
+    """Starts what disturbs the server beside the load; returns the children, all of them ready."""
+    cell, found = order.cell, []
+    wanted = [(kind, getattr(cell, kind), one_of(where.connect(address)))
+              for kind in ("slow", "flood") if getattr(cell, kind)]
+    if cell.cache == "cold":
+        wanted.append(("evict", 1, file_of(setting, cell)))
+    for kind, count, what in wanted:
+        command = [sys.executable, CROWD, kind, str(count), what, "--path", cell.path]
+        found.append(children.start(kind, command, setting.folder, setting.client_cpus,
+                                    where.load))
+    limit = time.monotonic() + READY_SECONDS
+    for child in found:
+        while "ready" not in child.output():
+            if child.ended() or time.monotonic() > limit:
+                child.collect()
+                raise TrialFailed(f"the {child.what} connections did not begin: "
+                                  f"{child.last_words()}")
+            time.sleep(0.002)
+    return found
+
+
+def one_of(target):
+    """The first address of a range, which weir-load knows and the crowd does not."""
+    host, _, port = target.rpartition(":")
+    return f"{host.partition('-')[0]}:{port}" if not target.startswith("unix:") else target
+
+
+def end_crowd(crowd):
+    """Ends it, before the server has to drain. It must have lived as long as the load."""
+    for child in crowd:
+        alive = not child.ended()
+        child.stop()
+        if not alive:
+            raise TrialFailed(f"the {child.what} connections ended during the trial: "
+                              f"{child.last_words()}")
 
 
 def listening_addresses(pid, port):
@@ -213,12 +269,13 @@ def cpu_list(cpus):
     return ",".join(map(str, sorted(cpus)))
 
 
-def run_load(setting, order, namespace, children, server, address):
+def run_load(setting, order, where, children, server, address, crowd):
     """Runs the load to its end. Returns it and the meter."""
     cell = order.cell
-    host, port = (DESTINATIONS, address[1]) if namespace else address
+    target = where.connect(address)
+    host, _, port = target.rpartition(":")
     command = setting.load.command(cell, {
-        "host": host, "port": port, "address": f"{host}:{port}", "target": f"{host}:{port}",
+        "host": host, "port": port, "address": target, "target": target,
         "connections": cell.connections, "depth": cell.depth, "size": cell.size,
         "path": cell.path, "operation": cell.operation,
         "duration": f"{order.seconds:g}", "warmup": f"{order.warmup:g}",
@@ -226,12 +283,14 @@ def run_load(setting, order, namespace, children, server, address):
         "verify": cell.verify, "seed": order.seed, "cpu": cpu_list(setting.client_cpus)})
     slab = slab_bytes()
     try:
-        load = children.start("load", command, setting.folder, setting.client_cpus, namespace)
+        load = children.start("load", command, setting.folder, setting.client_cpus,
+                              where.load)
     except OSError as error:
         raise TrialFailed(f"the load {command[0]} did not start: {error}") from None
     if order.instrument:
         watch(setting, order, children, server)
-    meter = Meter(setting.machine, group_pids(server.pid), load.pid, slab, order.variant.forks)
+    meter = Meter(setting.machine, group_pids(server.pid),
+                  [load.pid, *(child.pid for child in crowd)], slab, order.variant.forks)
     planned = order.warmup + order.seconds
     start = time.monotonic()
     while not load.ended():
@@ -303,7 +362,7 @@ def keep_result(record, result):
 
 def window(order, result, meter):
     """When the load measured: it says so, or else the middle of the time that it was told."""
-    if result.start_ns is not None and result.end_ns is not None:
+    if result.start_ns is not None:
         return result.start_ns, result.end_ns, "as the load says"
     end = meter.samples[-1].time
     start = max(meter.samples[0].time, end - order.seconds * 1e9)
@@ -323,7 +382,8 @@ def keep_costs(setting, order, record, result, meter):
     record["cpu"] = {
         "window": how, "window_s": spent.time / 1e9, "machine_source": setting.machine.source,
         "server_share": spent.server / spent.time / len(setting.server_cpus),
-        "client_share": spent.load / spent.time / len(setting.client_cpus),
+        "client_share": spent.load / spent.time / len(setting.client_cpus)
+        if result.client_share is None else result.client_share,
         "others_share": max(others, 0) / spent.time,
         "steal_share": spent.stolen / spent.time / cpus,
         "server_halves": [half.server / half.time if half.time else 0 for half in halves],

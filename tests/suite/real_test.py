@@ -1,0 +1,305 @@
+"""Runs of weir-bench with the real programs: what fakes cannot show."""
+
+import json
+import os
+import subprocess
+import tempfile
+import unittest
+from statistics import median
+from unittest import mock
+
+import suite_path
+from weir_bench import Problem, calibrate, reflector, scenario, session, spread, trial, veth
+from weir_bench.load import WeirLoad
+from weir_bench.witness import residency
+
+BUILD = os.environ.get("WEIR_BUILD") or os.path.join(suite_path.HERE, "../../build/release")
+LOAD = os.path.join(BUILD, "bench/load/weir-load")
+IS_ROOT = os.geteuid() == 0
+
+# What a trial of a quarter of a second may suffer on a machine that does other things, too.
+TIMING = {"little"}
+
+STALL = "sh -c 'sleep 0.7; kill -STOP {pid}; sleep 0.1; kill -CONT {pid}'"
+
+
+class Real(unittest.TestCase):
+    def setUp(self):
+        # Not in /tmp, which may be memory: a cold file must be able to leave the page cache.
+        temporary = tempfile.TemporaryDirectory(prefix=".real-", dir=suite_path.HERE)
+        self.addCleanup(temporary.cleanup)
+        self.folder = temporary.name
+        self.json = os.path.join(self.folder, "out.json")
+
+    def write(self, name, text, mode=0o644):
+        path = os.path.join(self.folder, name)
+        with open(path, "w", encoding="ascii") as file:
+            file.write(text)
+        os.chmod(path, mode)
+        return path
+
+    def bench(self, text, *arguments, status=(0, 1)):
+        """Runs the scenario; returns {(cell, variant): trial} and what it printed."""
+        blocks = "" if "blocks" in text else "blocks = 1\n"
+        scenario = self.write("test.toml", blocks + "seconds = 0.25\nwarmup = 0.05\n" + text)
+        run = subprocess.run([suite_path.LAUNCHER, "run", scenario, "--build", BUILD, "--json",
+                              self.json, *arguments], capture_output=True, text=True, timeout=60,
+                             env={**os.environ, "TMPDIR": self.folder}, check=False)
+        self.assertIn(run.returncode, status, run.stdout + run.stderr)
+        self.assertNotIn("Traceback", run.stderr)
+        with open(self.json, encoding="utf-8") as file:
+            self.report = json.load(file)
+        return {(t["cell"], t["variant"]): t for t in self.report["trials"]}, \
+            run.stdout + run.stderr
+
+    def check(self, trials, count):
+        """All went well and nothing was wrong with any byte."""
+        self.assertEqual(len(trials), count)
+        for key, record in trials.items():
+            self.assertNotEqual(record["status"], "failed", (key, record.get("failure")))
+            invalid = {g["guard"] for g in record["guards"] if g["severity"] == "invalid"}
+            self.assertLessEqual(invalid, TIMING, (key, record["guards"]))
+            self.assertGreater(record["metrics"]["machine_cpu_ns"], 0)
+            self.assertEqual(sum(record["errors"].values()), 0, record["errors"])
+
+
+class Places(Real):
+    def test_unix_sockets_and_crowds(self):
+        """The load goes where it should, and the crowd's CPU time is the load's, not others'."""
+        trials, _ = self.bench(
+            'variants = ["epoll"]\n'
+            '[[cell]]\nname = "unix"\nconnections = 4\ntransport = "unix"\n'
+            '[[cell]]\nname = "flood"\nconnections = 4\nrate = 500\nflood = 1\n'
+            '[[cell]]\nname = "slow"\nconnections = 4\nrate = 500\nslow = 20\n')
+        self.check(trials, 3)
+        self.assertIn("unix:", " ".join(trials["unix", "epoll"]["load"]["command"]))
+        stats = {cell: record["server"]["stats"] for (cell, _), record in trials.items()}
+        # The measured 150 requests of 64 bytes are nothing against what a flooder sends.
+        self.assertGreater(stats["flood"]["received_bytes"], 10 << 20)
+        self.assertEqual(stats["slow"]["accepts"], 24)
+        # The server took what slow readers sent, until they had to read: it is bounded.
+        self.assertGreater(stats["slow"]["received_bytes"], 20 << 14)
+        self.assertLess(stats["slow"]["received_bytes"], 20 << 24)
+
+    @unittest.skipUnless(IS_ROOT, "needs root for network namespaces")
+    def test_a_veth_pair_carries_the_load(self):
+        """Also with a connection per operation, to as many addresses as churn needs."""
+        trials, _ = self.bench(
+            'variants = ["uring", "epoll"]\n'
+            '[[cell]]\nname = "veth"\nconnections = 4\nsize = 4096\ntransport = "veth"\n'
+            '[[cell]]\nname = "churn"\nconnections = 4\nchurn = 1\ntransport = "veth"\n',
+            "--engines", "epoll", "--mtu", "9000")
+        self.check(trials, 2)
+        self.assertIn(veth.SERVERS, " ".join(trials["churn", "epoll"]["load"]["command"]))
+        self.assertIn(veth.SERVER + ":", " ".join(trials["veth", "epoll"]["load"]["command"]))
+
+    @unittest.skipUnless(IS_ROOT, "needs root for network namespaces")
+    def test_a_veth_pair_has_its_mtu_and_leaves_nothing(self):
+        """Seen from inside; when its files are closed, no device is left on this machine."""
+        def show(namespace):
+            return subprocess.run(["ip", "-o", "address"], preexec_fn=namespace.enter, text=True,
+                                  capture_output=True, check=True).stdout
+
+        def links():
+            return subprocess.run(["ip", "-o", "link"], capture_output=True, text=True,
+                                  check=True).stdout
+
+        before = links()
+        with veth.Veth(1234) as pair:
+            self.assertIn(veth.SERVER, show(pair.server))
+            self.assertIn(veth.CLIENT, show(pair.client))
+            said = subprocess.run(["ip", "-o", "link", "show", "veth0"], text=True, check=True,
+                                  capture_output=True, preexec_fn=pair.client.enter).stdout
+            self.assertIn("mtu 1234", said)
+            self.assertIn("state UP", said)
+        self.assertEqual(links(), before)
+        with self.assertRaisesRegex(Problem, "ip link add veth0 mtu 1"):
+            veth.Veth(1)
+        self.assertEqual(links(), before)
+
+
+class Files(Real):
+    def test_ftp_files_are_compared_and_cold_ones_stay_cold(self):
+        """Sizes and bytes are right, and the page cache is as asked."""
+        trials, _ = self.bench(
+            'server = "ftp"\nvariants = ["epoll"]\n'
+            '[files]\n"f.bin" = 300000\n"g.bin" = 8388608\n'
+            '[[cell]]\nname = "warm"\noperation = "retr"\n'
+            'path = "/f.bin"\nsize = 300000\nconnections = 3\n'
+            '[[cell]]\nname = "cold"\noperation = "retr"\n'
+            'path = "/g.bin"\nsize = 8388608\ncache = "cold"\n',
+            "--seconds", "0.5")
+        self.check(trials, 2)
+        warm, cold = trials["warm", "epoll"], trials["cold", "epoll"]
+        self.assertEqual(warm["file"]["before"], 1.0)
+        self.assertLess(cold["file"]["before"], 0.01)
+        self.assertLess(cold["file"]["after"], 0.5)
+        done = warm["load"]["result"]["ops"]  # each is a file
+        self.assertGreaterEqual(warm["server"]["stats"]["sent_bytes"], done * 300000)
+
+
+class Costs(Real):
+    def test_an_injected_cost_of_a_real_server_is_measured(self):
+        """Twice as much again; sensitivity.py asks for 5 %, with more blocks and a quiet machine.
+        Here others may take the CPU while it spins."""
+        library = os.path.join(os.path.abspath(BUILD), "tests/suite/inject_cost.so")
+        self.bench('blocks = 3\nvariants = ["epoll", "dearer"]\n'
+                   '[variant.dearer]\nengine = "epoll"\n'
+                   f'command = "env LD_PRELOAD={library} WEIR_COST_PERMILLE=2000 {{weir}} echo '
+                   '--listen {address} --engine epoll"\n'
+                   '[[cell]]\nname = "a"\nconnections = 16\n', "--skip-conformance")
+        costs = {name: [t["metrics"]["server_cpu_ns"] for t in self.report["trials"]
+                        if t["variant"] == name] for name in ("epoll", "dearer")}
+        ratio = median(costs["dearer"]) / median(costs["epoll"])
+        self.assertTrue(1.1 < ratio < 5, costs)
+
+
+class Stalls(Real):
+    def test_a_stall_is_in_the_response_and_not_in_the_closed_service_time(self):
+        """A server that stands still for 100 ms of a second: the open loop's p99 says so, while
+        the closed loop sent one request in that time and its p99 knows nothing."""
+        chosen = scenario.parse("stall", {"variants": ["epoll"], "cell": [
+            {"name": "closed"}, {"name": "open", "rate": 2000.0, "connections": 8}]})
+        options = type("Options", (), {"seed": 1, "server_cpu": None, "client_cpu": None,
+                                       "quiet": True, "command_line": "", "server_host": None,
+                                       "json": None})()
+        programs = {name: session.find_program(name, BUILD) for name in ("weir", "weir-load")}
+        run = session.Session(chosen, programs, WeirLoad(programs["weir-load"]), options)
+        found = {}
+        before = os.sched_getaffinity(0)
+        with run.prepared():
+            for cell in chosen.cells:
+                order = trial.Order(cell, chosen.variants[0], 0, 1.0, 0.2, 1, cell.rate, STALL)
+                record = trial.run(run.setting, order)
+                self.assertNotEqual(record["status"], "failed", record.get("failure"))
+                histograms = record["load"]["result"]["histograms"]
+                found[cell.name] = histograms["response"] or histograms["service"]
+        os.sched_setaffinity(0, before)
+        # It was there in both.
+        for histogram in found.values():
+            self.assertGreater(histogram["max"], 80e6)
+        self.assertGreater(percentile(found["open"], 0.99), 60e6)
+        self.assertLess(percentile(found["closed"], 0.99), 30e6)
+
+
+def percentile(histogram, share):
+    passed = 0
+    for value, count in histogram["buckets"]:
+        passed += count
+        if passed >= share * histogram["count"]:
+            return value
+    raise ValueError("no buckets")
+
+
+class Reflectors(Real):
+    @unittest.skipIf(reflector.works(), f"no BPF here: {reflector.works()}")
+    def test_the_kernel_reflects_every_byte(self):
+        """Small and large messages, several in flight; calibrate takes it for the ceiling."""
+        trials, _ = self.bench(
+            'variants = ["kernel"]\nbase = "kernel"\n[variant.kernel]\n'
+            'command = "{python} {reflector} {address}"\nengine = "kernel"\n'
+            '[[cell]]\nname = "small"\nconnections = 9\nverify = "full"\n'
+            '[[cell]]\nname = "large"\nsize = 100000\nconnections = 3\ndepth = 3\n'
+            'verify = "full"\n')
+        self.check(trials, 2)
+        scenario_ = scenario.parse("x", {"cell": [{"name": "a"}, {"name": "b", "churn": 1}]})
+        calibrate.prepare(scenario_)
+        self.assertEqual(scenario_.variants[-1].cells, ["a"])
+        # It did the work, not the process that accepts.
+        self.assertLess(trials["small", "kernel"]["cpu"]["server_share"], 0.5)
+
+    def test_where_it_cannot_run_the_reason_is_noted(self):
+        """A machine without bpf(2) is calibrated with the engines alone."""
+        with mock.patch.object(reflector, "SYS_BPF", None):
+            chosen = scenario.parse("x", {"cell": [{"name": "a"}]})
+            calibrate.prepare(chosen)
+        self.assertNotIn("kernel", [variant.name for variant in chosen.variants])
+        self.assertRegex(chosen.notes[0], "reflector does not work here: bpf.2. has no")
+
+
+class Rungs(Real):
+    def test_every_rung_of_the_ladder_echoes_every_byte(self):
+        """Small and large messages, many in flight, with one core between them."""
+        variants = "".join(f'[variant.{name}]\ncommand = "{{rungs}} {name} --listen {{address}}"\n'
+                           f'engine = "epoll-{name}"\n'
+                           for name in ("level", "try-first", "edge", "writev"))
+        trials, _ = self.bench(
+            'variants = ["level", "try-first", "edge", "writev"]\nbase = "level"\n' + variants +
+            '[[cell]]\nname = "large"\nsize = 200000\nconnections = 5\ndepth = 3\n'
+            'verify = "full"\n')
+        self.check(trials, 4)
+
+    def test_a_rung_refuses_what_it_does_not_know(self):
+        """Status 2 and the usage."""
+        for words in ((), ("edgy", "--listen", "127.0.0.1:0"), ("edge", "--listen", "nowhere"),
+                      ("edge", "--listen", "127.0.0.1:70000"), ("edge", "--port", "1")):
+            run = subprocess.run([os.path.join(BUILD, "bench/rungs/weir-rungs"), *words],
+                                 capture_output=True, text=True, timeout=10, check=False)
+            self.assertEqual((run.returncode, run.stderr[:6]), (2, "usage:"), words)
+
+
+class Hosts(Real):
+    def fake_ssh(self):
+        """Runs the command here, as ssh would there, and keeps what it was asked."""
+        return self.write("fake_ssh", '#!/bin/sh\nhost=$1; shift\n'
+                          f'echo "$host $*" >>{self.folder}/asked\n'
+                          'case $host in gone) echo "ssh: no route to gone" >&2; exit 255;; esac\n'
+                          'exec sh -c "$*"\n', 0o755)
+
+    def test_two_hosts_share_the_load_and_their_histograms_are_added(self):
+        """Connections and rate are divided, results added, percentiles taken from the sum."""
+        trials, _ = self.bench(
+            'variants = ["epoll"]\n[[cell]]\nname = "a"\nconnections = 5\n'
+            '[[cell]]\nname = "b"\nconnections = 4\nrate = 2000\n'
+            '[[cell]]\nname = "c"\nconnections = 4\ntransport = "unix"\n',
+            "--load-host", "one", "--load-host", "two", "--ssh", self.fake_ssh(),
+            "--server-host", "127.0.0.1", "--load-program", os.path.abspath(LOAD))
+        self.check(trials, 2)
+        self.assertIn("cannot be reached", self.report["skipped"]["c"])
+        with open(os.path.join(self.folder, "asked"), encoding="ascii") as file:
+            asked = file.read().splitlines()
+        shares = {(line.split()[0], int(line.partition("--connections ")[2].split()[0]))
+                  for line in asked if "--rate" not in line and "--verify sample" in line}
+        self.assertEqual(shares, {("one", 3), ("two", 2)})
+        rates = [line.partition("--rate ")[2].split()[0] for line in asked if "--rate" in line]
+        self.assertEqual(rates, ["1000", "1000"])
+        self.assertEqual(len({line.partition("--seed ")[2].split()[0]
+                              for line in asked if "--rate" in line}), 2)
+        result = trials["b", "epoll"]["load"]["result"]
+        self.assertEqual(result["hosts"], 2)
+        self.assertEqual(result["offered_per_s"], 2000)
+        histogram = result["histograms"]["response"]
+        self.assertEqual(sum(count for _, count in histogram["buckets"]), histogram["count"])
+        self.assertGreater(trials["a", "epoll"]["cpu"]["client_share"], 0.02)
+
+    def test_a_host_that_cannot_be_reached_is_named(self):
+        """With its own words; the trial fails and says which."""
+        _, said = self.bench('variants = ["epoll"]\n[[cell]]\nname = "a"\nconnections = 4\n',
+                             "--load-host", "one", "--load-host", "gone", "--ssh",
+                             self.fake_ssh(), "--server-host", "127.0.0.1", "--load-program",
+                             os.path.abspath(LOAD), "--skip-conformance", status=(1,))
+        self.assertIn("trial a epoll block 1", said)
+        self.assertIn("gone: status 255: ssh: no route to gone", said)
+
+    def test_percentiles_are_those_of_the_sum(self):
+        """Two hosts whose latencies do not overlap: the middle lies in neither's middle."""
+        def result(values):
+            histogram = {"count": len(values), "below": 0, "above": 0, "sum": sum(values),
+                         "min": min(values), "max": max(values),
+                         "buckets": [[value, 1] for value in values]}
+            return {"ops": len(values), "ops_per_s": 1.0 * len(values), "offered_per_s": None,
+                    "requests": {"lost": 1}, "errors": {"reset": 2}, "times": {
+                        "interrupted": False}, "client": {"utilization": 0.5},
+                    "histograms": {"service": histogram, "response": None}}
+
+        added = spread.add([result(list(range(1, 1001))), result(list(range(5001, 14001)))])
+        self.assertEqual((added["ops"], added["errors"]["reset"]), (10000, 4))
+        self.assertEqual(added["latency_ns"]["service"]["p50"], 9000)
+        self.assertEqual(added["latency_ns"]["service"]["p99"], 13900)
+        self.assertIsNone(added["latency_ns"]["service"]["p99.9"])
+        self.assertIsNone(added["latency_ns"]["response"])
+        self.assertEqual([spread.part(7, at, 3) for at in range(3)], [3, 2, 2])
+
+
+if __name__ == "__main__":
+    unittest.main()
