@@ -196,8 +196,8 @@ static void connection_decline(struct http_exchange *exchange, const struct http
     }
     text[size++] = '\n';
     exchange->phase = CONNECTION_BUSY;
-    exchange->final = request->has_body && (request->chunked || request->expects_continue ||
-                                            request->content_length > CONNECTION_DISCARD_MAX);
+    exchange->final |= request->has_body && (request->chunked || request->expects_continue ||
+                                             request->content_length > CONNECTION_DISCARD_MAX);
     bool discards = request->has_body && !exchange->final;
     http_answer(exchange, answer, text, size);
     if (discards && exchange->phase == CONNECTION_IDLE)
