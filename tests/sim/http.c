@@ -360,22 +360,34 @@ static void http_draw(struct client *client)
 
 // --- What must hold ------------------------------------------------------------------------------
 
-// Whether the answer that is due may break off: its file fails, or the connection closes behind it
-// while more comes, and then a reset may overtake it.
+static bool http_closes(const struct http_script *script, uint32_t number)
+{
+    const struct http_ask *ask = &script->asks[number];
+    const struct http_world *world = script->world;
+    return ask->asks_close || (ask->old && !ask->asks_keep) || (ask->fixed && ask->fixed->closes) ||
+           (world->requests_max && number + 1 >= world->requests_max) ||
+           (ask->kind == HTTP_ASK_ECHO && ask->body_size > world->body_max);
+}
+
+// Whether the answers that are due may break off: a file fails while it is sent, or the connection
+// closes behind one of them while more comes, and then a reset may overtake it.
 static bool http_may_break(struct http_script *script, const struct client *client)
 {
-    bool breaks = false;
     if (!script->expecting)
         http_expect(script);
     for (uint32_t i = 0; i < script->candidates_count; i++) {
         const struct http_candidate *candidate = &script->candidates[i];
-        if (!(script->alive >> i & 1))
-            continue;
-        breaks |= candidate->sent && http.world.faulty;
-        breaks |= candidate->closes && client->sent > script->asks[script->answering].head_at +
-                                                          script->asks[script->answering].head_size;
+        if (script->alive >> i & 1 &&
+            (candidate->status >= 500 || (candidate->sent && http.world.faulty)))
+            return true;
     }
-    return breaks;
+    for (uint32_t i = script->answering; i < script->asks_count; i++) {
+        if (http_closes(script, i) && client->sent > script->asks[i].head_at)
+            return true;
+        if (script->asks[i].file && http.world.faulty)
+            return true; // 500 closes too
+    }
+    return false;
 }
 
 static void http_check_client(struct run *run, struct client *client)

@@ -134,7 +134,7 @@ static struct http_candidate *expect_begin(struct http_script *script, int statu
     candidate->head_size = candidate->size = candidate->before = 0;
     candidate->patterned = candidate->sent = false;
     candidate->closes = closes;
-    if (ask->expects && (ask->chunked || ask->body_size <= script->world->body_max)) {
+    if (!script->early && ask->expects && (ask->chunked || ask->body_size <= script->world->body_max)) {
         expect_write(candidate, "HTTP/1.1 100 Continue\r\n\r\n");
         candidate->before = candidate->head_size;
     }
@@ -187,15 +187,26 @@ static void expect_short(struct http_script *script, struct expect_short wanted)
     candidate->size = ask->head && !wanted.reason ? 0 : size;
 }
 
+// Before the request was understood.
+static void expect_giving_up(struct http_script *script)
+{
+    const struct http_world *world = script->world;
+    if (world->impatient) {
+        expect_short(script, (struct expect_short){ 408, true, "slower than --min-rate", 0, 0 });
+        expect_short(script, (struct expect_short){ 408, true, "the head took too long", 0, 0 });
+    }
+    if (world->run->lacks_memory) {
+        expect_short(script, (struct expect_short){ 503, true, "out of memory", 0, 0 });
+        expect_short(script, (struct expect_short){ 503, true, "no memory for the head", 0, 0 });
+        expect_short(script, (struct expect_short){ 503, true, "no memory for the body", 0, 0 });
+    }
+}
+
 // What a request deserves that met trouble of the server's own.
 static void expect_trouble(struct http_script *script, bool final)
 {
     const struct http_world *world = script->world;
     const struct http_ask *ask = &script->asks[script->answering];
-    if (world->impatient) {
-        expect_short(script, (struct expect_short){ 408, true, "slower than --min-rate", 0, 0 });
-        expect_short(script, (struct expect_short){ 408, true, "the head took too long", 0, 0 });
-    }
     bool reads = ask->kind == HTTP_ASK_FILE || (ask->fixed && !ask->fixed->echo);
     if (reads && world->faulty) {
         expect_short(script, (struct expect_short){ .status = 500, .closes = true });
@@ -206,11 +217,11 @@ static void expect_trouble(struct http_script *script, bool final)
         expect_short(script, (struct expect_short){ .status = 503, .closes = true });
         expect_short(script, (struct expect_short){ .status = 503, .closes = final });
     }
-    if (world->run->lacks_memory) {
-        expect_short(script, (struct expect_short){ 503, true, "out of memory", 0, 0 });
-        expect_short(script, (struct expect_short){ 503, true, "no memory for the head", 0, 0 });
-        expect_short(script, (struct expect_short){ 503, true, "no memory for the body", 0, 0 });
-    }
+    expect_giving_up(script);
+    script->early = ask->expects; // nor was the client told to go on
+    if (script->early)
+        expect_giving_up(script);
+    script->early = false;
 }
 
 static void expect_fixed_answer(struct http_script *script, const struct http_fixed *fixed,

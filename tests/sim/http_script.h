@@ -94,6 +94,7 @@ struct http_script {
     size_t output_size;
     struct http_candidate candidates[HTTP_CANDIDATES_MAX];
     uint32_t candidates_count, alive; // a bit for each
+    bool early;                       // candidates that come before 100 are being made
     bool expecting;                   // the candidates are those of the ask
     uint64_t at;                      // bytes of the answer that came
     char got[HTTP_EXPECTED_HEAD_MAX];
