@@ -42,6 +42,7 @@ static void client_finish(struct client *client)
     struct run *run = client->run;
     client->done = true;
     client->socket = NULL;
+    sim_forget(run->sim, client);
     if (client->role->over)
         client->role->over(client);
     sim_trace(run->sim, "client done", client->index, (int64_t)client->received);

@@ -310,7 +310,7 @@ void run_describe(const struct run *run, FILE *file)
 
 const struct run_protocol *run_protocol_find(const char *name)
 {
-    static const struct run_protocol *const protocols[] = { &run_echo, &run_http };
+    static const struct run_protocol *const protocols[] = { &run_echo, &run_http, &run_ftp };
     for (size_t i = 0; i < sizeof protocols / sizeof *protocols; i++) {
         if (!strcmp(protocols[i]->name, name))
             return protocols[i];

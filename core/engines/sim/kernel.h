@@ -246,7 +246,6 @@ size_t sim_shortened(struct sim *sim, enum sim_fault fault, size_t most);
 void sim_spend(struct sim *sim, uint64_t duration_ns);
 // Lets time pass until something happens, at most until the deadline; false: nothing ever will.
 bool sim_pass(struct sim *sim, uint64_t deadline_ns);
-void sim_forget(struct sim *sim, const void *argument); // its events do not run any more
 int sim_descriptor_open(struct sim *sim, struct sim_object *object); // takes the count
 struct sim_object *sim_descriptor(const struct sim *sim, int fd);
 int sim_descriptor_close(struct sim *sim, int fd);

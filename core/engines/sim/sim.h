@@ -84,6 +84,8 @@ void sim_at(struct sim *sim, uint64_t delay_ns, void (*function)(void *argument)
 void sim_decide(struct sim *sim, const void *data, size_t size);
 // Below `below`, from the seed.
 uint64_t sim_random(struct sim *sim, uint64_t below);
+// What sim_at() was told with this argument does not run any more.
+void sim_forget(struct sim *sim, const void *argument);
 void sim_count(const struct sim *sim, struct sim_counts *ret_counts);
 // Everything that happens is written there, a line each; NULL: nowhere.
 void sim_trace_to(struct sim *sim, FILE *file);
