@@ -29,7 +29,6 @@ static void ftp_draw_settings(struct run *run)
     world->faulty = run->faults.chances[SIM_FILE_ERROR] > 0;
     world->impatient = sim_random(sim, 8) == 0;
     world->crowded = sim_random(sim, 8) == 0;
-    world->half_sessions = sim_random(sim, 8) == 0;
     world->uploads_direct = sim_random(sim, 4) == 0;
     world->uploads_keep = sim_random(sim, 4) == 0;
     *server = (struct ftp_server){ .uploads_direct = world->uploads_direct,
@@ -37,13 +36,16 @@ static void ftp_draw_settings(struct run *run)
                                    .sync = sim_random(sim, 4) == 0,
                                    .passive_first = 40000,
                                    .passive_last = 40100,
-                                   .sessions_max = world->half_sessions ? 3 : 1000,
+                                   .sessions_max = world->crowded ? 1 + sim_random(sim, 4) : 1000,
                                    .login_delay_ns = 1000000,
                                    .log_fd = -1 };
     if (sim_random(sim, 8) == 0)
         server->rate_limit = 100000 + sim_random(sim, 10000000);
     if (sim_random(sim, 4) == 0)
         server->transfer_log = FTP_LOG_PATH;
+    // Without it, one whose descriptor is never free is waited for in vain.
+    if (run->lacks_descriptors || sim_random(sim, 2))
+        server->data_timeout_ns = 300000000000;
     pthread_mutex_init(&server->lock, NULL);
     if (!world->impatient)
         return;
@@ -97,8 +99,7 @@ static int ftp_open(struct run *run, struct weir_loop_config *config)
     config->idle_timeout_ns = 0; // as weir ftp has it
     if (!ftp.world.impatient)
         config->close_timeout_ns = 0;
-    if (!ftp.world.crowded)
-        config->streams_max = 64;
+    config->streams_max = ftp.world.crowded ? 2 * (uint32_t)ftp.server.sessions_max : 64;
     return error;
 }
 

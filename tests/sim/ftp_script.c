@@ -34,8 +34,8 @@ static bool script_trouble(const struct ftp_script *script, int code)
     const struct ftp_world *world = script->world;
     const struct run *run = world->run;
     if (code == 421)
-        return run->lacks_memory || run->drains || world->impatient || world->half_sessions ||
-               world->faulty;
+        return run->lacks_memory || run->lacks_descriptors || run->drains || world->impatient ||
+               world->crowded || world->faulty;
     if (code == 425 || code == 426)
         return world->crowded || world->impatient || run->lacks_memory || run->lacks_descriptors ||
                run->faults.chances[SIM_ACCEPT_ERROR];
@@ -110,7 +110,7 @@ static void script_look(struct ftp_script *script, int code)
         { "NOOP", 200 },         { "SYST", 215 },   { "FEAT", 211 },    { "HELP", 214 },
         { "STAT", 211 },         { "PWD", 257 },    { "MODE S", 200 },  { "CWD missing", 550 },
         { "SIZE missing", 550 }, { "ACCT a", 502 }, { "RNTO f0", 503 }, { "ABOR", 226 },
-        { "TYPE E", 504 },       { "NONE", 500 },   { "CWD ./..", 250 }, { "DELE ../../..", 550 },
+        { "TYPE E", 504 },       { "NONE", 500 },   { "MDTM missing", 550 }, { "DELE ../../..", 550 },
     };
     const size_t count = sizeof rows / sizeof *rows;
     if (!code) {

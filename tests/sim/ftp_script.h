@@ -16,9 +16,9 @@ enum {
 
 struct ftp_world {
     struct run *run;
-    bool faulty, impatient, crowded;
+    bool faulty, impatient;
+    bool crowded; // the server has room for some of the sessions only
     bool uploads_direct, uploads_keep;
-    bool half_sessions; // the server has room for some of the sessions only
 };
 
 // A file as it must be.

@@ -328,10 +328,9 @@ static void transfers_begun(struct ftp_script *script, int code)
     transfer->reply = code;
     if (transfers_uploads(transfer))
         transfers_check_upload(script);
-    bool expected = ftp_expects(script, code, transfers_break(transfer) ? broken : begun);
-    if (transfer->used)
-        client_end_now(&transfer->client);
-    if (expected)
+    bool breaks = transfers_break(transfer);
+    client_end_now(&transfer->client);
+    if (ftp_expects(script, code, breaks ? broken : begun))
         ftp_operation_over(script);
 }
 
@@ -344,13 +343,12 @@ static void transfers_ended(struct ftp_script *script, int code)
     if (transfers_uploads(transfer))
         transfers_check_upload(script);
     const int *codes = transfers_break(transfer) ? broken : whole;
-    bool expected = ftp_expects(script, code, transfer->abort_said ? aborted : codes);
-    if (expected)
-        script->stage = transfer->abort_said ? STAGE_ABORTED : STAGE_LAST;
     if (code != 226)
         client_end_now(&transfer->client);
-    if (expected)
-        transfers_settle(script);
+    if (!ftp_expects(script, code, transfer->abort_said ? aborted : codes))
+        return;
+    script->stage = transfer->abort_said ? STAGE_ABORTED : STAGE_LAST;
+    transfers_settle(script);
 }
 
 static void transfers_aborted(struct ftp_script *script, int code)

@@ -186,7 +186,10 @@ static int files_create(struct sim *sim, struct sim_path *path, uint64_t flags, 
 int sim_path_open(struct sim *sim, struct sim_path *path, uint64_t flags, uint64_t mode)
 {
     bool writes = (flags & O_ACCMODE) != O_RDONLY && !(flags & O_PATH);
-    int error = mode && !(flags & O_CREAT) ? -EINVAL : sim_path_walk(sim, path);
+    if (mode && !(flags & O_CREAT))
+        return -EINVAL;
+    // do_sys_openat2() reserves the descriptor before it looks at any name.
+    int error = sim_descriptors_full(sim) ? -EMFILE : sim_path_walk(sim, path);
     if (error)
         return error;
     if (!path->node)
@@ -199,8 +202,6 @@ int sim_path_open(struct sim *sim, struct sim_path *path, uint64_t flags, uint64
         return -ENOTDIR;
     if (writes && S_ISDIR(path->node->mode))
         return -EISDIR;
-    if (sim_descriptors_full(sim))
-        return -EMFILE;
     if (flags & O_TRUNC && !(flags & O_PATH))
         sim_node_resize(path->node, 0);
     return sim_file_of_node(sim, path->node, flags);
