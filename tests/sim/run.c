@@ -284,6 +284,9 @@ static void run_close(struct run *run)
 
 static void run_check(struct run *run)
 {
+    struct sim_counts counts;
+    sim_count(run->sim, &counts);
+    run->broken |= counts.broken; // perhaps while the loop was destroyed
     // Of a broken ring, nobody knows which closes were done.
     if (!run->broken)
         run_check_kernel(run, true);

@@ -293,7 +293,8 @@ static int ring_enter(void *state, struct io_uring *ring, unsigned submit, unsig
     if (flags & IORING_ENTER_EXT_ARG && argument_size != sizeof(struct io_uring_getevents_arg))
         return -EINVAL;
     sim_spend(sim, RING_ENTER_NS);
-    if (++sim->enters > sim->enters_max)
+    sim->counts.broken = ++sim->enters > sim->enters_max;
+    if (sim->counts.broken)
         return -EIO;
     // A kernel without memory for requests takes none (io_submit_sqes).
     if (submit && sim_strikes(sim, SIM_BUSY))

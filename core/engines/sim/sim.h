@@ -61,6 +61,7 @@ struct sim_counts {
     uint32_t overflows;          // completions that found no room
     uint32_t sockets;            // that exist, also those of peers
     uint32_t answered;           // how often sim_answer() had its way
+    bool broken;                 // the ring has answered as sim_break_after() told it
     bool stuck;                  // a wait that nothing could have ended
     uint64_t faults[SIM_FAULTS]; // how often each struck
 };
