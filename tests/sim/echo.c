@@ -17,7 +17,7 @@ static struct {
     struct echo_script {
         uint64_t size; // of what the client sends
         bool altered;  // a byte that came back is not the one that was sent
-    } scripts[RUN_CLIENTS_MAX];
+    } scripts[RUN_CROWD];
 } echo;
 
 // --- The protocol --------------------------------------------------------------------------------
@@ -148,6 +148,7 @@ static void echo_check_client(struct run *run, struct client *client)
 const struct run_protocol run_echo = {
     .name = "echo",
     .clients_max = RUN_CLIENTS_MAX,
+    .crowds = true,
     .open = echo_open,
     .draw = echo_draw,
     .check_client = echo_check_client,

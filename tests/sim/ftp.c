@@ -10,12 +10,14 @@
 #include "ftp_script.h"
 #include "shortage.h"
 
+enum { FTP_CLIENTS_MAX = 5 };
+
 #define FTP_LOG_PATH CALLS_ROOT "transfers.log"
 
 static struct {
     struct ftp_world world;
     struct ftp_server server;
-    struct ftp_script scripts[RUN_CLIENTS_MAX];
+    struct ftp_script scripts[FTP_CLIENTS_MAX];
 } ftp;
 
 // --- The server ----------------------------------------------------------------------------------
@@ -67,7 +69,7 @@ static void ftp_make_files(struct sim *sim)
     for (size_t tree = 0; tree < 2; tree++) {
         snprintf(path, sizeof path, "%s/shared.bin", trees[tree]);
         sim_file_create(sim, path, shared, sizeof shared);
-        for (uint32_t i = 0; i < RUN_CLIENTS_MAX / 2; i++) {
+        for (uint32_t i = 0; i < FTP_CLIENTS_MAX; i++) {
             snprintf(path, sizeof path, "%s/c%u/f0", trees[tree], i);
             sim_file_create(sim, path, client_pattern(2 + i, 0), 1000 + 100 * i);
         }
@@ -242,7 +244,7 @@ static void ftp_check(struct run *run)
 
 const struct run_protocol run_ftp = {
     .name = "ftp",
-    .clients_max = 5,
+    .clients_max = FTP_CLIENTS_MAX,
     .files = true,
     .open = ftp_open,
     .draw = ftp_draw,

@@ -9,13 +9,15 @@
 #include "calls.h"
 #include "http_expect.h"
 
+enum { HTTP_CLIENTS_MAX = 6 };
+
 #define HTTP_LOG_PATH CALLS_ROOT "access.log"
 
 static struct {
     struct http_world world;
     struct http_settings settings;
     struct http_site site;
-    struct http_script scripts[RUN_CLIENTS_MAX];
+    struct http_script scripts[HTTP_CLIENTS_MAX];
     char content[HTTP_FILE_MAX];
 } http;
 
@@ -425,7 +427,7 @@ static void http_check(struct run *run)
 
 const struct run_protocol run_http = {
     .name = "http",
-    .clients_max = 6,
+    .clients_max = HTTP_CLIENTS_MAX,
     .files = true,
     .open = http_open,
     .draw = http_draw,

@@ -9,7 +9,7 @@
 #include "calls.h"
 #include "shortage.h"
 
-enum { RUN_TURNS_MAX = 400000, RUN_ALLOCATIONS = 40, RUN_DRAIN_QUIET_NS = 1000000 };
+enum { RUN_TURNS_MAX = 400000, RUN_ALLOCATIONS = 40, RUN_DRAIN_QUIET_NS = 1000000, RUN_CROWDED = 64 };
 
 void run_complain(struct run *run, const char *format, ...)
 {
@@ -56,6 +56,28 @@ static void run_configure(struct run *run, struct weir_loop_config *ret_config)
     config->busy_poll_ns = sim_random(sim, 4) ? 0 : 1 + sim_random(sim, 100000);
     run->destroyed = sim_random(sim, 8) == 0;
     run->drains = sim_random(sim, 8) == 0;
+    if (!run->crowded)
+        return;
+    // Multishots without a cap, whose buffers last for many small receives.
+    run->plan = sim_random(sim, 2) ? "kernel-6.8" : "kernel-6.12";
+    config->uring_features = run->plan;
+    config->buffer_count = 2048;
+    config->buffer_size = 4096;
+    config->streams_max = RUN_CROWD;
+    config->send_high = 1 << 20;
+    config->send_low = 1 << 18;
+}
+
+// Each receive brings little, and queues are long.
+static void run_crowd(struct run *run)
+{
+    struct sim_faults *faults = &run->faults;
+    run->crowded = true;
+    faults->receive_max = 16;
+    faults->sq_entries = faults->cq_entries = 0;
+    faults->chances[SIM_MULTISHOT_END] = faults->chances[SIM_MULTISHOT_END_BARE] = 0;
+    faults->chances[SIM_NO_BUFFERS] = faults->chances[SIM_SHORT_RECEIVE] = 0;
+    faults->chances[SIM_SHORT_SEND] = 500;
 }
 
 // Some runs lack memory from an allocation on, or descriptors beside the loop's own two, or lose
@@ -299,11 +321,11 @@ static void run_check(struct run *run)
 
 void run_describe(const struct run *run, FILE *file)
 {
-    fprintf(file, "seed %llu: %s%s%s%s%s%s, %u clients, %llu turns; faults:",
+    fprintf(file, "seed %llu: %s%s%s%s%s%s%s, %u clients, %llu turns; faults:",
             (unsigned long long)run->seed, run->plan, run->quits ? ", quits" : "",
             run->destroyed ? ", destroyed" : "", run->drained ? ", drained" : "",
-            run->broken ? ", broken" : "", run->short_of_memory ? ", short of memory" : "",
-            run->clients_count, (unsigned long long)run->turns);
+            run->broken ? ", broken" : "", run->crowded ? ", crowded" : "", 
+            run->short_of_memory ? ", short of memory" : "", run->clients_count, (unsigned long long)run->turns);
     for (int i = 0; i < SIM_FAULTS; i++) {
         if (run->faults.chances[i])
             fprintf(file, " %s=%u", sim_fault_name((enum sim_fault)i), run->faults.chances[i]);
@@ -340,7 +362,9 @@ static void run_inside(struct run *run)
     if (run_open(run)) {
         // A client alone has nobody whose events wake the loop for it.
         run->clients_count = 1;
-        if (sim_random(run->sim, 4))
+        if (run->crowded)
+            run->clients_count = RUN_CROWD;
+        else if (sim_random(run->sim, 4))
             run->clients_count += (uint32_t)sim_random(run->sim, run->protocol->clients_max);
         for (uint32_t i = 0; i < run->clients_count; i++)
             run_start_client(run, i);
@@ -364,6 +388,8 @@ static bool run_all(struct run *run, struct run_input input, FILE *trace)
     // A quarter of the runs has no faults but the clients'.
     if (seed % 4)
         sim_faults_any(seed, &run->faults);
+    if (seed % RUN_CROWDED == 6 && run->protocol->crowds)
+        run_crowd(run);
     run->sim = sim_create(seed, &run->faults);
     run_current = run;
     sim_trace_to(run->sim, trace);

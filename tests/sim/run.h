@@ -5,13 +5,15 @@
 
 #include "client.h"
 
-enum { RUN_CLIENTS_MAX = 16, RUN_STREAMS_MAX = 64, RUN_TEXT = 256 };
+// A crowd is for the few runs in which more completes at once than a turn takes.
+enum { RUN_CLIENTS_MAX = 16, RUN_CROWD = 48, RUN_STREAMS_MAX = 64, RUN_TEXT = 256 };
 
 // A protocol that runs on the simulator.
 struct run_protocol {
     const char *name;
     uint32_t clients_max;
-    bool files; // it works with files
+    bool files;  // it works with files
+    bool crowds; // some of its runs have a crowd
     // Prepares what its streams share: sets run->served and run->context, and may change the
     // loop's limits. -errno; an error is fine where memory is short.
     int (*open)(struct run *run, struct weir_loop_config *config);
@@ -54,8 +56,8 @@ struct run {
     bool breaks, broken;        // the ring will break, and has
     bool destroyed;             // the loop is destroyed with clients on it
     bool drains, drained;       // the server ends while clients are there, and has begun to
-    bool crowded;               // more completions come at once than a turn takes
-    struct client clients[RUN_CLIENTS_MAX];
+    bool crowded;               // more completes at once than a turn takes
+    struct client clients[RUN_CROWD];
     uint32_t clients_count, clients_done;
     struct run_stream streams[RUN_STREAMS_MAX];
     uint32_t streams_count;

@@ -45,6 +45,7 @@ enum sim_fault {
 struct sim_faults {
     uint16_t chances[SIM_FAULTS];
     uint32_t sq_entries, cq_entries; // of the queues; 0: as asked for
+    uint32_t receive_max;            // bytes that a receive brings at most; 0: as many as fit
     uint64_t late_max_ns;            // for SIM_LATE
     uint64_t clock_jump_max_ns;
 };
