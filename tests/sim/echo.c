@@ -118,7 +118,14 @@ static void echo_draw(struct client *client)
     *script = (struct echo_script){ .size = client_scaled(client, 17) };
     client->role = &echo_role;
     client->script = script;
+    if (client->run->crowded)
+        script->size = 4000 + client_random(client, 8000);
     client_draw(client, 2 * script->size);
+    if (!client->run->crowded)
+        return;
+    // They all push as much as they can.
+    client->write_max = CLIENT_PIECE;
+    client->step_max_ns = 5000;
 }
 
 static void echo_check_client(struct run *run, struct client *client)

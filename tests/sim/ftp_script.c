@@ -207,14 +207,14 @@ static void script_folder(struct ftp_script *script, int code)
     }
 }
 
-// Several commands in one piece.
+// Several commands in one piece: they wait for the first, which is a job.
 static void script_pipeline(struct ftp_script *script, int code)
 {
-    static const int codes[] = { 200, 257, 200, 215 };
+    static const int codes[][3] = { { 550, 451 }, { 200 }, { 257 }, { 200 }, { 215 } };
+    const int count = sizeof codes / sizeof *codes;
     if (!code)
-        ftp_say(script, "NOOP\r\nPWD\r\nTYPE I\r\nSYST");
-    else if (ftp_expects(script, code, (const int[]){ codes[script->stage], 0 }) &&
-             ++script->stage == 4)
+        ftp_say(script, "RNFR missing\r\nNOOP\r\nPWD\r\nTYPE I\r\nSYST");
+    else if (ftp_expects(script, code, codes[script->stage]) && ++script->stage == count)
         ftp_operation_over(script);
 }
 

@@ -184,6 +184,8 @@ static const char *http_output(struct client *client, size_t *ret_size)
     size_t end = script->output_size;
     if (!script->pipelines && script->answering < script->asks_count)
         end = script->asks[script->answering].end;
+    if (!script->pipelines && sim_now(client->run->sim) < script->asked_ns)
+        end = client->sent; // it thinks
     if (script->closed && !script->pipelines)
         end = client->sent;
     *ret_size = end > client->sent ? end - client->sent : 0;
@@ -280,6 +282,10 @@ static void http_answered(struct client *client, const struct http_candidate *ca
     script->closed = candidate->closes;
     script->answering++;
     script->expecting = false;
+    if (!script->pipelines)
+        script->asked_ns = sim_now(client->run->sim);
+    if (script->thinks)
+        script->asked_ns += client_random(client, 3000000000);
     if (script->closed || script->answering == script->asks_count)
         client->ends_after = 0; // there is nothing to come
 }

@@ -210,7 +210,8 @@ void http_script_draw(struct http_script *script, struct client *client)
 {
     uint32_t count = 1 + (uint32_t)client_scaled(client, 3);
     script->pipelines = client_random(client, 2);
-    script->start_ns = sim_now(client->run->sim);
+    script->thinks = client_random(client, 4) == 0;
+    script->start_ns = script->asked_ns = sim_now(client->run->sim);
     for (uint32_t i = 0; i < count; i++) {
         struct http_ask *ask = &script->asks[script->asks_count];
         *ask = (struct http_ask){ 0 };

@@ -100,6 +100,8 @@ struct http_script {
     char got[HTTP_EXPECTED_HEAD_MAX];
     bool closed;                      // the last answer says that the connection closes
     uint64_t start_ns, last_second;   // of the client's begin, and of the last date
+    uint64_t asked_ns;                // the ask was sent then or later
+    bool thinks;                      // it waits before it goes on
 };
 
 // Draws the requests and writes them.

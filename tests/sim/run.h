@@ -61,7 +61,7 @@ struct run {
     uint32_t clients_count, clients_done;
     struct run_stream streams[RUN_STREAMS_MAX];
     uint32_t streams_count;
-    uint64_t turns, hash;
+    uint64_t turns, full_turns, hash; // full: more may have been there to reap
     struct weir_post knock; // of another thread
     bool knocking;
     uint64_t knocks;
