@@ -79,14 +79,13 @@ CALLS_DECLARE(int, ftruncate64, (int fd, off_t size));
 CALLS_DECLARE(int, fsync, (int fd));
 CALLS_DECLARE(ssize_t, preadv64v2,
               (int fd, const struct iovec *iovecs, int count, off_t offset, int flags));
-CALLS_DECLARE(ssize_t, pwritev64,
-              (int fd, const struct iovec *iovecs, int count, off_t offset));
+CALLS_DECLARE(ssize_t, pwritev64, (int fd, const struct iovec *iovecs, int count, off_t offset));
 CALLS_DECLARE(ssize_t, write, (int fd, const void *data, size_t size));
 CALLS_DECLARE(ssize_t, readlinkat, (int fd, const char *name, char *ret_target, size_t size));
 CALLS_DECLARE(DIR *, fdopendir, (int fd));
-CALLS_DECLARE(struct dirent *, readdir64, (DIR *directory));
-CALLS_DECLARE(int, closedir, (DIR *directory));
-CALLS_DECLARE(int, dirfd, (DIR *directory));
+CALLS_DECLARE(struct dirent *, readdir64, (DIR * directory));
+CALLS_DECLARE(int, closedir, (DIR * directory));
+CALLS_DECLARE(int, dirfd, (DIR * directory));
 CALLS_DECLARE(ssize_t, getrandom, (void *ret_data, size_t size, unsigned flags));
 CALLS_DECLARE(int, clock_gettime, (clockid_t clock, struct timespec *ret_time));
 CALLS_DECLARE(time_t, time, (time_t * ret_time));
@@ -108,8 +107,8 @@ int __wrap_open64(const char *path, int flags, ...)
     const char *simulated = calls_path(path);
     if (!simulated)
         return __real_open64(path, flags, mode);
-    return calls_result(sim_call_open(calls.sim, AT_FDCWD, *simulated ? simulated : ".",
-                                      (uint64_t)flags, mode, 0));
+    return calls_result(
+        sim_call_open(calls.sim, AT_FDCWD, *simulated ? simulated : ".", (uint64_t)flags, mode, 0));
 }
 
 int __wrap_openat64(int fd, const char *path, int flags, ...)
@@ -312,8 +311,7 @@ ssize_t __wrap_preadv64v2(int fd, const struct iovec *iovecs, int count, off_t o
         return __real_preadv64v2(fd, iovecs, count, offset, flags);
     if (count != 1)
         return calls_result(-EINVAL); // nobody does
-    return calls_result(
-        sim_call_read(calls.sim, fd, iovecs, (uint64_t)offset, flags & RWF_NOWAIT));
+    return calls_result(sim_call_read(calls.sim, fd, iovecs, (uint64_t)offset, flags & RWF_NOWAIT));
 }
 
 ssize_t __wrap_pwritev64(int fd, const struct iovec *iovecs, int count, off_t offset)

@@ -62,6 +62,7 @@ static void ftp_make_files(struct sim *sim)
     static char shared[FTP_SHARED_SIZE];
     static const char *const trees[] = { "srv", "srv/home" };
     char path[64];
+    sim_file_create(sim, "outside", client_pattern(3, 0), 100);
     for (size_t at = 0; at < sizeof shared; at += 4096) {
         size_t part = sizeof shared - at < 4096 ? sizeof shared - at : 4096;
         memcpy(shared + at, client_pattern(1, at), part);
@@ -181,10 +182,9 @@ static void ftp_over(struct client *client)
         client_end_now(&script->transfer.client);
 }
 
-static const struct client_role ftp_role = { .output = ftp_output,
-                                             .sent_all = ftp_sent_all,
-                                             .input = ftp_input,
-                                             .over = ftp_over };
+static const struct client_role ftp_role = {
+    .output = ftp_output, .sent_all = ftp_sent_all, .input = ftp_input, .over = ftp_over
+};
 
 static void ftp_draw(struct client *client)
 {

@@ -94,8 +94,8 @@ bool ftp_model_broken_holds(const struct ftp_script *script, uint64_t sent)
         return true;
     // Whatever became of the reply: the end was told, and what came before it is there.
     bool told = transfer->client.half_closed ||
-                (transfer->client.done && (transfer->client.end == CLIENT_CLOSES ||
-                                           transfer->client.end == CLIENT_ENDS));
+                (transfer->client.done &&
+                 (transfer->client.end == CLIENT_CLOSES || transfer->client.end == CLIENT_ENDS));
     ftp_model_upload(script, &whole, sent);
     if (told && ftp_model_holds(script, transfer->file, &whole))
         return true;

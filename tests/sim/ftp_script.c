@@ -107,10 +107,12 @@ static void script_look(struct ftp_script *script, int code)
         const char *command;
         int code;
     } rows[] = {
-        { "NOOP", 200 },         { "SYST", 215 },   { "FEAT", 211 },    { "HELP", 214 },
-        { "STAT", 211 },         { "PWD", 257 },    { "MODE S", 200 },  { "CWD missing", 550 },
-        { "SIZE missing", 550 }, { "ACCT a", 502 }, { "RNTO f0", 503 }, { "ABOR", 226 },
-        { "TYPE E", 504 },       { "NONE", 500 },   { "MDTM missing", 550 }, { "DELE ../../..", 550 },
+        { "NOOP", 200 },          { "SYST", 215 },        { "FEAT", 211 },
+        { "HELP", 214 },          { "STAT", 211 },        { "PWD", 257 },
+        { "MODE S", 200 },        { "CWD missing", 550 }, { "SIZE missing", 550 },
+        { "ACCT a", 502 },        { "RNTO f0", 503 },     { "ABOR", 226 },
+        { "TYPE E", 504 },        { "NONE", 500 },        { "MDTM missing", 550 },
+        { "DELE ../../..", 550 },
     };
     const size_t count = sizeof rows / sizeof *rows;
     if (!code) {
@@ -285,8 +287,8 @@ bool ftp_script_file_holds(const struct ftp_script *script, size_t file)
         return true;
     if (script->operation == &ftp_transfer_operation)
         return file == script->transfer.file && !script->transfer.reply &&
-               ftp_model_broken_holds(script, script->transfer.used ? script->transfer.client.sent
-                                                                    : 0);
+               ftp_model_broken_holds(script,
+                                      script->transfer.used ? script->transfer.client.sent : 0);
     if (script->operation->next == script_delete)
         return file == script->file && ftp_model_holds(script, file, &gone);
     if (script->operation->next != script_rename || script->stage != 2)

@@ -46,10 +46,10 @@ struct ftp_sim_transfer {
     bool abort_said;
     uint64_t offset;
     size_t file;
-    uint64_t key;  // of what is uploaded
-    size_t size;   // of it
-    bool altered;  // a byte of a download is wrong
-    int reply;     // the last of the transfer; 0: not yet
+    uint64_t key; // of what is uploaded
+    size_t size;  // of it
+    bool altered; // a byte of a download is wrong
+    int reply;    // the last of the transfer; 0: not yet
     char listing[FTP_LISTING_MAX];
     char wire[2 * FTP_FILE_MAX]; // what a download must bring, or an upload sends
     size_t wire_size;

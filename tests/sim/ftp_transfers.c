@@ -47,8 +47,8 @@ static void data_input(struct client *client, const char *data, size_t size)
     uint64_t at = client->received - size;
     switch (transfer->kind) {
     case FTP_SIM_RETRIEVE:
-        transfer->altered |= client->received > transfer->wire_size ||
-                             memcmp(transfer->wire + at, data, size) != 0;
+        transfer->altered |=
+            client->received > transfer->wire_size || memcmp(transfer->wire + at, data, size) != 0;
         break;
     case FTP_SIM_SHARED:
         transfer->altered |= client->received > transfer->wire_size ||
@@ -74,10 +74,9 @@ static void data_over(struct client *client)
     transfers_settle(transfers_script(client));
 }
 
-const struct client_role ftp_data_role = { .output = data_output,
-                                           .sent_all = data_sent_all,
-                                           .input = data_input,
-                                           .over = data_over };
+const struct client_role ftp_data_role = {
+    .output = data_output, .sent_all = data_sent_all, .input = data_input, .over = data_over
+};
 
 static void transfers_connect(struct ftp_script *script, uint16_t port)
 {

@@ -82,6 +82,7 @@ static void http_replace(void *argument)
 // Some of the files are replaced while clients ask for them, as a rename does.
 static void http_make_files(struct sim *sim)
 {
+    sim_file_create(sim, "outside", client_pattern(3, 0), 100);
     http_draw_sizes(sim);
     bool replaces = sim_random(sim, 2);
     for (size_t i = 0; i < sizeof http_files / sizeof *http_files; i++) {

@@ -20,9 +20,7 @@ static const struct http_fixed expect_fixed[] = {
     { .request = "GET /dir HTTP/1.1\r\nHost: a\r\n", .status = 301, .location = "/dir/" },
     { .request = "GET /dir?a=b HTTP/1.1\r\nHost: a\r\n", .status = 301, .location = "/dir/?a=b" },
     { .request = "GET /dir/sub/ HTTP/1.1\r\nHost: a\r\n", .status = 403 },
-    { .request = "DELETE /small.txt HTTP/1.1\r\nHost: a\r\n",
-      .status = 405,
-      .allow = "GET, HEAD" },
+    { .request = "DELETE /small.txt HTTP/1.1\r\nHost: a\r\n", .status = 405, .allow = "GET, HEAD" },
     { .request = "POST /small.txt HTTP/1.1\r\nHost: a\r\n",
       .body = true,
       .status = 405,
@@ -36,7 +34,10 @@ static const struct http_fixed expect_fixed[] = {
       .status = 505,
       .content = "version",
       .closes = true },
-    { .request = "GET /small.txt HTTP/1.1\r\n", .status = 400, .content = "no Host", .closes = true },
+    { .request = "GET /small.txt HTTP/1.1\r\n",
+      .status = 400,
+      .content = "no Host",
+      .closes = true },
     { .request = "GET /small.txt\r\n",
       .status = 400,
       .content = "malformed request line",
@@ -137,7 +138,8 @@ static struct http_candidate *expect_begin(struct http_script *script, int statu
     candidate->head_size = candidate->size = candidate->before = 0;
     candidate->patterned = candidate->sent = false;
     candidate->closes = closes;
-    if (!script->early && ask->expects && (ask->chunked || ask->body_size <= script->world->body_max)) {
+    if (!script->early && ask->expects &&
+        (ask->chunked || ask->body_size <= script->world->body_max)) {
         expect_write(candidate, "HTTP/1.1 100 Continue\r\n\r\n");
         candidate->before = candidate->head_size;
     }
@@ -351,8 +353,7 @@ static bool expect_is_stale(const struct http_script *script, const struct http_
 {
     const struct sim *sim = script->world->run->sim;
     uint64_t asked_ns = sim_real_time(sim) - sim_now(sim) + script->asked_ns;
-    return file->replaced && !script->pipelines &&
-           asked_ns > file->modified_ns[1] + HTTP_FRESH_NS;
+    return file->replaced && !script->pipelines && asked_ns > file->modified_ns[1] + HTTP_FRESH_NS;
 }
 
 static void expect_file(struct http_script *script, const struct http_ask *ask, bool final)
@@ -388,8 +389,7 @@ static void expect_echo(struct http_script *script, const struct http_ask *ask, 
 {
     struct http_candidate *candidate = expect_begin(script, 200, final);
     expect_write(candidate, "Content-Type: %s\r\nContent-Length: %zu\r\n",
-                 ask->body_key % 2 ? "text/simulated" : "application/octet-stream",
-                 ask->body_size);
+                 ask->body_key % 2 ? "text/simulated" : "application/octet-stream", ask->body_size);
     expect_end(candidate);
     candidate->patterned = true;
     candidate->key = ask->body_key;
@@ -418,8 +418,8 @@ static void expect_all(struct http_script *script, const struct http_ask *ask, b
 {
     bool too_long = ask->kind == HTTP_ASK_ECHO && ask->body_size > script->world->body_max;
     if (too_long)
-        expect_short(script, (struct expect_short){
-                                 413, true, "the body is longer than --max-body", 0, 0 });
+        expect_short(
+            script, (struct expect_short){ 413, true, "the body is longer than --max-body", 0, 0 });
     else if (ask->kind == HTTP_ASK_FIXED)
         expect_fixed_answer(script, ask->fixed, final);
     else if (ask->kind == HTTP_ASK_FILE)

@@ -95,7 +95,7 @@ static void script_ask(struct http_script *script, const struct client *client,
         script_write(script, "%s", ask->fixed->request);
     } else {
         const char *method = ask->head ? "HEAD" : ask->kind == HTTP_ASK_FILE ? "GET" : "POST";
-        const char *path = ask->kind == HTTP_ASK_FILE    ? ask->file->asked
+        const char *path = ask->kind == HTTP_ASK_FILE      ? ask->file->asked
                            : ask->kind == HTTP_ASK_HEADERS ? "/headers"
                                                            : "/an/echo?of=this";
         script_write(script, "%s %s HTTP/1.%c\r\nHost: simulated\r\n", method, path,

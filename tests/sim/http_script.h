@@ -98,10 +98,10 @@ struct http_script {
     bool expecting;                   // the candidates are those of the ask
     uint64_t at;                      // bytes of the answer that came
     char got[HTTP_EXPECTED_HEAD_MAX];
-    bool closed;                      // the last answer says that the connection closes
-    uint64_t start_ns, last_second;   // of the client's begin, and of the last date
-    uint64_t asked_ns;                // the ask was sent then or later
-    bool thinks;                      // it waits before it goes on
+    bool closed;                    // the last answer says that the connection closes
+    uint64_t start_ns, last_second; // of the client's begin, and of the last date
+    uint64_t asked_ns;              // the ask was sent then or later
+    bool thinks;                    // it waits before it goes on
 };
 
 // Draws the requests and writes them.

@@ -7,9 +7,15 @@
 #include <string.h>
 
 #include "calls.h"
+#include "raw.h"
 #include "shortage.h"
 
-enum { RUN_TURNS_MAX = 400000, RUN_ALLOCATIONS = 40, RUN_DRAIN_QUIET_NS = 1000000, RUN_CROWDED = 64 };
+enum {
+    RUN_TURNS_MAX = 400000,
+    RUN_ALLOCATIONS = 40,
+    RUN_DRAIN_QUIET_NS = 1000000,
+    RUN_CROWDED = 64
+};
 
 void run_complain(struct run *run, const char *format, ...)
 {
@@ -314,9 +320,11 @@ static void run_check(struct run *run)
     if (!run->broken)
         run_check_kernel(run, true);
     run_check_streams(run);
-    for (uint32_t i = 0; i < run->clients_count; i++)
+    for (uint32_t i = 0; i < run->clients_count && !run->raw; i++)
         run->protocol->check_client(run, &run->clients[i]);
-    if (run->protocol->check)
+    if (run->raw)
+        run_raw_check(run);
+    else if (run->protocol->check)
         run->protocol->check(run);
 }
 
@@ -325,8 +333,9 @@ void run_describe(const struct run *run, FILE *file)
     fprintf(file, "seed %llu: %s%s%s%s%s%s%s, %u clients, %llu turns; faults:",
             (unsigned long long)run->seed, run->plan, run->quits ? ", quits" : "",
             run->destroyed ? ", destroyed" : "", run->drained ? ", drained" : "",
-            run->broken ? ", broken" : "", run->crowded ? ", crowded" : "", 
-            run->short_of_memory ? ", short of memory" : "", run->clients_count, (unsigned long long)run->turns);
+            run->broken ? ", broken" : "", run->crowded ? ", crowded" : "",
+            run->short_of_memory ? ", short of memory" : "", run->clients_count,
+            (unsigned long long)run->turns);
     for (int i = 0; i < SIM_FAULTS; i++) {
         if (run->faults.chances[i])
             fprintf(file, " %s=%u", sim_fault_name((enum sim_fault)i), run->faults.chances[i]);
@@ -354,7 +363,10 @@ static void run_start_client(struct run *run, uint32_t index)
 {
     struct client *client = &run->clients[index];
     *client = (struct client){ .run = run, .index = index, .address = run->address };
-    run->protocol->draw(client);
+    if (run->raw)
+        run_raw_draw(client);
+    else
+        run->protocol->draw(client);
     client_start(client, run->crowded ? 0 : client_scaled(client, 22));
 }
 
@@ -365,7 +377,7 @@ static void run_inside(struct run *run)
         run->clients_count = 1;
         if (run->crowded)
             run->clients_count = RUN_CROWD;
-        else if (sim_random(run->sim, 4))
+        else if (!run->raw && sim_random(run->sim, 4))
             run->clients_count += (uint32_t)sim_random(run->sim, run->protocol->clients_max);
         for (uint32_t i = 0; i < run->clients_count; i++)
             run_start_client(run, i);
@@ -389,7 +401,7 @@ static bool run_all(struct run *run, struct run_input input, FILE *trace)
     // A quarter of the runs has no faults but the clients'.
     if (seed % 4)
         sim_faults_any(seed, &run->faults);
-    if (seed % RUN_CROWDED == 6 && run->protocol->crowds)
+    if (seed % RUN_CROWDED == 6 && run->protocol->crowds && !run->raw)
         run_crowd(run);
     run->sim = sim_create(seed, &run->faults);
     run_current = run;
@@ -426,4 +438,13 @@ bool run_decided(struct run *run, const struct run_protocol *protocol, const uin
     *run = (struct run){ .protocol = protocol, .seed = size ? data[0] : 0 };
     struct run_input input = { .decisions = data, .decisions_size = size };
     return run_all(run, input, NULL);
+}
+
+bool run_raw(struct run *run, const struct run_protocol *protocol, const uint8_t *data, size_t size)
+{
+    static const uint8_t none;
+    *run = (struct run){ .protocol = protocol, .seed = size ? data[0] : 0 };
+    run->raw = size ? data + 1 : &none;
+    run->raw_size = size ? size - 1 : 0;
+    return run_all(run, (struct run_input){ 0 }, NULL);
 }

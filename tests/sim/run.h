@@ -48,21 +48,23 @@ struct run {
     uint32_t held_descriptors; // that the protocol keeps open
     struct sim_faults faults;
     const char *plan;
-    bool lacks_memory;          // an allocation will fail
-    bool short_of_memory;       // and has
-    bool lacks_descriptors;     // there are few
-    bool quits;                 // the protocol closes streams by itself
-    bool answered;              // the kernel gives an odd answer
-    bool breaks, broken;        // the ring will break, and has
-    bool destroyed;             // the loop is destroyed with clients on it
-    bool drains, drained;       // the server ends while clients are there, and has begun to
-    bool crowded;               // more completes at once than a turn takes
+    const uint8_t *raw; // what the one client sends, see raw.h; or NULL
+    size_t raw_size;
+    bool lacks_memory;      // an allocation will fail
+    bool short_of_memory;   // and has
+    bool lacks_descriptors; // there are few
+    bool quits;             // the protocol closes streams by itself
+    bool answered;          // the kernel gives an odd answer
+    bool breaks, broken;    // the ring will break, and has
+    bool destroyed;         // the loop is destroyed with clients on it
+    bool drains, drained;   // the server ends while clients are there, and has begun to
+    bool crowded;           // more completes at once than a turn takes
     struct client clients[RUN_CROWD];
     uint32_t clients_count, clients_done;
     struct run_stream streams[RUN_STREAMS_MAX];
     uint32_t streams_count;
     uint64_t turns, full_turns, hash; // full: more may have been there to reap
-    struct weir_post knock; // of another thread
+    struct weir_post knock;           // of another thread
     bool knocking;
     uint64_t knocks;
     struct weir_post over;  // wakes the loop when the last client is done

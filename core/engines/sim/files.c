@@ -84,7 +84,8 @@ void sim_nodes_free(struct sim *sim)
 struct sim_node *sim_node_add(struct sim *sim, struct sim_node *parent, const char *name,
                               uint32_t mode)
 {
-    struct sim_node *node = files_add(sim, parent, name, strlen(name), mode & ~(uint32_t)FILES_UMASK);
+    struct sim_node *node =
+        files_add(sim, parent, name, strlen(name), mode & ~(uint32_t)FILES_UMASK);
     sim_node_touch(parent);
     return node;
 }
