@@ -122,13 +122,15 @@ int __wrap_openat64(int fd, const char *path, int flags, ...)
     return calls_result(sim_call_open(calls.sim, fd, path, (uint64_t)flags, mode, 0));
 }
 
-// openat2(2) has no function of its own; all others go on with what may be there of arguments.
+// openat2(2) has no function of its own. Nothing else that runs here asks in this way, but what the
+// machine is asked for goes on with all that may be there of arguments.
 long __wrap_syscall(long number, ...)
 {
     va_list arguments;
-    long values[6];
+    long values[6] = { 0 };
+    const size_t count = number == SYS_openat2 ? 4 : 6;
     va_start(arguments, number);
-    for (size_t i = 0; i < sizeof values / sizeof *values; i++)
+    for (size_t i = 0; i < count; i++)
         values[i] = va_arg(arguments, long);
     va_end(arguments);
     if (number != SYS_openat2 || !calls_simulated((int)values[0]))
