@@ -341,7 +341,7 @@ cmd_build() {
 }
 
 cmd_test() {
-    local variant variants=(release asan tsan) folders=() fixed_addresses=()
+    local variant variants=(release asan tsan) folders=() fixed_addresses=() fuzzed=0
     cmd_setup
     if command -v clang >/dev/null; then
         build_variant clang true
@@ -361,7 +361,12 @@ cmd_test() {
         "${fixed_addresses[@]}" meson test -C "build/$variant" --no-rebuild --print-errorlogs \
             --num-processes $((2 * $(nproc))) || true
     done
-    "$python" tests/summary.py "${folders[@]}"
+    if command -v clang >/dev/null; then
+        (cmd_fuzz all 20) || fuzzed=1
+    else
+        say "no clang here: the corpora were replayed, nothing was fuzzed"
+    fi
+    "$python" tests/summary.py "${folders[@]}" && return "$fuzzed"
 }
 
 # run PROGRAM ARGUMENT...: builds the release and becomes one of its programs. Standard output is
@@ -411,13 +416,16 @@ cmd_fuzz() {
     cmd_setup
     build_into fuzz clang false -Dbuildtype=debugoptimized -Db_lundef=false \
         -Db_sanitize=address,undefined -Dfuzz=true
-    if [ "${targets[0]}" = all ]; then targets=(address echo features options); fi
-    for target in "${targets[@]}"; do
-        fuzz_one "$target" "$seconds"
-    done
+    if [ "${targets[0]}" = all ]; then
+        mapfile -t targets < <(ls tests/fuzz/corpus)
+    fi
+    # One for each CPU at a time.
+    printf '%s\n' "${targets[@]}" |
+        xargs -P "$(nproc)" -I TARGET bash "$PWD/do" fuzz-one TARGET "$seconds"
 }
 
-fuzz_one() {
+# A part of fuzz, which has built it.
+cmd_fuzz_one() {
     local target=$1 seconds=$2 program=build/fuzz/tests/fuzz/fuzz_$1
     [ -x "$program" ] || die "no such fuzz target: $target"
     say "fuzzing $target for $seconds s"
@@ -478,6 +486,7 @@ main() {
     case $command in
         help | -h | --help) cmd_help ;;
         setup | build | test | bench | micro | soak | fuzz | format) "cmd_$command" "$@" ;;
+        fuzz-one) cmd_fuzz_one "$@" ;;
         serve) run servers/weir "$@" ;;
         load) run bench/load/weir-load "$@" ;;
         doctor) run servers/weir doctor "$@" ;;
