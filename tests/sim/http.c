@@ -152,7 +152,8 @@ static int http_open(struct run *run, struct weir_loop_config *config)
     // Made before any fault: what main cannot open is an error at start.
     struct sim_faults faults = run->faults;
     sim_set_faults(run->sim, NULL);
-    int status = http_site_init(&http.site, &http.settings);
+    http_site_init(&http.site, &http.settings);
+    int status = http_site_open(&http.site);
     sim_set_faults(run->sim, &faults);
     struct sim_counts counts;
     sim_count(run->sim, &counts);
