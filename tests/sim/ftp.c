@@ -37,7 +37,7 @@ static void ftp_draw_settings(struct run *run)
                                    .uploads_keep = world->uploads_keep,
                                    .sync = sim_random(sim, 4) == 0,
                                    .passive_first = 40000,
-                                   .passive_last = 40100,
+                                   .passive_last = 60999,
                                    .sessions_max = world->crowded ? 1 + sim_random(sim, 4) : 1000,
                                    .login_delay_ns = 1000000,
                                    .log = { .fd = -1 } };
