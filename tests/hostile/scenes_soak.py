@@ -49,9 +49,8 @@ def judge(result, size, rows):
     # The lowest: a slice may end before the server has closed what its load left, and a leak stays.
     result.need("descriptors more than at first",
                 min(row["descriptors"] for row in last) - first[0]["descriptors"], 0)
-    if not size.sanitized:
-        result.need("growth, bytes", grown, MIB if size.strict else 4 * MIB)
-    if size.strict:
+    if size.strict:  # seconds are too short for memory: queues and pools are still filling
+        result.need("growth, bytes", grown, MIB)
         result.need("p99 of the last third over the first", p99s[1] / p99s[0], 1.5)
 
 
