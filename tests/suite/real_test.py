@@ -138,6 +138,15 @@ class Files(Real):
         self.assertGreaterEqual(warm["server"]["stats"]["sent_bytes"], done * 300000)
 
 
+    def test_an_upload_to_one_name_is_no_file_that_is_read(self):
+        """It is not there before the first trial, and is after each."""
+        trials, _ = self.bench('server = "ftp"\nvariants = ["epoll"]\n[files]\n"up/" = 0\n'
+                               '[[cell]]\nname = "a"\noperation = "stor"\npath = "/up/one.bin"\n'
+                               'size = 4096\n')
+        self.check(trials, 1)
+        self.assertNotIn("file", trials["a", "epoll"])
+
+
 class Costs(Real):
     def test_an_injected_cost_of_a_real_server_is_measured(self):
         """Twice as much again; sensitivity.py asks for 5 %, with more blocks and a quiet machine.

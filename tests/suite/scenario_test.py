@@ -85,6 +85,10 @@ class Files(unittest.TestCase):
                                                    "namespace": True}])
         self.expect("none of the .files.", server="http", cell=[
             {"name": "a", "path": "/x", "cache": "cold"}])
+        self.expect("none of the .files.", server="ftp", files={"x{}": [1, 2]}, cell=[
+            {"name": "a", "operation": "retr", "path": "/x{}", "cache": "cold"}])
+        self.expect("depth is not for server", server="ftp", cell=[
+            {"name": "a", "operation": "noop", "depth": 2}])
         self.expect("cell a is there twice", cell=[{"name": "a"}, {"name": "a"}])
         self.expect("no cell is left", cell=[])
         self.expect("no variant 'warp'", variants=["warp"])

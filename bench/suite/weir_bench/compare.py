@@ -19,8 +19,8 @@ MUST_AGREE = ("kernel", "cpu_model", "cpus", "smt", "governor", "mitigations", "
               "kernel_command_line", "limits", "virtual", "machine")
 # What a cell is. Its name alone could hide an edit of the file.
 CELL_KEYS = ("size", "path", "operation", "files", "beside", "login", "connections", "depth",
-             "churn", "idle", "rate", "rate_of",
-             "rate_share", "arrivals", "namespace", "verify", "file", "cache")
+             "churn", "idle", "slow", "flood", "transport", "mtu", "rate", "rate_of", "rate_share",
+             "arrivals", "namespace", "verify", "file", "cache")
 
 
 def rank_sum_counts(n, m):

@@ -275,7 +275,10 @@ def check_protocol(where, scenario, cell):
         raise Problem(f"{where}: an operation is for server = \"ftp\"")
     if cell.operation not in ("", "login", "noop", "retr", "stor"):
         raise Problem(f"{where}: operation must be login, noop, retr or stor")
-    served = cell.path.lstrip("/") in scenario.files
+    for key, usual in (("depth", 1), ("slow", 0), ("flood", 0)):
+        if cell.operation and getattr(cell, key) != usual:
+            raise Problem(f"{where}: {key} is not for server = \"ftp\"")
+    served = cell.path.lstrip("/") in scenario.files and "{}" not in cell.path
     if cell.cache == "cold" and not served and not cell.file:
         raise Problem(f"{where}: {cell.path or 'the cell'} is none of the [files], so it can be "
                       "neither compared nor dropped from the cache")

@@ -138,6 +138,8 @@ def run(setting, order):
 
 def file_of(setting, cell):
     """The file that the cell reads, if it is known; else None."""
+    if cell.operation == "stor":
+        return cell.file or None
     path = os.path.join(setting.folder, "root", cell.path.lstrip("/"))
     return cell.file or (path if cell.path and os.path.isfile(path) else None)
 
