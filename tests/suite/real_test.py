@@ -137,7 +137,6 @@ class Files(Real):
         done = warm["load"]["result"]["ops"]  # each is a file
         self.assertGreaterEqual(warm["server"]["stats"]["sent_bytes"], done * 300000)
 
-
     def test_an_upload_to_one_name_is_no_file_that_is_read(self):
         """It is not there before the first trial, and is after each."""
         trials, _ = self.bench('server = "ftp"\nvariants = ["epoll"]\n[files]\n"up/" = 0\n'

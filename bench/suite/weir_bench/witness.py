@@ -7,6 +7,7 @@ import ctypes
 import mmap
 import os
 import re
+import time
 
 from .environment import read_line
 from .namespace import LIBC
@@ -21,6 +22,7 @@ LIBC.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_i
 LIBC.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
 LIBC.mincore.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p]
 PROT_READ, MAP_SHARED = 1, 1
+EVICT_TRIES, EVICT_PAUSE_S = 40, 0.05
 
 
 def network_counters(pid):
@@ -118,6 +120,11 @@ def prepare_file(path, cache):
                 pass
         else:
             os.fsync(file)
-            os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
+            # Pages that a socket still holds stay; its peer may be closing it just now.
+            for _ in range(EVICT_TRIES):
+                os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
+                if residency(path) < 0.01:
+                    break
+                time.sleep(EVICT_PAUSE_S)
     finally:
         os.close(file)
