@@ -363,6 +363,9 @@ int main(int argc, char **argv)
         return 1;
     }
     peers_run(&peers);
+    // Who were fast may have finished between two ticks.
+    if (peers.ready && !peers.served)
+        peers_look_served(&peers);
     peers_report(&peers);
     for (uint32_t i = 0; i < peers.count; i++)
         free(peers.all[i].answer);
