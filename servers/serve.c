@@ -23,7 +23,7 @@
 enum { SERVE_FILES_BASE = 64, SERVE_FILES_THREAD = 8, SERVE_FILES_LISTENER = 9 };
 
 // How often an address in use is tried, and how long apart.
-enum { SERVE_BIND_TRIES = 10, SERVE_BIND_PAUSE_NS = 20 * 1000000 };
+enum { SERVE_BIND_TRIES = 75, SERVE_BIND_PAUSE_NS = 20 * 1000000 };
 
 struct serve {
     const struct option_set *options;
@@ -161,7 +161,7 @@ static int serve_check(const struct serve *serve)
 }
 
 // The sockets of a server that was killed stay open until a worker of the kernel has taken its ring
-// down, some milliseconds after the process is gone: an address in use may soon be free.
+// down, up to 0.2 s after the process is gone as measured: an address in use may soon be free.
 static int serve_listen_address(struct serve *serve, const struct weir_address *address,
                                 const struct weir_socket_options *options,
                                 const struct weir_protocol *protocol, void *context,

@@ -266,7 +266,7 @@ class LoadTests:
         """Connections are the operation, and the client closes first."""
         peer = self.peer()
         report = self.load(peer.address, "--churn", "3", "--depth", "2", "--connections", "4",
-                           "--verify", "full")
+                           "--verify", "full", seconds=1)
         self.assert_sound(report)
         self.assertEqual(report["operation"], "connection")
         self.assertGreater(report["ops"], 10)

@@ -75,8 +75,9 @@ class StartWalk(unittest.TestCase):
         return set(most)
 
     def test_echo_on_uring(self):
-        """The ring's set-up and registrations."""
-        self.assertLessEqual({"ring setup", "ring register", "ring enable", "ring eventfd"},
+        """The ring's set-up and registrations. A loop that is not confined enables its ring behind
+        the listening line, where the walk has ended."""
+        self.assertLessEqual({"ring setup", "ring register", "ring eventfd"},
                              self.walk("echo", "--engine", "uring"))
 
     def test_echo_on_epoll(self):
