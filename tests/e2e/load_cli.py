@@ -414,7 +414,7 @@ class LoadTests:
         self.addCleanup(rival.wait)
         self.addCleanup(rival.kill)
         report = self.load(self.peer(echo).address, "--rate", "2000", "--busy",
-                           "--cpu", str(cpu))
+                           "--cpu", str(cpu), seconds=1)
         thread = report["client"]["threads"][0]
         self.assertGreater(thread["stolen_s"], 0.1 * thread["spin_s"])
         self.assertGreater(report["latency_ns"]["lag"]["max"], 500000)
