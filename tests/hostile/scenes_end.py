@@ -4,20 +4,14 @@ import concurrent.futures
 import ftplib
 import json
 import os
-import select
 import signal
 import threading
 import time
 
 import programs
-from stage import MIB, Peers, Result, alive, terminate
+from stage import MIB, Peers, Result, alive, let_run, terminate
 
 CAP_S = 10  # the default of --drain-timeout
-
-
-def let_run(seconds):
-    """The load runs for so long."""
-    select.select([], [], [], seconds)
 
 
 def play_term_http(stage, scene, depth, *options):

@@ -27,6 +27,11 @@ QUEUED_MAX = 64 * MIB
 POOL = 256 * BUFFER
 
 
+def let_run(seconds):
+    """The load runs for so long."""
+    select.select([], [], [], seconds)
+
+
 @dataclasses.dataclass
 class Size:
     """How large the scenes are."""
