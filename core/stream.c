@@ -434,8 +434,10 @@ void stream_drain(struct weir_stream *stream, uint64_t quiet_ns)
         return;
     }
     stream->idle_timeout_ns = quiet_ns ? quiet_ns : 1;
-    if (stream_quiet_for(stream, stream->idle_timeout_ns))
-        weir_stream_close(stream);
+    // From now on: that nothing came before may only mean that nobody had the processor, this loop
+    // as little as its peers.
+    stream_active(stream);
+    stream_timer_start(stream, stream->idle_timeout_ns);
 }
 
 // --- Views ---------------------------------------------------------------------------------------

@@ -547,8 +547,11 @@ static void http_draining(struct weir_stream *stream)
 {
     struct http_exchange *exchange = weir_stream_session(stream);
     exchange->draining = exchange->final = true;
-    if (exchange->phase == CONNECTION_IDLE)
-        http_connection_watch(exchange, exchange->since_ns + DRAIN_QUIET_NS);
+    if (exchange->phase != CONNECTION_IDLE)
+        return;
+    // A request may be on its way, or lie in the socket of a server that had no processor for it.
+    exchange->since_ns = weir_loop_now(weir_stream_loop(stream));
+    http_connection_watch(exchange, exchange->since_ns + DRAIN_QUIET_NS);
 }
 
 static void http_closed(struct weir_stream *stream, int reason)
