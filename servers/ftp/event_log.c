@@ -39,16 +39,15 @@ static void event_clean(char *text)
     }
 }
 
-static size_t event_host(const struct ftp_session *session, char *ret_text, size_t size)
+void ftp_session_host(const struct ftp_session *session, char ret_text[INET6_ADDRSTRLEN])
 {
     struct weir_address peer;
     weir_stream_peer_address(session->control, &peer);
-    snprintf(ret_text, size, "-");
+    strcpy(ret_text, "-");
     if (peer.any.sa_family == AF_INET)
-        inet_ntop(AF_INET, &peer.in.sin_addr, ret_text, (socklen_t)size);
+        inet_ntop(AF_INET, &peer.in.sin_addr, ret_text, INET6_ADDRSTRLEN);
     else if (peer.any.sa_family == AF_INET6)
-        inet_ntop(AF_INET6, &peer.in6.sin6_addr, ret_text, (socklen_t)size);
-    return strlen(ret_text);
+        inet_ntop(AF_INET6, &peer.in6.sin6_addr, ret_text, INET6_ADDRSTRLEN);
 }
 
 void ftp_event(const struct ftp_session *session, const char *format, ...)
@@ -57,7 +56,8 @@ void ftp_event(const struct ftp_session *session, const char *format, ...)
     va_list arguments;
     if (!line)
         return;
-    size_t size = event_host(session, line->text, INET6_ADDRSTRLEN);
+    ftp_session_host(session, line->text);
+    size_t size = strlen(line->text);
     size += (size_t)snprintf(line->text + size, sizeof line->text - size, ": ");
     va_start(arguments, format);
     vsnprintf(line->text + size, sizeof line->text - size, format, arguments);

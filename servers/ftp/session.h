@@ -126,6 +126,8 @@ struct ftp_session {
 enum ftp_kind { FTP_DOWNLOAD, FTP_UPLOAD, FTP_LISTING };
 
 // event_log.c
+// The numeric address of the session's client, or "-" over a unix socket.
+void ftp_session_host(const struct ftp_session *session, char ret_text[INET6_ADDRSTRLEN]);
 // A line in the server's log, behind the client's host. By a job: a slow log holds up nobody.
 void ftp_event(const struct ftp_session *session, const char *format, ...)
     __attribute__((format(printf, 2, 3)));

@@ -1,7 +1,6 @@
 // See transfer.h: how transfers begin, fail and end, whatever they move.
 #include "transfer.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -21,17 +20,6 @@ bool ftp_transfer_has_data(struct ftp_session *session)
         return true;
     ftp_reply(session, "425 Use PASV, EPSV, PORT or EPRT first.");
     return false;
-}
-
-static void transfer_host(const struct ftp_session *session, char *ret_text, size_t size)
-{
-    struct weir_address peer;
-    weir_stream_peer_address(session->control, &peer);
-    snprintf(ret_text, size, "-");
-    if (peer.any.sa_family == AF_INET)
-        inet_ntop(AF_INET, &peer.in.sin_addr, ret_text, (socklen_t)size);
-    else if (peer.any.sa_family == AF_INET6)
-        inet_ntop(AF_INET6, &peer.in6.sin6_addr, ret_text, (socklen_t)size);
 }
 
 struct ftp_transfer *ftp_transfer_create(struct ftp_session *session, enum ftp_kind kind,
@@ -57,7 +45,7 @@ struct ftp_transfer *ftp_transfer_create(struct ftp_session *session, enum ftp_k
     transfer->root_fd = kind == FTP_DOWNLOAD ? -1 : fcntl(session->root_fd, F_DUPFD_CLOEXEC, 0);
     transfer->place.parent_fd = transfer->place.file_fd = -1;
     transfer->start_ns = weir_loop_now(transfer->loop);
-    transfer_host(session, transfer->host, sizeof transfer->host);
+    ftp_session_host(session, transfer->host);
     memcpy(transfer->path, path, size);
     transfer->name = strrchr(transfer->path, '/') + 1;
     session->restart = 0;

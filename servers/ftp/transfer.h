@@ -68,7 +68,7 @@ struct ftp_transfer {
     bool told;      // 150 was said
     bool finishing; // the upload's last job runs, or has run
     struct ftp_place place;
-    char host[48]; // for the log
+    char host[INET6_ADDRSTRLEN]; // for the log
     char *user;
     const char *name; // the last part of `path`
     char path[];

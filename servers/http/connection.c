@@ -550,7 +550,7 @@ static void http_draining(struct weir_stream *stream)
     if (exchange->phase != CONNECTION_IDLE)
         return;
     // A request may be on its way, or lie in the socket of a server that had no processor for it.
-    exchange->since_ns = weir_loop_now(weir_stream_loop(stream));
+    exchange->since_ns = connection_now(exchange);
     http_connection_watch(exchange, exchange->since_ns + DRAIN_QUIET_NS);
 }
 
