@@ -39,7 +39,7 @@ def play_term_http(stage, scene, depth, *options):
     result.figure("connections that ended with a reset", report["reset"])
     result.figure("until the end, s", took_s)
     result.need("answers", report["received"], size.term, least=True)
-    result.need("accepted requests lost", logged - report["received"], 0)
+    result.need_equal("accepted requests lost", logged - report["received"], 0)
     if depth == 1:  # those behind a last answer in a pipeline know that they may be asked again
         late = 0 if size.strict else size.term // 4  # who rests for 200 ms is taken for idle
         result.need("asked and not answered", report["unanswered"], late)
