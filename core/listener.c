@@ -184,7 +184,8 @@ static bool listener_exhausted(const struct weir_listener *listener)
 static void listener_serve(struct weir_listener *listener, uint32_t index)
 {
     struct weir_stream *stream;
-    if ((listener->closing && !listener->serve_late) || listener_exhausted(listener)) {
+    if ((listener->closing && !listener->serve_late) || listener_exhausted(listener) ||
+        listener->loop->ending) {
         listener_refuse(listener, index);
         return;
     }
@@ -274,7 +275,7 @@ static void listener_finish(struct weir_listener *listener, int reason)
 // (a stream that ends at once, a callback that closes the listener): the outer call goes on for it.
 static void listener_advance(struct weir_listener *listener)
 {
-    if (listener->advancing)
+    if (listener->advancing || listener->loop->failed) // a broken engine may be gone
         return;
     listener->advancing = true;
     for (uint32_t index = 0; index < LISTENER_ACCEPTS; index++) {
@@ -414,6 +415,8 @@ void weir_listener_close(struct weir_listener *listener)
     listener->blocked = false;
     if (listener->address.any.sa_family == AF_UNIX && !listener->path_kept)
         loop->system->unlink(loop->system_state, listener->address.un.sun_path);
+    if (loop->failed)
+        return; // loop_abandon() frees it
     if (listener->armed)
         loop->engine->accept_cancel(loop, listener);
     listener_advance(listener);

@@ -228,6 +228,7 @@ free_loop:
 }
 
 // A broken engine completed nothing any more, and is gone now: what it had in flight ends here.
+// Streams first, since a protocol may close a listener of its own in `closed`.
 static void loop_abandon(struct weir_loop *loop)
 {
     // First those whose memory is a stream's: nothing completes them any more.
@@ -238,9 +239,19 @@ static void loop_abandon(struct weir_loop *loop)
     for (uint32_t i = 0; i < loop->slots_used; i++) {
         if (loop->slots[i].object && loop->slots[i].kind == SLOT_STREAM)
             stream_abandon(loop->slots[i].object);
-        else if (loop->slots[i].object && loop->slots[i].kind == SLOT_LISTENER)
+    }
+    while (loop->listeners)
+        weir_listener_close(loop->listeners);
+    for (uint32_t i = 0; i < loop->slots_used; i++) {
+        if (loop->slots[i].object && loop->slots[i].kind == SLOT_LISTENER)
             listener_abandon(loop->slots[i].object);
     }
+}
+
+static void loop_turn_to_end(struct weir_loop *loop)
+{
+    if (weir_loop_turn(loop, WEIR_NEVER) < 0)
+        loop_log(loop, WEIR_LOG_ERROR, "the loop broke while it ended");
 }
 
 void weir_loop_destroy(struct weir_loop *loop)
@@ -248,16 +259,17 @@ void weir_loop_destroy(struct weir_loop *loop)
     if (!loop)
         return;
     loop->ending = true;
-    while (loop->listeners)
+    while (!loop->failed && loop->streams_open) {
+        for (uint32_t i = 0; i < loop->slots_used; i++) {
+            if (loop->slots[i].object && loop->slots[i].kind == SLOT_STREAM)
+                weir_stream_abort(loop->slots[i].object);
+        }
+        loop_turn_to_end(loop);
+    }
+    while (!loop->failed && loop->listeners)
         weir_listener_close(loop->listeners);
-    for (uint32_t i = 0; i < loop->slots_used; i++) {
-        if (loop->slots[i].object && loop->slots[i].kind == SLOT_STREAM)
-            weir_stream_abort(loop->slots[i].object);
-    }
-    while (!loop->failed && (loop->slots_open || loop->operations_open)) {
-        if (weir_loop_turn(loop, WEIR_NEVER) < 0)
-            loop_log(loop, WEIR_LOG_ERROR, "the loop broke while it ended");
-    }
+    while (!loop->failed && (loop->slots_open || loop->operations_open))
+        loop_turn_to_end(loop);
     jobs_fini(loop);
     loop->engine->fini(loop);
     if (loop->failed)

@@ -463,6 +463,39 @@ static void idle_timeouts_can_be_replaced(struct world *world)
     peer_ping(patient_peer, 10);
 }
 
+// A listener of the stream's own, as the passive mode of a file transfer has.
+static void close_opened_listens(struct subject *subject)
+{
+    struct weir_address any = world_address("127.0.0.1:0");
+    struct weir_listener_config config = { .protocol = service_protocol(subject->service),
+                                           .context = subject->service,
+                                           .accepts_max = 1 };
+    struct weir_listener *listener = NULL;
+    if (weir_listener_open(weir_stream_loop(subject->stream), &any, &config, &listener))
+        world_complain(subject->world, "a second listener does not open");
+    subject->pointer = listener;
+}
+
+static void close_closed_stops_listening(struct subject *subject)
+{
+    weir_listener_close(subject->pointer);
+}
+
+// `closed` may still close a listener of the stream's own when the loop ends with the stream open.
+static void a_listener_lives_until_closed_when_the_loop_ends(struct world *world)
+{
+    struct service *service =
+        world_service(world, &(struct service){ .opened = close_opened_listens,
+                                                .closed = close_closed_stops_listening });
+    struct weir_address address = world_listen(world, service);
+    struct subject *subjects[3];
+    for (int i = 0; i < 3; i++)
+        peer_pair(world, &address, NULL, &subjects[i]);
+    world_end_loops(world);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(subjects[i]->closed, 1);
+}
+
 const struct contract_test close_tests[] = {
     { .name = "streams_answer_after_the_peers_half_close",
       .run = streams_answer_after_the_peers_half_close },
@@ -488,5 +521,8 @@ const struct contract_test close_tests[] = {
       .run = idle_streams_time_out_and_busy_ones_stay },
     { .name = "idle_time_counts_from_the_last_byte", .run = idle_time_counts_from_the_last_byte },
     { .name = "idle_timeouts_can_be_replaced", .run = idle_timeouts_can_be_replaced },
+    { .name = "a_listener_lives_until_closed_when_the_loop_ends",
+      .run = a_listener_lives_until_closed_when_the_loop_ends,
+      .needs = { .one_loop = true } },
     { 0 },
 };
