@@ -35,6 +35,10 @@ static void data_opened(struct weir_stream *stream)
     if (!transfer) {           // passive
         data->session = weir_stream_context(stream);
         transfer = data->session->transfer;
+        if (transfer && transfer->error) { // it ends already, and waits for its last job
+            weir_stream_abort(stream);
+            return;
+        }
         if (!transfer || transfer->phase != FTP_WAITING) {
             data->session->data = stream;
             return;

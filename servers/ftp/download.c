@@ -11,7 +11,9 @@
 #include "work.h"
 
 // A piece of the conversion: what is read, and what of it fits into one reserved span.
-enum { DOWNLOAD_PIECE = 32 * 1024, DOWNLOAD_SPAN = 8000 };
+enum { DOWNLOAD_PIECE = 32 * 1024, DOWNLOAD_SPAN = 8000, DOWNLOAD_TRIES = 16 };
+
+#define DOWNLOAD_FLAGS (O_RDONLY | O_NONBLOCK | O_NOCTTY)
 
 // --- ASCII ---------------------------------------------------------------------------------------
 
@@ -118,21 +120,32 @@ static void download_begin(struct ftp_transfer *transfer, int64_t result)
     ftp_transfer_opened(transfer);
 }
 
+static void download_open_later(struct ftp_transfer *transfer);
+
+// EAGAIN: as in ftp_work_open().
 static void download_opened(struct weir_operation *operation, int64_t result)
 {
-    download_begin(ftp_transfer_of(operation), result);
+    struct ftp_transfer *transfer = ftp_transfer_of(operation);
+    if (result == -EAGAIN && !transfer->error && ++transfer->tries < DOWNLOAD_TRIES)
+        download_open_later(transfer);
+    else
+        download_begin(transfer, result);
+}
+
+static void download_open_later(struct ftp_transfer *transfer)
+{
+    ftp_transfer_own(transfer, download_opened);
+    weir_file_open(transfer->loop, &transfer->operation, transfer->session->root_fd,
+                   ftp_path_relative(transfer->path), DOWNLOAD_FLAGS, 0,
+                   RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS, &transfer->file);
 }
 
 // At once if the kernel has the names in memory; otherwise by the engine.
 static void download_open(struct ftp_transfer *transfer, int root_fd)
 {
-    const uint64_t flags = O_RDONLY | O_NONBLOCK | O_NOCTTY;
-    int fd = ftp_work_open_cached(root_fd, transfer->path, flags);
+    int fd = ftp_work_open_cached(root_fd, transfer->path, DOWNLOAD_FLAGS);
     if (fd == -EAGAIN) {
-        ftp_transfer_own(transfer, download_opened);
-        weir_file_open(transfer->loop, &transfer->operation, root_fd,
-                       ftp_path_relative(transfer->path), flags, 0,
-                       RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS, &transfer->file);
+        download_open_later(transfer);
         return;
     }
     int error = fd < 0 ? fd : weir_file_adopt(transfer->loop, fd, &transfer->file);

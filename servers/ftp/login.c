@@ -180,7 +180,7 @@ static void login_done(struct ftp_work *work, int result)
         login_succeed(session);
     } else if (result == -EACCES) {
         login_fail(session);
-    } else if (result == -ENOMEM || result == -EAGAIN) {
+    } else if (result == -ENOMEM || result == -EAGAIN || result == -EMFILE || result == -ENFILE) {
         ftp_session_end(session, "421 Too many logins; try again later.");
     } else {
         ftp_reply(session, "530 The home directory is not there.");

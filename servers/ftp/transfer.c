@@ -31,6 +31,7 @@ struct ftp_transfer *ftp_transfer_create(struct ftp_session *session, enum ftp_k
     if (!transfer || !user) {
         free(transfer);
         free(user);
+        session->restart = 0; // REST was for this transfer
         ftp_reply_error(session, 451, -ENOMEM);
         return NULL;
     }

@@ -55,6 +55,7 @@ struct ftp_transfer {
     uint64_t begin_ns; // of RUNNING
     uint64_t start_ns; // of the command
     uint32_t held;     // bytes in the buffer that are being written
+    uint8_t tries;     // of a download's open
     int32_t error;     // the first
     enum ftp_kind kind;
     enum ftp_phase phase;
