@@ -379,6 +379,17 @@ static bool connection_reads(const struct http_exchange *exchange)
            !exchange->body_paused;
 }
 
+// The input cannot be understood any more. One request gets one answer: if it was given, only the
+// end tells.
+static void connection_give_up(struct http_exchange *exchange, int status, const char *reason)
+{
+    if (exchange->phase == CONNECTION_DISCARD)
+        weir_stream_linger(exchange->stream, CONNECTION_DISCARD_MAX, SECOND_NS);
+    else
+        http_exchange_refuse(exchange, status, reason);
+    exchange->phase = CONNECTION_CLOSING;
+}
+
 static void connection_event(struct http_exchange *exchange, enum http_event event)
 {
     switch (event) {
@@ -399,11 +410,7 @@ static void connection_event(struct http_exchange *exchange, enum http_event eve
         }
         break;
     case EVENT_ERROR:
-        if (exchange->phase == CONNECTION_DISCARD)
-            weir_stream_linger(exchange->stream, CONNECTION_DISCARD_MAX, SECOND_NS);
-        else
-            http_exchange_refuse(exchange, exchange->parser.status, exchange->parser.reason);
-        exchange->phase = CONNECTION_CLOSING;
+        connection_give_up(exchange, exchange->parser.status, exchange->parser.reason);
         break;
     }
 }
@@ -413,7 +420,7 @@ static void connection_input_goes(struct http_exchange *exchange)
 {
     if (exchange->phase == CONNECTION_BODY || exchange->phase == CONNECTION_DISCARD) {
         if (http_parser_keep(&exchange->parser))
-            http_exchange_refuse(exchange, 503, "no memory for the head");
+            connection_give_up(exchange, 503, "no memory for the head");
     } else if (exchange->phase == CONNECTION_IDLE && http_parser_in_head(&exchange->parser)) {
         http_connection_enter(exchange, CONNECTION_HEAD);
     }

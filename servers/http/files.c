@@ -152,13 +152,12 @@ static void files_found(struct http_exchange *exchange, struct http_lookup *look
     struct http_worker *worker = exchange->worker;
     struct http_text path = http_exchange_request(exchange)->path;
     struct http_entry *entry = NULL;
-    uint64_t now_ns = weir_loop_now(worker->loop);
     if (lookup->kind == LOOKUP_FILE && lookup->unchanged) {
         entry = http_cache_find(&worker->cache, path, lookup->codings);
         if (entry)
-            entry->checked_ns = now_ns;
+            entry->checked_ns = lookup->began_ns;
     } else if (lookup->kind == LOOKUP_FILE && lookup->memory) {
-        entry = http_cache_add(&worker->cache, path, lookup, worker->date, now_ns);
+        entry = http_cache_add(&worker->cache, path, lookup, worker->date, lookup->began_ns);
     }
     if (lookup->kind == LOOKUP_REFUSED) {
         files_refuse(exchange, lookup->status);
@@ -217,6 +216,7 @@ static void files_look_up(struct http_exchange *exchange, unsigned codings,
 {
     const struct http_site *site = exchange->worker->site;
     struct http_lookup lookup;
+    lookup.began_ns = weir_loop_now(exchange->worker->loop);
     lookup.root = site->root;
     lookup.index = site->settings->index;
     lookup.listing = site->settings->listing;

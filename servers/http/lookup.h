@@ -32,7 +32,8 @@ struct lookup_identity {
 
 struct http_lookup {
     // In.
-    int root; // descriptor of the root directory
+    uint64_t began_ns; // the caller's: what is found is as old as this
+    int root;          // descriptor of the root directory
     const char *index;
     bool listing;
     unsigned codings; // bit i: the client takes enum http_coding i

@@ -173,6 +173,18 @@ class Content(http_programs.HttpTest):
                 self.assertEqual(self.get(address, "/list/" + reference).status, 200)
         self.on_each_engine(check)
 
+    def test_a_declined_request_can_be_the_last(self):
+        """A refusal keeps to what the client asked for about the connection: nothing follows."""
+        def check(address):
+            for head in (b"1.1\r\nHost: x\r\nConnection: close", b"1.0"):
+                request = b"DELETE /index.html HTTP/" + head + b"\r\n\r\n"
+                follows = b"GET /index.html HTTP/1.1\r\nHost: x\r\n\r\n"
+                data = http_programs.converse(address, request + follows)
+                answers = http_programs.parse(data)
+                self.assertEqual([answer.status for answer in answers], [405])
+                self.assertEqual(answers[0].headers["connection"], "close")
+        self.on_each_engine(check)
+
     def test_pipelined_requests_are_answered_in_order(self):
         """Cached, from the file, from a job, not found: the order is that of the requests."""
         paths = ["/a.txt", "/" + LARGE, "/nope", "/list/", "/100k.bin", "/sub", "/empty.css"] * 3
