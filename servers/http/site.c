@@ -90,9 +90,27 @@ static void worker_free(struct http_worker *worker)
     free(worker);
 }
 
+// Writes what the access logs still hold, and says how many lines they could not.
+static void site_end_access_logs(struct http_site *site)
+{
+    uint64_t counters[COUNTER_COUNT];
+    char text[64];
+    for (struct http_worker *worker = site->workers; worker; worker = worker->next) {
+        http_access_log_destroy(worker->access_log);
+        worker->access_log = NULL;
+    }
+    http_site_counters(site, counters);
+    if (!counters[COUNTER_LOG_DROPPED])
+        return;
+    snprintf(text, sizeof text, "access log: %llu lines were dropped",
+             (unsigned long long)counters[COUNTER_LOG_DROPPED]);
+    serve_log_write(&site->log, WEIR_LOG_WARNING, text);
+}
+
 void http_site_fini(struct http_site *site)
 {
     struct http_worker *next;
+    site_end_access_logs(site);
     for (struct http_worker *worker = site->workers; worker; worker = next) {
         next = worker->next;
         worker_free(worker);

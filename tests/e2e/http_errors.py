@@ -219,6 +219,7 @@ class Disks(unittest.TestCase):
         with open(inside, "rb") as log:
             server.signal(signal.SIGTERM)
             self.assertEqual(server.wait(), 0)
+            self.assertRegex(server.log.until("access log:"), r" [1-9]\d{2,} lines were dropped$")
             lines = log.read().split(b"\n")
         self.assertEqual(lines.pop(), b"")
         self.assertIn(b"GET /last ", lines[-1])
