@@ -343,15 +343,15 @@ cmd_build() {
     build_variant "${1:-release}" false
 }
 
-# Runs the tests of a build; what failed is counted from its log afterwards.
+# test_variant NAME TESTS: runs the tests of a build, so many at a time for each CPU, since they mostly
+# wait. What failed is counted from its log afterwards.
 test_variant() {
     local fixed_addresses=()
     # ThreadSanitizer cannot map its shadow where the kernel randomizes addresses widely.
     if setarch -R true 2>/dev/null; then fixed_addresses=(setarch -R); fi
     say "testing build/$1"
-    # Three for each CPU, since tests mostly wait.
     "${fixed_addresses[@]}" meson test -C "build/$1" --no-rebuild --print-errorlogs \
-        --num-processes $((3 * $(nproc))) 2>&1 | sed -u "s/^/$1: /" || true
+        --num-processes $(($2 * $(nproc))) 2>&1 | sed -u "s/^/$1: /" || true
 }
 
 cmd_test() {
@@ -370,9 +370,9 @@ cmd_test() {
         rm -f "build/$variant"/meson-logs/testlog.*
     done
     # The first alone, since it also judges times.
-    test_variant "${variants[0]}"
+    test_variant "${variants[0]}" 3
     for variant in "${variants[@]:1}"; do
-        test_variant "$variant" &
+        test_variant "$variant" 2 &
     done
     wait
     "$python" tests/summary.py "${folders[@]}"
