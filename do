@@ -343,8 +343,8 @@ cmd_build() {
     build_variant "${1:-release}" false
 }
 
-# test_variant NAME TESTS: runs the tests of a build, so many at a time for each CPU, since they mostly
-# wait. What failed is counted from its log afterwards.
+# test_variant NAME TESTS: runs the tests of a build, so many at a time for each CPU, since they
+# mostly wait. What failed is counted from its log afterwards.
 test_variant() {
     local fixed_addresses=()
     # ThreadSanitizer cannot map its shadow where the kernel randomizes addresses widely.

@@ -277,7 +277,8 @@ static int transfer_reply(struct ftp_transfer *transfer)
 
 static void transfer_record(const struct ftp_transfer *transfer, int code)
 {
-    ftp_count(transfer->server, transfer->error ? FTP_COUNTER_TRANSFERS_FAILED : FTP_COUNTER_TRANSFERS);
+    ftp_count(transfer->server,
+              transfer->error ? FTP_COUNTER_TRANSFERS_FAILED : FTP_COUNTER_TRANSFERS);
     ftp_log_transfer(transfer, code);
 }
 
