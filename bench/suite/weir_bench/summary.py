@@ -22,6 +22,7 @@ ENDPOINTS = ("machine_cpu_ns", "server_cpu_ns", "ops_per_s", "p99_ns")
 SPOILS = {
     "client-limit": ("ops_per_s", "p99_ns"),
     "nobody-busy": ("ops_per_s", "p99_ns"),
+    "client-rests": ("ops_per_s", "p99_ns"),
     "departures-late": ("p99_ns",),
     "offered": ("p99_ns",),
     "unfinished": ("p99_ns",),

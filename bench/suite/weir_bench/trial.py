@@ -355,6 +355,7 @@ def keep_result(record, result):
     record["lag_p99_ns"] = result.lag_p99_ns
     record["mean_ns"] = result.mean_ns
     record["unfinished"] = result.unfinished
+    record["carried_ns"] = result.carried_ns
     record["metrics"] = {"ops_per_s": result.ops_per_s}
     for name, beyond in (("p50_ns", 0.5), ("p99_ns", 0.01)):
         value = getattr(result, name)
