@@ -232,6 +232,24 @@ void file_range_skip(struct piece *range, uint64_t size)
     range->room -= size < range->room ? (uint32_t)size : range->room;
 }
 
+// The streams that send files share a turn, each by how many there were in the one before: so that
+// small answers do not wait long behind large files. A call costs about as much as two pages.
+enum { FILE_TURN = 2 * 1024 * 1024, FILE_PART_MIN = 64 * 1024, FILE_PART_MAX = 256 * 1024 };
+
+size_t file_part(struct weir_loop *loop)
+{
+    if (loop->file_turn != loop->turn_index) {
+        loop->file_sends_before = loop->file_sends;
+        loop->file_sends = 0;
+        loop->file_turn = loop->turn_index;
+    }
+    loop->file_sends++;
+    size_t part = FILE_TURN / (loop->file_sends_before ? loop->file_sends_before : 1);
+    if (part < FILE_PART_MIN)
+        return FILE_PART_MIN;
+    return part < FILE_PART_MAX ? part : FILE_PART_MAX;
+}
+
 // The link to the first file range, and how many bytes stand before it.
 static struct piece **file_range_find(struct weir_stream *stream, uint64_t *ret_before)
 {

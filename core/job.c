@@ -10,7 +10,6 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
-#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -94,9 +93,8 @@ static bool job_confine(struct job_pool *pool)
     return !error;
 }
 
-// What it costs others to wait for a helper in the background, and the slice that the scheduler
-// gives it (Linux 6.12; older kernels ignore it).
-enum { JOB_BACKGROUND_NICE = 10, JOB_NICE_MAX = 19, JOB_BACKGROUND_SLICE_NS = 100000 };
+// The nicest, and the longest slice that there is (Linux 6.12; older kernels ignore it).
+enum { JOB_BACKGROUND_NICE = 19, JOB_BACKGROUND_SLICE_NS = 100000000 };
 
 // The kernel's struct sched_attr in its first version; its header excludes <sched.h>.
 struct job_schedule {
@@ -107,16 +105,17 @@ struct job_schedule {
     uint64_t runtime_ns, deadline_ns, period_ns;
 };
 
-// A thread that wakes goes first, after the running slice at the latest. Not SCHED_IDLE: on a busy
-// processor it would hold the process's memory lock, or our own, for as long as it must wait. Where
-// this is forbidden, only latency suffers.
+// A thread that wakes goes first at once. Who asks for a long slice is due late, and gives way to
+// all that ask for shorter ones; with a short slice it was due before the loop, which then waited
+// for the next tick. The weight of the nicest keeps the loop from owing it time when it wakes. Not
+// SCHED_IDLE: its share of a busy processor is a fifth of this one's, and a login would take
+// many seconds. Where this is forbidden, only latency suffers.
 static void job_give_way(void)
 {
-    int nice = getpriority(PRIO_PROCESS, 0) + JOB_BACKGROUND_NICE; // this thread's
     const struct job_schedule schedule = {
         .size = sizeof(schedule),
         .policy = SCHED_BATCH,
-        .nice = nice < JOB_NICE_MAX ? nice : JOB_NICE_MAX,
+        .nice = JOB_BACKGROUND_NICE,
         .runtime_ns = JOB_BACKGROUND_SLICE_NS,
     };
 

@@ -203,6 +203,7 @@ struct weir_loop {
     uint64_t now_ns;
     uint32_t turn_index;
     uint32_t turns_awake; // so many more turns do not sleep: a drain waits for all to be served
+    uint32_t file_turn, file_sends, file_sends_before; // see file_part()
     bool running_callbacks;
     bool ending;   // weir_loop_destroy() was called
     bool confined; // config.confine ran
@@ -338,6 +339,8 @@ struct piece *file_range_first(struct weir_stream *stream);
 // How many bytes of the range, from its start on, can be read without waiting for a disk: kept in
 // range->room, and asked for again when that is used up. 0: none, or nobody knows.
 size_t file_cached(struct piece *range);
+// How many bytes the next sendfile(2) of this turn may take.
+size_t file_part(struct weir_loop *loop);
 // Its file is none that sendfile(2) takes.
 void file_refuses(struct piece *range);
 

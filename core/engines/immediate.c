@@ -228,7 +228,7 @@ int immediate_receive_cancel(struct weir_loop *loop, struct weir_stream *stream)
 static ssize_t immediate_sendfile(struct weir_loop *loop, int fd, const struct piece *piece,
                                   size_t *ret_size)
 {
-    size_t size = piece->size < SEND_BYTES_MAX ? (size_t)piece->size : SEND_BYTES_MAX;
+    size_t part = file_part(loop), size = piece->size < part ? (size_t)piece->size : part;
     *ret_size = size;
     int64_t sent = loop->system->sendfile(loop->system_state, &immediate_of(loop)->pipe_signal, fd,
                                           weir_file_descriptor(piece->file), piece->offset, size);

@@ -10,11 +10,6 @@
 #include <errno.h>
 #include <poll.h>
 
-enum {
-    URING_FILE_TURN = 8 * 1024 * 1024, // bytes that all streams send by files in a turn, about
-    URING_FILE_MIN = 64 * 1024,        // and one of them at least
-};
-
 // --- Descriptors ---------------------------------------------------------------------------------
 
 static int uring_file_socket(const struct weir_stream *stream)
@@ -77,22 +72,6 @@ bool uring_sends_file(struct weir_loop *loop, struct weir_stream *stream, struct
     return stream->pieces.first != range && stream->pieces.first->size;
 }
 
-// A part of a turn: so that small answers do not wait long behind large files.
-static size_t uring_file_part(struct weir_loop *loop)
-{
-    struct uring *uring = uring_of(loop);
-    if (uring->file_turn != loop->turn_index) {
-        uring->file_sends_before = uring->file_sends;
-        uring->file_sends = 0;
-        uring->file_turn = loop->turn_index;
-    }
-    uring->file_sends++;
-    size_t part = URING_FILE_TURN / (uring->file_sends_before ? uring->file_sends_before : 1);
-    if (part < URING_FILE_MIN)
-        return URING_FILE_MIN;
-    return part < SEND_BYTES_MAX ? part : SEND_BYTES_MAX;
-}
-
 static int64_t uring_wait_for_room(struct weir_stream *stream)
 {
     struct io_uring_sqe *sqe = uring_stream_sqe(stream, OPERATION_SEND);
@@ -107,7 +86,7 @@ int64_t uring_send_file(struct weir_loop *loop, struct weir_stream *stream, stru
 {
     if (stream->engine_bits & URING_SOCKET_FULL)
         return uring_wait_for_room(stream);
-    size_t size = file_cached(range), part = uring_file_part(loop);
+    size_t size = file_cached(range), part = file_part(loop);
     if (size > part)
         size = part;
     int64_t sent = loop->system->sendfile(loop->system_state, &uring_of(loop)->pipe_signal,

@@ -71,8 +71,6 @@ struct uring {
     int wake_fd;
     uint64_t wake_value;
 
-    // Streams that send files share a turn: each takes a part, by how many there were before.
-    uint32_t file_turn, file_sends, file_sends_before;
     uint32_t installs; // that were asked for and not heard of
     enum system_signal pipe_signal;
 
