@@ -222,6 +222,37 @@ class Studies(RunFixture):
         self.assertIn("What each feature saves", out)
         self.assertRegex(out, r"echo io_uring: kernel-6.1 \[[\d.]+\], kernel-6.8 [+-]")
 
+    def test_an_interrupted_study_goes_on_as_what_it_was(self):
+        """Its own part of the report, and what it tells below the table, are there at the end."""
+        for name, arguments, key, text in (
+                ("sweep", ("--var", "size=64,512"), "sweep", "Crossings:"),
+                ("ladder", (), "ladder", "What each feature saves"),
+                ("calibrate", (), "ceilings_found", "The load's ceiling")):
+            places = ("--scenario", self.scenario) if name != "calibrate" else (self.scenario,)
+            said = subprocess.run([suite_path.LAUNCHER, name, *arguments, *places, "--build",
+                                   self.folder, "--json", self.json, "--skip-conformance",
+                                   "--cells", "echo", "--blocks", "1", "--seconds", "0.05",
+                                   "--warmup", "0"], capture_output=True, text=True, timeout=60,
+                                  check=False)
+            self.assertEqual(said.returncode, 0, said.stdout + said.stderr)
+            with open(self.json, encoding="utf-8") as file:
+                report = json.load(file)
+            whole = len(report["trials"])
+            report.update(complete=False, trials=report["trials"][:1])
+            for gone in ("table", "ceilings_found", "floors_found"):
+                report.pop(gone, None)
+            with open(self.json, "w", encoding="utf-8") as file:
+                json.dump(report, file)
+            said = subprocess.run([suite_path.LAUNCHER, "run", "--resume", self.json, "--build",
+                                   self.folder], capture_output=True, text=True, timeout=60,
+                                  check=False)
+            self.assertEqual(said.returncode, 0, said.stderr)
+            self.assertIn(text, said.stdout)
+            with open(self.json, encoding="utf-8") as file:
+                report = json.load(file)
+            self.assertEqual(len(report["trials"]), whole)
+            self.assertIn(key, report)
+
     def test_an_explanation_has_its_parts_or_their_reasons(self):
         """With perf, where the time went; without it or the right to it, why not."""
         out, _ = self.study("explain", "echo", "--quiet")

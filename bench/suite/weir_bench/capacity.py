@@ -58,7 +58,7 @@ class CapacitySession(Session):
     """A session in which every entry of a block is a search."""
 
     def perform(self, order):
-        metric, limit_ns = parse_objective(self.options.slo)
+        metric, limit_ns = parse_objective(self.report["slo"])
         closed = replace(order, cell=replace(order.cell, rate=0.0, rate_of=""), rate=0)
         first = trial.run(self.setting, closed)
         if first["status"] != "ok":
@@ -76,7 +76,7 @@ class CapacitySession(Session):
             return {**first, "status": "failed", "failure": str(failure)}
         if best is None:
             return {**first, "status": "failed", "steps": told,
-                    "failure": f"no rate down to {told[-1][0]:,.0f}/s keeps {self.options.slo}"}
+                    "failure": f"no rate down to {told[-1][0]:,.0f}/s keeps {self.report['slo']}"}
         best["steps"], best["took"] = told, took * (1 + len(told))
         best["metrics"]["capacity_per_s"] = best["rate"]
         return best

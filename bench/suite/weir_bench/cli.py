@@ -187,7 +187,7 @@ def make_session(scenario, options, kind=Session):
 
 def command_run(options):
     if options.resume:
-        return finish_run(*resumed(options).run(), options)
+        return study(options, resumed(options))
     return finish_run(*make_session(load_scenario(options), options).run(), options)
 
 
@@ -202,7 +202,8 @@ def resumed(options):
         raise Problem(f"{path}: this run is complete")
     options.json, options.seed = path, begun["seed"]
     options.server_cpu, options.client_cpu = begun["server_cpus"], begun["client_cpus"]
-    session = make_session(from_report(begun), options)
+    kind = capacity.CapacitySession if begun.get("study") == "capacity" else Session
+    session = make_session(from_report(begun), options, kind)
     if session.load.name != begun["load"]:
         raise Problem(f"the run began with the load {begun['load']}: give --load again")
     session.go_on(begun)
@@ -235,23 +236,30 @@ def command_calibrate(options):
     calibrate.prepare(scenario)
     for note in scenario.notes[told:]:
         print(f"weir-bench: {note}", file=sys.stderr)
-    session = make_session(scenario, options)
-    session.finish = calibrate.finish
-    report, ended_by, saved = session.run()
-    status = finish_run(report, ended_by, saved, options)
-    if report["trials"] and not (options.csv or options.markdown):
-        sys.stdout.write(calibrate.as_text(report))
-    return status
+    return study(options, make_session(scenario, options), "calibrate")
 
 
 # The cell that a study takes where --cells names none.
 STUDIED = "echo-64-c64"
 
 
-def study(options, session, text):
+# By what a report says that it is: what it tells below the table.
+STUDIES = {
+    "calibrate": calibrate.as_text, "sweep": sweep.as_text, "ladder": ladder.as_text,
+    "replay": replay.as_text, "capacity": lambda report: f"\nObjective: {report['slo']}\n",
+}
+
+
+def study(options, session, name=None, **told):
+    """Runs it; `told` is kept in its report. Without a name it goes on with what it was."""
+    if name:
+        session.report.update(told, study=name)
+    name = session.report.get("study")
+    if name == "calibrate":
+        session.finish = calibrate.finish
     status = finish_run(*session.run(), options)
-    if session.report["trials"] and not (options.csv or options.markdown):
-        sys.stdout.write(text(session.report))
+    if name and session.report["trials"] and not (options.csv or options.markdown):
+        sys.stdout.write(STUDIES[name](session.report))
     return status
 
 
@@ -264,9 +272,7 @@ def studied_scenario(options):
 def command_sweep(options):
     scenario = studied_scenario(options)
     told = sweep.spread(scenario, options.var)
-    session = make_session(scenario, options)
-    session.report["sweep"] = told
-    return study(options, session, sweep.as_text)
+    return study(options, make_session(scenario, options), "sweep", sweep=told)
 
 
 def command_ladder(options):
@@ -275,9 +281,7 @@ def command_ladder(options):
     if weir is None:
         raise Problem("weir was not found: build it with ./do build, or say where with --build")
     told = ladder.prepare(scenario, weir, find_program("weir-rungs", options.build))
-    session = make_session(scenario, options)
-    session.report["ladder"] = told
-    return study(options, session, ladder.as_text)
+    return study(options, make_session(scenario, options), "ladder", ladder=told)
 
 
 def command_capacity(options):
@@ -286,14 +290,13 @@ def command_capacity(options):
     scenario.endpoints = ["capacity_per_s"]
     scenario.budget = 0.0
     session = make_session(scenario, options, capacity.CapacitySession)
-    session.report["slo"] = options.slo
-    return study(options, session, lambda report: f"\nObjective: {report['slo']}\n")
+    return study(options, session, "capacity", slo=options.slo)
 
 
 def command_replay(options):
     scenario = load_scenario(options)
     replay.check(scenario)
-    return study(options, make_session(scenario, options), replay.as_text)
+    return study(options, make_session(scenario, options), "replay")
 
 
 def command_explain(options):

@@ -27,6 +27,7 @@ CALIBRATIONS = 2
 CONFORMANCE_SECONDS = 0.1
 CONFORMANCE_CONNECTIONS = 8
 BUILT_IN = ("servers", "bench/load", "bench/rungs")
+STUDY_KEYS = ("study", "sweep", "ladder", "slo")
 FAILURES_MAX = 2           # then a variant is dropped from a cell
 
 
@@ -153,6 +154,7 @@ class Session:
         for key in ("started", "command", "environment", "trials", "calibration", "rates",
                     "conformance", "floors", "ceilings"):
             self.report[key] = begun[key]
+        self.report.update((key, begun[key]) for key in STUDY_KEYS if key in begun)
         self.report["resumed"] = [*begun.get("resumed", []), time.strftime("%Y-%m-%d %H:%M:%S %z")]
         self.rates = dict(begun["rates"])
         if begun["trials"]:
