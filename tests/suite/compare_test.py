@@ -66,6 +66,15 @@ class Compare(unittest.TestCase):
         b["rates"] = {"a": 60500.0}
         self.assertEqual(self.verdict(a, b), ("SLOWER", 1))
 
+    def test_a_busy_machine_is_no_regression(self):
+        """What others used is in the machine's CPU time, and no pair shares it."""
+        chance = random.Random(1)
+        a, b = run_of(100, 0.005, chance), run_of(130, 0.005, chance)
+        for busy, wanted in ((3, ("SLOWER", 1)), (4, ("INVALID", 2))):
+            for trial in b["trials"][:busy]:
+                trial["guards"] = [{"guard": "machine-busy", "severity": "warning", "text": "so"}]
+            self.assertEqual(self.verdict(a, b), wanted)
+
     def test_the_gate_has_three_answers(self):
         """0 for an equal build, 1 for one that costs more, 2 where noise or machine hide it."""
         chance = random.Random(1)

@@ -1,5 +1,6 @@
 """Runs of weir-bench with the real programs: what fakes cannot show."""
 
+import copy
 import json
 import os
 import signal
@@ -270,6 +271,24 @@ class Reflectors(Real):
             share = trial_["cpu"]["client_share"]
             self.assertGreaterEqual(report["ceilings_found"][trial_["cell"]]["per_s"] * 1.001,
                                     trial_["metrics"]["ops_per_s"] / max(share, 1), trial_["cell"])
+
+        self.check_marks(text, report)
+
+    def check_marks(self, text, calibration):
+        """A server's rate near the ceiling is marked, and one far below it is not."""
+        path = os.path.join(self.folder, "calibration.json")
+        for part, marked in ((0.1, True), (100, False)):
+            changed = copy.deepcopy(calibration)
+            for found in changed["ceilings_found"].values():
+                found["per_s"] *= part
+            with open(path, "w", encoding="utf-8") as file:
+                json.dump(changed, file)
+            run = subprocess.run([suite_path.LAUNCHER, "run", text, "--build", BUILD, "--json",
+                                  self.json, "--calibration", path, "--cells", "a", "--blocks", "1",
+                                  "--seconds", "0.2", "--warmup", "0.05"], capture_output=True,
+                                 text=True, timeout=60, check=False)
+            self.assertEqual(run.returncode, 0, run.stdout + run.stderr)
+            self.assertEqual("the load's calibrated ceiling" in run.stdout, marked, run.stdout)
 
     def test_only_cells_that_it_can_serve_get_it(self):
         """Churn would need it in each new connection before the first byte."""

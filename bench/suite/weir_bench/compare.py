@@ -12,12 +12,15 @@ from math import comb
 from . import verdict
 from .estimate import LEVEL, median
 from .guards import OFFERED_TOLERANCE
-from .summary import by_block, endpoints_of, reason_spoiled
+from .summary import SPOILS, by_block, endpoints_of, reason_spoiled
 from .table import HEADINGS, kind_of, show
 
 # A difference in these makes two runs incomparable.
 MUST_AGREE = ("kernel", "cpu_model", "cpus", "smt", "governor", "mitigations", "clock_source",
               "kernel_command_line", "limits", "virtual", "machine")
+# Within a run a pair shares what else the machine does; two runs do not.
+SPOILS_UNPAIRED = {**SPOILS, "machine-busy": ("machine_cpu_ns", "ops_per_s", "p99_ns"),
+                   "steal": ("ops_per_s", "p99_ns")}
 # What a cell is. Its name alone could hide an edit of the file.
 CELL_KEYS = ("size", "path", "operation", "files", "beside", "login", "connections", "depth",
              "churn", "idle", "slow", "flood", "transport", "mtu", "rate", "rate_of", "rate_share",
@@ -128,8 +131,9 @@ def compare_one(a, b, cell, variant, endpoint):
     values = [list(by_block([t for t in list_ if t["status"] == "ok"], endpoint).values())
               for list_ in trials]
     values = [[v for v in list_ if v > 0] for list_ in values]
-    reasons = [other_rates(a, b, cell), *(reason_spoiled(f"{variant} of {which}", list_, endpoint)
-                                          for which, list_ in zip("AB", trials))]
+    reasons = [other_rates(a, b, cell)]
+    reasons += [reason_spoiled(f"{variant} of {which}", list_, endpoint, SPOILS_UNPAIRED)
+                for which, list_ in zip("AB", trials)]
     spoiled = next(filter(None, reasons), None)
     if not all(values):
         return {"endpoint": endpoint, "margin": 0, "logs": [], "spoiled": spoiled} \

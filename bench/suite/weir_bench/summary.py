@@ -101,7 +101,7 @@ def compare_row(report, row, cell, endpoint):
     return {**found, **paired_ratio(*values), "logs": logs}
 
 
-def reason_spoiled(variant, trials, endpoint):
+def reason_spoiled(variant, trials, endpoint, spoils=SPOILS):
     """Why too many trials of a variant are of no use for this endpoint, or None."""
     reasons = {}
     for trial in trials:
@@ -109,7 +109,7 @@ def reason_spoiled(variant, trials, endpoint):
             spoken = [{"guard": "failed", "text": trial["failure"]}]
         else:
             spoken = [guard for guard in trial["guards"] if guard["severity"] == "invalid"
-                      or endpoint in SPOILS.get(guard["guard"], ())]
+                      or endpoint in spoils.get(guard["guard"], ())]
         if spoken:
             reasons.setdefault(spoken[0]["guard"], []).append(spoken[0]["text"])
     count = sum(map(len, reasons.values()))
