@@ -403,6 +403,7 @@ static void connection_event(struct http_exchange *exchange, enum http_event eve
         break;
     case EVENT_END:
         if (exchange->phase == CONNECTION_DISCARD) {
+            exchange->body_told = 0;
             http_parser_release(&exchange->parser);
             http_connection_enter(exchange, CONNECTION_IDLE);
         } else {

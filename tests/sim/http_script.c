@@ -178,7 +178,9 @@ static void script_draw_ask(struct http_script *script, struct http_ask *ask,
     ask->old = client_random(client, 10) == 0;
     ask->asks_keep = client_random(client, ask->old ? 2 : 16) == 0;
     ask->asks_close = !ask->asks_keep && client_random(client, 24) == 0;
-    if (client_random(client, 5) == 0) {
+    // Who was declined may insist.
+    bool again = script->asks_count && script->asks[script->asks_count - 1].fixed;
+    if (client_random(client, again ? 2 : 5) == 0) {
         *ask = (struct http_ask){ .kind = HTTP_ASK_FIXED,
                                   .fixed = http_fixed_draw(world->echo, client) };
         if (ask->fixed->body)
