@@ -419,7 +419,8 @@ static void connection_event(struct http_exchange *exchange, enum http_event eve
 // What the handler or the parser still needs of the input moves before the input goes.
 static void connection_input_goes(struct http_exchange *exchange)
 {
-    if (exchange->phase == CONNECTION_BODY || exchange->phase == CONNECTION_DISCARD) {
+    // Of a request that was answered, nothing is needed; its head may be another one's by now.
+    if (exchange->phase == CONNECTION_BODY) {
         if (http_parser_keep(&exchange->parser))
             connection_give_up(exchange, 503, "no memory for the head");
     } else if (exchange->phase == CONNECTION_IDLE && http_parser_in_head(&exchange->parser)) {
