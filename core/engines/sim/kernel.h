@@ -247,6 +247,8 @@ size_t sim_shortened(struct sim *sim, enum sim_fault fault, size_t most);
 void sim_spend(struct sim *sim, uint64_t duration_ns);
 // Lets time pass until something happens, at most until the deadline; false: nothing ever will.
 bool sim_pass(struct sim *sim, uint64_t deadline_ns);
+// All that sim_at() was told to run this function for is due now, in its order.
+void sim_run_now(struct sim *sim, void (*function)(void *argument));
 int sim_descriptor_open(struct sim *sim, struct sim_object *object); // takes the count
 struct sim_object *sim_descriptor(const struct sim *sim, int fd);
 int sim_descriptor_close(struct sim *sim, int fd);

@@ -193,6 +193,22 @@ void sim_forget(struct sim *sim, const void *argument)
     }
 }
 
+void sim_run_now(struct sim *sim, void (*function)(void *argument))
+{
+    for (;;) {
+        struct sim_event *first = NULL;
+        for (size_t i = 0; i < sim->events_count; i++) {
+            struct sim_event *event = &sim->events[i];
+            if (event->function == function && (!first || world_before(event, first)))
+                first = event;
+        }
+        if (!first)
+            return;
+        first->function = NULL;
+        function(first->argument);
+    }
+}
+
 // What an event does may take time itself; that runs no further events, the loop below does.
 static void world_run_due(struct sim *sim)
 {
