@@ -96,7 +96,8 @@ static void transfers_connect(struct ftp_script *script, uint16_t port)
         client->end = CLIENT_ENDS;
     if (transfers_uploads(transfer) && client->ends_after > transfer->wire_size)
         client->ends_after = transfer->wire_size;
-    client_start(client, client_scaled(client, 16));
+    // It may come when ABOR has been said.
+    client_start(client, client_scaled(client, transfer->aborts ? 20 : 16));
 }
 
 // "(h1,h2,h3,h4,p1,p2)" or "(|||port|)".
@@ -305,6 +306,12 @@ static void transfers_abort(void *argument)
         return;
     transfer->abort_said = true;
     ftp_say(script, "ABOR");
+    // A data connection that is late comes just then.
+    struct client *data = &transfer->client;
+    if (!transfer->used || data->done || data->socket)
+        return;
+    sim_forget(script->world->run->sim, data);
+    client_start(data, client_scaled(script->control, 18));
 }
 
 static bool transfers_break(const struct ftp_sim_transfer *transfer)
