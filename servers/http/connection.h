@@ -30,6 +30,7 @@ struct http_exchange {
     bool body_paused : 1;   // the handler wants no more of the body yet
     bool peer_ended : 1;    // its half-close came
     bool draining : 1;      // the server ends
+    bool settled : 1;       // and no answer can still be on its way to the peer
     bool begun : 1;         // the head of a streamed answer is queued
     bool writing : 1;       // and content follows, up to http_answer_end()
     bool want_writable : 1; // and waits for room
@@ -64,6 +65,10 @@ void http_exchange_refuse(struct http_exchange *exchange, int status, const char
 void http_exchange_send(struct http_exchange *exchange, const void *data, size_t size);
 
 // connection.c: the part that reads.
+
+// Ends the connection behind its last answer. What the client still sends would make the kernel
+// reset it, and the answer would be lost with it: it is discarded for a while.
+void http_connection_end(struct http_exchange *exchange);
 
 // Goes on with held input after an answer that came later.
 void http_connection_continue(struct http_exchange *exchange);

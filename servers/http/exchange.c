@@ -6,9 +6,7 @@
 #include "connection.h"
 
 // Up to this size head and content are formatted into one reserved span.
-enum { EXCHANGE_SPAN_MAX = 16000, EXCHANGE_LINGER_MAX = 64 * 1024 };
-
-#define EXCHANGE_LINGER_NS 1000000000ULL
+enum { EXCHANGE_SPAN_MAX = 16000 };
 
 // --- Views ---------------------------------------------------------------------------------------
 
@@ -67,10 +65,7 @@ void http_exchange_finish(struct http_exchange *exchange, uint64_t size)
     if (exchange->phase == CONNECTION_CLOSING)
         return; // a time-out came first
     if (exchange->final) {
-        exchange->phase = CONNECTION_CLOSING;
-        // What the client still sends would make the kernel reset the connection, and the answer
-        // would be lost with it.
-        weir_stream_linger(exchange->stream, EXCHANGE_LINGER_MAX, EXCHANGE_LINGER_NS);
+        http_connection_end(exchange);
         return;
     }
     http_connection_enter(exchange, body_follows ? CONNECTION_DISCARD : CONNECTION_IDLE);
