@@ -14,8 +14,6 @@
 // the drain began is answered. Before that the loop must have come to its socket.
 #define DRAIN_QUIET_NS (SECOND_NS / 5)
 #define DRAIN_LOOK_NS (SECOND_NS / 1000)
-// A busy client may come to its answers as late as this; a drain ends after ten seconds at most.
-#define DRAIN_LINGER_NS (5 * SECOND_NS)
 
 enum { CONNECTION_DISCARD_MAX = 64 * 1024, CONNECTION_BODY_MIN = 4096 };
 
@@ -53,13 +51,6 @@ static bool connection_is_moving(const struct http_exchange *exchange)
 {
     return (exchange->phase == CONNECTION_BODY && !exchange->body_paused) ||
            exchange->phase == CONNECTION_DISCARD || weir_stream_queued(exchange->stream) > 0;
-}
-
-void http_connection_end(struct http_exchange *exchange)
-{
-    exchange->phase = CONNECTION_CLOSING;
-    weir_stream_linger(exchange->stream, CONNECTION_DISCARD_MAX,
-                       exchange->draining ? DRAIN_LINGER_NS : SECOND_NS);
 }
 
 static void connection_expired(struct http_exchange *exchange, const char *reason)
@@ -335,8 +326,7 @@ static void connection_body_drop(struct http_exchange *exchange)
     exchange->body_told += exchange->parser.body_size;
     if (exchange->body_told <= CONNECTION_DISCARD_MAX)
         return;
-    exchange->phase = CONNECTION_CLOSING;
-    weir_stream_linger(exchange->stream, CONNECTION_DISCARD_MAX, SECOND_NS);
+    http_connection_end(exchange);
 }
 
 static void connection_body(struct http_exchange *exchange)
@@ -574,7 +564,7 @@ static void http_draining(struct weir_stream *stream)
     if (exchange->phase != CONNECTION_IDLE)
         return;
     exchange->settled =
-        !exchange->requests || connection_now(exchange) - exchange->since_ns > DRAIN_LINGER_NS;
+        !exchange->requests || connection_now(exchange) - exchange->since_ns > HTTP_DRAIN_LINGER_NS;
     // A request may be on its way, or lie in the socket of a server that had no processor for it.
     exchange->since_ns = connection_now(exchange);
     http_connection_watch(exchange, exchange->since_ns + DRAIN_QUIET_NS);

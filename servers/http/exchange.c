@@ -6,7 +6,9 @@
 #include "connection.h"
 
 // Up to this size head and content are formatted into one reserved span.
-enum { EXCHANGE_SPAN_MAX = 16000 };
+enum { EXCHANGE_SPAN_MAX = 16000, EXCHANGE_LINGER_MAX = 64 * 1024 };
+
+#define EXCHANGE_LINGER_NS 1000000000ULL
 
 // --- Views ---------------------------------------------------------------------------------------
 
@@ -54,6 +56,13 @@ static void exchange_count(struct http_exchange *exchange, uint64_t size)
     const struct http_request *request = &exchange->parser.request;
     http_access_log_add(worker->access_log, exchange->stream, request->target.data ? request : NULL,
                         exchange->status, size);
+}
+
+void http_connection_end(struct http_exchange *exchange)
+{
+    exchange->phase = CONNECTION_CLOSING;
+    weir_stream_linger(exchange->stream, EXCHANGE_LINGER_MAX,
+                       exchange->draining ? HTTP_DRAIN_LINGER_NS : EXCHANGE_LINGER_NS);
 }
 
 void http_exchange_finish(struct http_exchange *exchange, uint64_t size)
