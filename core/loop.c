@@ -447,6 +447,10 @@ int weir_loop_turn(struct weir_loop *loop, uint64_t deadline_ns)
         deadline_ns = 0;
     if (loop->attention || loop->senders)
         deadline_ns = 0;
+    if (loop->turns_awake) {
+        loop->turns_awake--;
+        deadline_ns = 0;
+    }
     // Those at the head of the line may have nothing to receive: the others need not wait for them.
     if (loop->starved && loop->pool.leased < loop->pool.count)
         deadline_ns = 0;

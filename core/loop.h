@@ -120,6 +120,7 @@ struct weir_stream {
     uint32_t operations;         // weir_operations owned by this stream
     int32_t reason;              // for `closed`
     uint32_t send_turn;          // loop->turn_index when the send in flight was submitted
+    uint32_t look_turn;          // drain: by this turn the engine has come to it; 0: not asked
     uint32_t receive_credit;     // bytes that the armed receive may still bring
     uint32_t engine_bits;        // the engine's own
     int engine_descriptor;       // the engine's own, beside `fd`, and one more than it: 0 is none
@@ -201,6 +202,7 @@ struct weir_loop {
     char plan[256];
     uint64_t now_ns;
     uint32_t turn_index;
+    uint32_t turns_awake; // so many more turns do not sleep: a drain waits for all to be served
     uint32_t file_turn, file_sends, file_sends_before; // see file_part()
     bool running_callbacks;
     bool ending;   // weir_loop_destroy() was called

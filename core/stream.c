@@ -71,6 +71,29 @@ static bool stream_quiet_for(struct weir_stream *stream, uint64_t timeout_ns)
     if (quiet_ns >= timeout_ns)
         return true;
     stream_timer_start(stream, timeout_ns - quiet_ns);
+    stream->look_turn = 0;
+    return false;
+}
+
+// During a drain: whether a stream that was quiet has nothing more to say. Bytes for its peer may
+// be in the queue; they have as long as after a close. Or its own lie in the socket, because the
+// engine has not come to it: each turn serves at least one of those that are ready, in order, so
+// after as many turns as there are streams it was this one's turn too.
+static bool stream_has_finished(struct weir_stream *stream)
+{
+    struct weir_loop *loop = stream->loop;
+    uint64_t patience_ns = loop->config.close_timeout_ns;
+    if (stream->queued && (!patience_ns || loop->now_ns - stream->active_ns < patience_ns)) {
+        stream_timer_start(stream, stream->idle_timeout_ns);
+        return false;
+    }
+    if (!stream->look_turn) {
+        loop->turns_awake = loop->streams_open + 2;
+        stream->look_turn = loop->turn_index + loop->turns_awake;
+    }
+    if ((int32_t)(loop->turn_index - stream->look_turn) >= 0)
+        return true;
+    stream_timer_start(stream, 1);
     return false;
 }
 
@@ -85,7 +108,8 @@ static void stream_timer(struct weir_loop *loop, struct weir_timer *timer)
         if (!stream->idle_timeout_ns || !stream_quiet_for(stream, stream->idle_timeout_ns))
             break;
         if (stream->draining_told) {
-            weir_stream_close(stream);
+            if (stream->protocol->draining || stream_has_finished(stream))
+                weir_stream_close(stream);
             break;
         }
         stats_add(loop, idle_timeouts, 1);

@@ -88,8 +88,8 @@ struct weir_protocol {
     // The peer sent its end (half-close); the stream can still send. Default: weir_stream_close().
     void (*ended)(struct weir_stream *stream);
     // The server drains: finish what is accepted, then close. Default: the stream is served on
-    // until it was quiet for weir_server_config.drain_quiet_ns, then it is closed; what came before
-    // the drain does not count.
+    // until it was quiet for weir_server_config.drain_quiet_ns from then on, owes its peer nothing,
+    // and nothing of it waits in the socket; then it is closed.
     void (*draining)(struct weir_stream *stream);
     // Once, last, and after every operation of this stream is done; the record is freed afterwards.
     // 0: closed in order. Otherwise -ECONNRESET, -EPIPE, -ETIMEDOUT (idle, or no progress after

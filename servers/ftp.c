@@ -290,21 +290,21 @@ static int ftp_open(void *context)
 }
 
 // The protocol's own counters in the server's statistics.
-static void ftp_count(struct ftp_server *server)
+static const char *const ftp_counter_names[] = {
+    [FTP_COUNTER_SESSIONS_OPENED] = "sessions_opened",
+    [FTP_COUNTER_SESSIONS_REFUSED] = "sessions_refused",
+    [FTP_COUNTER_HOSTS_REFUSED] = "hosts_refused",
+    [FTP_COUNTER_LOGINS] = "logins",
+    [FTP_COUNTER_LOGINS_FAILED] = "logins_failed",
+    [FTP_COUNTER_TRANSFERS] = "transfers",
+    [FTP_COUNTER_TRANSFERS_FAILED] = "transfers_failed",
+};
+
+static void ftp_counters_read(void *context, uint64_t *ret_values)
 {
-    const struct ftp_counters *counters = &server->counters;
-    const struct serve_counter rows[] = {
-        { "sessions_opened", &counters->sessions_opened },
-        { "sessions_refused", &counters->sessions_refused },
-        { "hosts_refused", &counters->hosts_refused },
-        { "logins", &counters->logins },
-        { "logins_failed", &counters->logins_failed },
-        { "transfers", &counters->transfers },
-        { "transfers_failed", &counters->transfers_failed },
-    };
-    static_assert(sizeof rows / sizeof rows[0] == FTP_COUNTERS, "a row for each");
-    memcpy(server->rows, rows, sizeof rows);
-    server->serve.counters = server->rows;
+    const struct ftp_server *server = context;
+    for (size_t i = 0; i < FTP_COUNTER_COUNT; i++)
+        ret_values[i] = atomic_load_explicit(&server->counters[i], memory_order_relaxed);
 }
 
 static int ftp_serve(const struct option_set *options, struct ftp_server *server)
@@ -319,7 +319,12 @@ static int ftp_serve(const struct option_set *options, struct ftp_server *server
     server->serve.logs[1] = &server->events;
     server->serve.needs = &server->needs.needs;
     server->serve.prepare = ftp_open;
-    ftp_count(server);
+    server->serve.counters = (struct serve_counters){
+        .names = ftp_counter_names,
+        .count = FTP_COUNTER_COUNT,
+        .read = ftp_counters_read,
+        .context = server,
+    };
     pthread_mutex_init(&server->lock, NULL);
     int status = serve_run(options, &server->serve, &ftp_protocol, server);
     for (size_t i = 0; i < sizeof server->hashings / sizeof server->hashings[0]; i++)

@@ -272,7 +272,7 @@ static void serve_end(struct serve *serve)
 static void serve_tell(struct serve *serve)
 {
     serve_write_stats(serve);
-    serve_stats_log(&serve->log, serve->server, serve->settings->counters);
+    serve_stats_log(&serve->log, serve->server, &serve->settings->counters);
 }
 
 static int serve_reopen_log(struct serve *serve, struct serve_log *log)

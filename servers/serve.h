@@ -15,10 +15,15 @@ enum { SERVE_LISTENS_MAX = 64, SERVE_CPUS_MAX = 1024, SERVE_LOGS_MAX = 2 };
 
 struct serve_log;
 
-// A counter of the protocol's own, for the statistics; written by any thread.
-struct serve_counter {
-    const char *name; // NULL behind the last
-    const _Atomic uint64_t *value;
+enum { SERVE_COUNTERS_MAX = 32 };
+
+// The protocol's own counters, for the statistics.
+struct serve_counters {
+    const char *const *names; // NULL: no counters
+    size_t count;             // at most SERVE_COUNTERS_MAX
+    // Writes one value for each name. From the thread that waits for signals.
+    void (*read)(void *context, uint64_t *ret_values);
+    void *context;
 };
 
 struct serve_settings {
@@ -47,7 +52,7 @@ struct serve_settings {
     size_t send_high, send_low;             // 0: the loop's defaults
     struct serve_log *logs[SERVE_LOGS_MAX]; // NULL, or logs of its own that SIGHUP opens anew too
     const struct sandbox_needs *needs;      // NULL: no sandbox
-    const struct serve_counter *counters;   // or NULL
+    struct serve_counters counters;
     // Opens what the protocol needs and completes `needs`: in the new root folder, with the
     // privileges of the start. Prints errors; the exit status, or 0. May be NULL.
     int (*prepare)(void *context);
@@ -75,6 +80,6 @@ void serve_log_write(void *log, enum weir_log_level level, const char *text);
 int serve_stats_write(const char *path, const struct weir_server *server,
                       const struct serve_settings *settings, struct sandbox *sandbox);
 void serve_stats_log(struct serve_log *log, const struct weir_server *server,
-                     const struct serve_counter *counters);
+                     const struct serve_counters *counters);
 
 #endif

@@ -79,11 +79,6 @@ void serve_log_write(void *context, enum weir_log_level level, const char *text)
 
 // --- Statistics ----------------------------------------------------------------------------------
 
-static unsigned long long serve_counter_read(const struct serve_counter *counter)
-{
-    return atomic_load_explicit(counter->value, memory_order_relaxed);
-}
-
 // The whole text, on the heap, or NULL.
 static char *serve_stats_text(const struct weir_server *server, bool json)
 {
@@ -97,8 +92,9 @@ static char *serve_stats_text(const struct weir_server *server, bool json)
 }
 
 void serve_stats_log(struct serve_log *log, const struct weir_server *server,
-                     const struct serve_counter *counters)
+                     const struct serve_counters *counters)
 {
+    uint64_t values[SERVE_COUNTERS_MAX];
     char *text = serve_stats_text(server, false), *rest;
     char plan[512];
     if (!text)
@@ -108,18 +104,22 @@ void serve_stats_log(struct serve_log *log, const struct weir_server *server,
     serve_log_write(log, WEIR_LOG_INFO, plan);
     for (char *line = strtok_r(text, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest))
         serve_log_write(log, WEIR_LOG_INFO, line);
-    for (; counters && counters->name; counters++) {
-        snprintf(plan, sizeof plan, "%s %llu", counters->name, serve_counter_read(counters));
+    if (counters->names)
+        counters->read(counters->context, values);
+    for (size_t i = 0; counters->names && i < counters->count; i++) {
+        snprintf(plan, sizeof plan, "%s %llu", counters->names[i], (unsigned long long)values[i]);
         serve_log_write(log, WEIR_LOG_INFO, plan);
     }
     free(text);
 }
 
-static void serve_stats_print_protocol(FILE *file, const struct serve_counter *counters)
+static void serve_stats_print_protocol(FILE *file, const struct serve_counters *counters)
 {
-    fputs("\"protocol\":{", file);
-    for (const char *comma = ""; counters->name; counters++, comma = ",")
-        fprintf(file, "%s\"%s\":%llu", comma, counters->name, serve_counter_read(counters));
+    uint64_t values[SERVE_COUNTERS_MAX];
+    counters->read(counters->context, values);
+    for (size_t i = 0; i < counters->count; i++)
+        fprintf(file, "%s\"%s\":%llu", i ? "," : "\"protocol\":{", counters->names[i],
+                (unsigned long long)values[i]);
     fputs("},", file);
 }
 
@@ -138,8 +138,8 @@ static int serve_stats_print(FILE *file, const struct weir_server *server,
                           "\"sandbox\":%s,",
                           WEIR_VERSION, weir_server_engine(server), weir_server_plan(server),
                           (unsigned)settings->threads, sandbox_text);
-    if (settings->counters)
-        serve_stats_print_protocol(file, settings->counters);
+    if (settings->counters.names)
+        serve_stats_print_protocol(file, &settings->counters);
     fputs(counters + 1, file);
     free(counters);
     return printed < 0 || ferror(file) ? -EIO : 0;

@@ -20,9 +20,21 @@ static void client_connect(struct connection *connection);
 
 // --- Results -------------------------------------------------------------------------------------
 
+// Keeps what of the request's time does not lie on the same side of the window's ends.
+static void client_carry(struct worker *worker, const struct request *request, uint64_t done_ns)
+{
+    const struct worker_order *order = &worker->order;
+    uint64_t until_ns = done_ns < order->to_ns ? done_ns : order->to_ns;
+    if (request->sent_ns < order->from_ns && until_ns > order->from_ns)
+        worker->result.carried_in_ns += until_ns - order->from_ns;
+    if (worker_in_window(worker, request->sent_ns) && done_ns > order->to_ns)
+        worker->result.carried_out_ns += done_ns - order->to_ns;
+}
+
 static void client_record(struct worker *worker, const struct request *request, uint64_t done_ns)
 {
     worker->running--;
+    client_carry(worker, request, done_ns);
     if (worker_in_window(worker, done_ns))
         worker->result.ops++;
     if (!worker_counts(worker, request))
@@ -36,6 +48,7 @@ static void client_censor_request(struct worker *worker, const struct request *r
                                   uint64_t now_ns)
 {
     worker->running--;
+    client_carry(worker, request, now_ns);
     if (!worker_counts(worker, request))
         return;
     worker->result.censored++;

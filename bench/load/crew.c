@@ -317,6 +317,8 @@ static void crew_add(struct crew_result *total, const struct worker *worker)
     sum->censored += result->censored;
     sum->unsent += result->unsent;
     sum->lost += result->lost;
+    sum->carried_in_ns += result->carried_in_ns;
+    sum->carried_out_ns += result->carried_out_ns;
     sum->opened += result->opened;
     for (uint32_t i = 0; i < FAILURE_COUNT; i++)
         sum->failures[i] += result->failures[i];

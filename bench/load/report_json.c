@@ -203,8 +203,10 @@ static void report_json_counts(const struct crew_result *result, FILE *file)
             sum->bytes);
     fprintf(file,
             "  \"requests\": {\"verified\": %" PRIu64 ", \"censored\": %" PRIu64
-            ", \"unsent\": %" PRIu64 ", \"lost\": %" PRIu64 "},\n",
-            sum->verified, sum->censored, sum->unsent, sum->lost);
+            ", \"unsent\": %" PRIu64 ", \"lost\": %" PRIu64 ", \"carried_in_ns\": %" PRIu64
+            ", \"carried_out_ns\": %" PRIu64 "},\n",
+            sum->verified, sum->censored, sum->unsent, sum->lost, sum->carried_in_ns,
+            sum->carried_out_ns);
     fprintf(file,
             "  \"connections\": {\"open_at_start\": %u, \"open_at_end\": %u, \"opened\": %" PRIu64
             "},\n",

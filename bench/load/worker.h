@@ -136,9 +136,12 @@ struct worker_result {
     uint64_t echoes;
     uint64_t bytes; // of these replies
     uint64_t verified;
-    uint64_t censored;                // counted as at least as late as they were when given up
-    uint64_t unsent;                  // of these, never sent
-    uint64_t lost;                    // their connection failed
+    uint64_t censored; // counted as at least as late as they were when given up
+    uint64_t unsent;   // of these, never sent
+    uint64_t lost;     // their connection failed
+    // What sets the sum of the latencies apart from the time in flight inside the window: the time
+    // inside of requests that began before it, and the time after it of those that began inside.
+    uint64_t carried_in_ns, carried_out_ns;
     uint64_t opened;                  // connections, over the whole run
     uint64_t failures[FAILURE_COUNT]; // over the whole run
     struct worker_usage begin, end;

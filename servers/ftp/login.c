@@ -68,7 +68,7 @@ static void login_succeed(struct ftp_session *session)
 {
     session->logged_in = true;
     session->failures = 0;
-    atomic_fetch_add(&session->server->counters.logins, 1);
+    ftp_count(session->server, FTP_COUNTER_LOGINS);
     ftp_reply(session, "230 Logged in.");
 }
 
@@ -93,7 +93,7 @@ static void login_fail(struct ftp_session *session)
 {
     session->failures++;
     session->busy = true;
-    atomic_fetch_add(&session->server->counters.logins_failed, 1);
+    ftp_count(session->server, FTP_COUNTER_LOGINS_FAILED);
     ftp_event(session, "failed login of \"%s\"", session->name);
     free(session->name);
     session->name = NULL;

@@ -140,7 +140,7 @@ static bool session_count(struct ftp_session *session)
     struct weir_address peer;
     session->counted = true;
     if (atomic_fetch_add(&server->sessions, 1) >= server->sessions_max) {
-        atomic_fetch_add(&server->counters.sessions_refused, 1);
+        ftp_count(server, FTP_COUNTER_SESSIONS_REFUSED);
         ftp_event(session, "refused: there are %llu sessions already",
                   (unsigned long long)server->sessions_max);
         ftp_session_end(session, "421 Too many sessions; try again later.");
@@ -151,7 +151,7 @@ static bool session_count(struct ftp_session *session)
     weir_stream_peer_address(session->control, &peer);
     session->hosted = ftp_hosts_take(&server->hosts, &peer, server->host_sessions_max);
     if (!session->hosted) {
-        atomic_fetch_add(&server->counters.hosts_refused, 1);
+        ftp_count(server, FTP_COUNTER_HOSTS_REFUSED);
         ftp_event(session, "refused: this host has %llu sessions already",
                   (unsigned long long)server->host_sessions_max);
         ftp_session_end(session, "421 Too many sessions of your host; try again later.");
@@ -433,7 +433,7 @@ static void session_opened(struct weir_stream *stream)
         ftp_session_end(session, "421 Out of memory.");
         return;
     }
-    atomic_fetch_add(&server->counters.sessions_opened, 1);
+    ftp_count(server, FTP_COUNTER_SESSIONS_OPENED);
     weir_timer_start(loop, &session->timer,
                      server->login_timeout_ns ? server->login_timeout_ns : 1000000000);
     ftp_reply(session, "220 weir FTP server ready.");

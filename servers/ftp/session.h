@@ -34,17 +34,17 @@ struct ftp_hashing {
     bool running;
 };
 
-// Since the start; any thread.
-struct ftp_counters {
-    _Atomic uint64_t sessions_opened;
-    _Atomic uint64_t sessions_refused; // --max-sessions
-    _Atomic uint64_t hosts_refused;    // --max-per-address
-    _Atomic uint64_t logins;
-    _Atomic uint64_t logins_failed;
-    _Atomic uint64_t transfers;
-    _Atomic uint64_t transfers_failed;
+// Since the start.
+enum ftp_counter {
+    FTP_COUNTER_SESSIONS_OPENED,
+    FTP_COUNTER_SESSIONS_REFUSED, // --max-sessions
+    FTP_COUNTER_HOSTS_REFUSED,    // --max-per-address
+    FTP_COUNTER_LOGINS,
+    FTP_COUNTER_LOGINS_FAILED,
+    FTP_COUNTER_TRANSFERS,
+    FTP_COUNTER_TRANSFERS_FAILED,
+    FTP_COUNTER_COUNT,
 };
-enum { FTP_COUNTERS = sizeof(struct ftp_counters) / sizeof(uint64_t) };
 
 // What all sessions share: the command line, and what was made of it.
 struct ftp_server {
@@ -65,8 +65,7 @@ struct ftp_server {
     struct serve_log events; // what the server's own log is told
     struct ftp_needs needs;
     struct ftp_hosts hosts;
-    struct ftp_counters counters;
-    struct serve_counter rows[FTP_COUNTERS + 1]; // of them
+    _Atomic uint64_t counters[FTP_COUNTER_COUNT]; // any thread
     _Atomic uint32_t sessions;
     pthread_mutex_t lock; // of `hashings`
     struct ftp_hashing *hashings[256];
@@ -127,6 +126,11 @@ enum ftp_kind { FTP_DOWNLOAD, FTP_UPLOAD, FTP_LISTING };
 
 // event_log.c
 // The numeric address of the session's client, or "-" over a unix socket.
+static inline void ftp_count(struct ftp_server *server, enum ftp_counter counter)
+{
+    atomic_fetch_add_explicit(&server->counters[counter], 1, memory_order_relaxed);
+}
+
 void ftp_session_host(const struct ftp_session *session, char ret_text[INET6_ADDRSTRLEN]);
 // A line in the server's log, behind the client's host. By a job: a slow log holds up nobody.
 void ftp_event(const struct ftp_session *session, const char *format, ...)

@@ -277,8 +277,8 @@ static int transfer_reply(struct ftp_transfer *transfer)
 
 static void transfer_record(const struct ftp_transfer *transfer, int code)
 {
-    struct ftp_counters *counters = &transfer->server->counters;
-    atomic_fetch_add(transfer->error ? &counters->transfers_failed : &counters->transfers, 1);
+    ftp_count(transfer->server,
+              transfer->error ? FTP_COUNTER_TRANSFERS_FAILED : FTP_COUNTER_TRANSFERS);
     ftp_log_transfer(transfer, code);
 }
 

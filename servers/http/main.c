@@ -175,6 +175,11 @@ static void http_options_join(struct option_row rows[HTTP_OPTIONS_MAX])
     rows[count] = (struct option_row){ .name = NULL };
 }
 
+static void http_counters_read(void *context, uint64_t *ret_values)
+{
+    http_site_counters(context, ret_values);
+}
+
 static int http_run(const struct option_set *options, struct http_settings *settings)
 {
     static const char missing[] = "weir http: --root: a directory is needed (or --handler echo)\n";
@@ -191,6 +196,12 @@ static int http_run(const struct option_set *options, struct http_settings *sett
     serve.logs[1] = &site.access_log;
     serve.needs = &site.needs.needs;
     serve.prepare = http_site_open;
+    serve.counters = (struct serve_counters){
+        .names = http_counter_names,
+        .count = COUNTER_COUNT,
+        .read = http_counters_read,
+        .context = &site,
+    };
     int status = serve_run(options, &serve, &http_protocol, &site);
     http_site_fini(&site);
     return status;

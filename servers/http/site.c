@@ -196,25 +196,21 @@ void http_worker_tick(struct http_worker *worker, uint64_t now_ns)
 
 // --- Counters and log ----------------------------------------------------------------------------
 
-const char *http_counter_name(enum http_counter counter)
-{
-    static const char *const names[COUNTER_COUNT] = {
-        [COUNTER_REQUESTS] = "requests",
-        [COUNTER_STATUS_2XX] = "status_2xx",
-        [COUNTER_STATUS_3XX] = "status_3xx",
-        [COUNTER_STATUS_4XX] = "status_4xx",
-        [COUNTER_STATUS_5XX] = "status_5xx",
-        [COUNTER_REFUSED] = "refused",
-        [COUNTER_TIMEOUTS] = "timeouts",
-        [COUNTER_CACHE_HITS] = "cache_hits",
-        [COUNTER_CACHE_MISSES] = "cache_misses",
-        [COUNTER_CACHE_CHECKS] = "cache_checks",
-        [COUNTER_JOBS] = "jobs",
-        [COUNTER_FILE_ERRORS] = "file_errors",
-        [COUNTER_LOG_DROPPED] = "log_dropped",
-    };
-    return names[counter];
-}
+const char *const http_counter_names[COUNTER_COUNT] = {
+    [COUNTER_REQUESTS] = "requests",
+    [COUNTER_STATUS_2XX] = "status_2xx",
+    [COUNTER_STATUS_3XX] = "status_3xx",
+    [COUNTER_STATUS_4XX] = "status_4xx",
+    [COUNTER_STATUS_5XX] = "status_5xx",
+    [COUNTER_REFUSED] = "refused",
+    [COUNTER_TIMEOUTS] = "timeouts",
+    [COUNTER_CACHE_HITS] = "cache_hits",
+    [COUNTER_CACHE_MISSES] = "cache_misses",
+    [COUNTER_CACHE_CHECKS] = "cache_checks",
+    [COUNTER_JOBS] = "jobs",
+    [COUNTER_FILE_ERRORS] = "file_errors",
+    [COUNTER_LOG_DROPPED] = "log_dropped",
+};
 
 void http_site_counters(struct http_site *site, uint64_t ret_counters[COUNTER_COUNT])
 {

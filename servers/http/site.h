@@ -119,7 +119,7 @@ static inline void http_count(struct http_worker *worker, enum http_counter coun
 
 // The sums over all workers. Any thread.
 void http_site_counters(struct http_site *site, uint64_t ret_counters[COUNTER_COUNT]);
-const char *http_counter_name(enum http_counter counter);
+extern const char *const http_counter_names[COUNTER_COUNT];
 
 // Tells the log about a connection that was refused or timed out.
 void http_worker_log(struct http_worker *worker, struct weir_stream *stream, const char *what,

@@ -13,7 +13,7 @@ static void status_serve(struct http_exchange *exchange, void *context)
     http_site_counters(context, counters);
     for (size_t i = 0; i < COUNTER_COUNT; i++)
         size += snprintf(text + size, sizeof text - (size_t)size, "%c\"%s\":%llu", i ? ',' : '{',
-                         http_counter_name((enum http_counter)i), (unsigned long long)counters[i]);
+                         http_counter_names[i], (unsigned long long)counters[i]);
     size += snprintf(text + size, sizeof text - (size_t)size, "}\n");
     http_answer(exchange, &answer, text, (size_t)size);
 }

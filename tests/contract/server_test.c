@@ -90,6 +90,8 @@ static void server_refused(struct world *world, const struct weir_address *addre
 static void drain_lets_streams_finish(struct world *world)
 {
     world->server.drain_timeout_ns = WEIR_NEVER;
+    // On a busy machine the peers, which are one thread, may be quiet for long.
+    world->server.drain_quiet_ns = 1000 * MILLISECOND;
     struct service *service = world_service(world, &(struct service){ .received = echo_received });
     struct weir_address address = world_listen(world, service);
     struct subject *subjects[8];

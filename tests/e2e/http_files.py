@@ -4,6 +4,7 @@ import hashlib
 import http.client
 import json
 import os
+import signal
 import socket
 import time
 
@@ -383,13 +384,21 @@ class Threads(http_programs.HttpTest):
     """Several loops, each with its worker."""
 
     def test_two_threads_serve_and_count_together(self):
-        """The status sums over the workers."""
+        """The status sums over the workers, and the server's statistics hold it at the end."""
+        stats = os.path.join(self.root, "stats.json")
         for engine in ("uring", "epoll"):
             with self.subTest(engine=engine):
                 server = programs.Server(engine, "--threads", "2", "--root", self.root, "--status",
-                                         "/s", name="http")
+                                         "/s", "--stats-json", stats, name="http")
                 self.addCleanup(server.kill)
                 for _ in range(40):
                     self.assertEqual(self.get(server.addresses[0], "/a.txt").body, b"text\n")
                 counters = json.loads(self.get(server.addresses[0], "/s").body)
                 self.assertGreaterEqual(counters["status_2xx"], 40)
+                server.signal(signal.SIGTERM)
+                self.assertEqual(server.wait(), 0)
+                with open(stats, encoding="ascii") as file:
+                    last = json.load(file)["protocol"]
+                self.assertEqual(last.keys(), counters.keys())
+                self.assertEqual(last["requests"], 41)
+                self.assertEqual(last["status_2xx"], 41)

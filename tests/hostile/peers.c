@@ -41,6 +41,7 @@ void peer_lose(struct peers *peers, struct peer *peer, int error)
         peers->refused++;
     else
         peers->lost++;
+    peers->rested += !peer->connecting && peer_lost_after_rest(peer);
     peers->reset += error == ECONNRESET || error == EPIPE;
     peer_close(peers, peer);
 }
@@ -59,7 +60,8 @@ static void peer_connect(struct peers *peers, struct peer *peer)
     }
     peer->connecting = true;
     peer->writes_ended = false;
-    peer->sent = peer->received = 0;
+    peer->sent = peer->received = peer->sent_ns = 0;
+    peer->rests_count = 0;
     peers->connecting++;
     epoll_ctl(peers->epoll_fd, EPOLL_CTL_ADD, peer->fd, &event);
     if (connect(peer->fd, &peers->address.any, peers->address.size) < 0 && errno != EINPROGRESS)
@@ -88,6 +90,27 @@ const char *peer_noise(const struct peers *peers, const struct peer *peer, uint6
     return peers->noise + (peer->index * 257 + at) % PEERS_PERIOD;
 }
 
+// Who pauses this long is resting. A drain may end a connection that was quiet for 200 ms by the
+// server's clock, which is read before the bytes of a turn are.
+#define PEERS_REST_NS 150000000ULL
+
+static void peer_sends(struct peers *peers, struct peer *peer)
+{
+    uint64_t now_ns = weir_clock_now();
+    if (peer->sent_ns && now_ns - peer->sent_ns >= PEERS_REST_NS)
+        peer->rests[peer->rests_count++ % PEERS_RESTS] = peer->sent;
+    peer->sent_ns = peers->moved_ns = now_ns;
+}
+
+bool peer_lost_after_rest(const struct peer *peer)
+{
+    for (uint32_t i = 0; i < peer->rests_count && i < PEERS_RESTS; i++) {
+        if (peer->rests[i] == peer->received)
+            return true;
+    }
+    return peer->received == peer->sent;
+}
+
 bool peer_send(struct peers *peers, struct peer *peer, uint64_t size)
 {
     if (size > PEERS_PERIOD)
@@ -100,9 +123,9 @@ bool peer_send(struct peers *peers, struct peer *peer, uint64_t size)
         peer_lose(peers, peer, errno);
         return false;
     }
+    peer_sends(peers, peer);
     peer->sent += (uint64_t)count;
     peers->sent += (uint64_t)count;
-    peers->moved_ns = weir_clock_now();
     return true;
 }
 
@@ -244,10 +267,10 @@ static void peers_report(const struct peers *peers)
            ", \"refused\": %" PRIu64 ", \"finished\": %" PRIu64 ", \"lost\": %" PRIu64
            ", \"reset\": %" PRIu64 ", \"wrong\": %" PRIu64 ", \"late\": %" PRIu64
            ", \"partial\": %" PRIu64 ", \"unanswered\": %" PRIu64 ", \"not_ok\": %" PRIu64
-           ", \"sent\": %" PRIu64 ", \"received\": %" PRIu64 "}\n",
+           ", \"sent\": %" PRIu64 ", \"received\": %" PRIu64 ", \"rested\": %" PRIu64 "}\n",
            seconds, peers->opened, peers->open, peers->refused, peers->finished, peers->lost,
            peers->reset, peers->wrong, peers->late, peers->partial, peers->unanswered,
-           peers->not_ok, peers->sent, peers->received);
+           peers->not_ok, peers->sent, peers->received, peers->rested);
 }
 
 // --- Options -------------------------------------------------------------------------------------

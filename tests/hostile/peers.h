@@ -9,7 +9,7 @@
 #include <weir.h>
 
 // What a peer sends is this many bytes of noise, over and over; each peer starts elsewhere in it.
-enum { PEERS_PERIOD = 65536 };
+enum { PEERS_PERIOD = 65536, PEERS_RESTS = 8 };
 
 struct peer {
     int fd; // -1: not connected
@@ -19,6 +19,10 @@ struct peer {
     uint32_t fate;     // reset: which end it comes to
     uint64_t sent;     // bytes; http: requests
     uint64_t received; // bytes; http: whole answers
+    // Where the last rests ended: the first byte that was sent after each. The oldest is replaced.
+    uint64_t rests[PEERS_RESTS];
+    uint32_t rests_count;
+    uint64_t sent_ns; // when it sent last; 0: not yet
     struct http_answer *answer;
 };
 
@@ -50,6 +54,7 @@ struct peers {
     // What is reported.
     uint64_t opened, refused, finished, lost, reset, wrong, late, partial, unanswered, not_ok;
     uint64_t sent, received;
+    uint64_t rested; // of the lost: who lost nothing but what it sent after a rest
 };
 
 struct role {
@@ -78,6 +83,9 @@ const char *peer_noise(const struct peers *peers, const struct peer *peer, uint6
 
 // Sends of the noise what the socket takes, at most `size`. False when the peer was lost.
 bool peer_send(struct peers *peers, struct peer *peer, uint64_t size);
+
+// Whether nothing is missing but what it sent after a rest, or nothing at all.
+bool peer_lost_after_rest(const struct peer *peer);
 
 // Receives what there is, a bounded amount, and compares it. False when the peer was lost; the
 // server's end is told by *ret_ended.

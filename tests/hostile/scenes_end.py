@@ -64,12 +64,16 @@ def term_http_pipelined(stage):
 
 
 def term_echo(stage):
-    """Clients that are in the middle of sending finish, and get back every byte."""
+    """Clients that are in the middle of sending finish, and get back every byte.
+
+    Echo has no requests, so a drain takes who was quiet for 200 ms to have finished. Exactly this
+    may be lost: what a client sent after a rest. If it lacks any byte from before, or an end of the
+    server cuts into what it sent without a rest, bytes that the server took were lost.
+    """
     size, result = stage.size, Result("SIGTERM, echo", stage.engine)
     server = stage.server()
-    # A client that rests for 200 ms is taken to have finished, so these must not starve; where each
-    # has a thread on the other side, many would.
-    count = 8 if stage.blocking() else size.term_echo
+    # Where each has a thread on the other side, fewer find a place beside other tests.
+    count = 8 if stage.blocking() and not size.strict else size.term_echo
     peers = Peers(stage, "flood", server.addresses[0], humble=False, connections=count,
                   bytes=size.term_mib * MIB)
     peers.until("served")
@@ -78,7 +82,11 @@ def term_echo(stage):
     result.figure("connections", count)
     result.figure("bytes, MiB", report["received"] / MIB)
     result.figure("until the end, s", took_s)
-    result.need_equal("connections that got all back", report["finished"], count)
+    result.figure("connections that got all back", report["finished"])
+    result.figure("ended after a rest of theirs", report["rested"])
+    result.need("connections that got all back", report["finished"], 1, least=True)
+    result.need_equal("connections that lost bytes from before a rest",
+                      count - report["finished"] - report["rested"], 0)
     result.need_equal("altered bytes", report["wrong"], 0)
     return result
 

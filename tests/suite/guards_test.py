@@ -34,6 +34,7 @@ FAULTS = (
     ("near-ceiling", "warning", {"ceiling_per_s": 1400.0}),
     ("conformance", "invalid", {"conformance": "3 replies had a wrong payload"}),
     ("little", "invalid", {"mean_ns": 20e6}),
+    ("client-rests", "warning", {"mean_ns": 50e6, "carried_ns": 0}),
     ("physics", "invalid", {"size": 1 << 30}),
     ("page-cache", "invalid", {"file": {"cache": "warm", "before": 1.0, "after": 0.4}}),
     ("unfinished", "warning", {**OPEN, "unfinished": 50}),
@@ -117,6 +118,17 @@ class Guards(unittest.TestCase):
         """Those that begin or end outside of the window are too large a part of them."""
         few = {"mean_ns": 20e6, "seconds": 0.5}
         self.assertEqual(guards.check(changed(CLEAN, few)), [])
+
+    def test_littles_law_is_exact_where_the_load_says_what_its_window_cuts(self):
+        """However few operations there are, and in both directions: latencies that are too long,
+        far too short, and of which some are missing."""
+        short = {"seconds": 0.064, "metrics": {"ops_per_s": 2000.0}, "samples": 130,
+                 "mean_ns": 25.6e6, "carried_ns": 64 * 64e6 - 130 * 25.6e6}
+        self.assertEqual(guards.check(changed(CLEAN, short)), [])
+        for wrong in ({"mean_ns": 40e6}, {"carried_ns": 3e9}, {"carried_ns": -2e9},
+                      {"samples": 20}):
+            found = guards.check(changed(CLEAN, {**short, **wrong}))
+            self.assertEqual([g["guard"] for g in found], ["little"], wrong)
 
     def test_residency_is_that_of_the_page_cache(self):
         """A file that was read is there; what prepare_file drops is gone, where the disk allows."""

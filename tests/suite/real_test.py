@@ -2,23 +2,24 @@
 
 import json
 import os
+import signal
+import socket
+import struct
 import subprocess
+import sys
 import tempfile
 import unittest
 from statistics import median
 from unittest import mock
 
 import suite_path
-from weir_bench import Problem, calibrate, reflector, scenario, session, spread, trial, veth
+from weir_bench import Problem, calibrate, guards, reflector, scenario, session, spread, trial, veth
 from weir_bench.load import WeirLoad
 from weir_bench.witness import residency
 
 BUILD = os.environ.get("WEIR_BUILD") or os.path.join(suite_path.HERE, "../../build/release")
 LOAD = os.path.join(BUILD, "bench/load/weir-load")
 IS_ROOT = os.geteuid() == 0
-
-# What a trial of a quarter of a second may suffer on a machine that does other things, too.
-TIMING = {"little"}
 
 STALL = "sh -c 'sleep 0.7; kill -STOP {pid}; sleep 0.1; kill -CONT {pid}'"
 
@@ -38,14 +39,14 @@ class Real(unittest.TestCase):
         os.chmod(path, mode)
         return path
 
-    def bench(self, text, *arguments, status=(0, 1)):
+    def bench(self, text, *arguments, status=0):
         """Runs the scenario; returns {(cell, variant): trial} and what it printed."""
         blocks = "" if "blocks" in text else "blocks = 1\n"
         scenario = self.write("test.toml", blocks + "seconds = 0.25\nwarmup = 0.05\n" + text)
         run = subprocess.run([suite_path.LAUNCHER, "run", scenario, "--build", BUILD, "--json",
                               self.json, *arguments], capture_output=True, text=True, timeout=60,
                              env={**os.environ, "TMPDIR": self.folder}, check=False)
-        self.assertIn(run.returncode, status, run.stdout + run.stderr)
+        self.assertEqual(run.returncode, status, run.stdout + run.stderr)
         self.assertNotIn("Traceback", run.stderr)
         with open(self.json, encoding="utf-8") as file:
             self.report = json.load(file)
@@ -57,8 +58,7 @@ class Real(unittest.TestCase):
         self.assertEqual(len(trials), count)
         for key, record in trials.items():
             self.assertNotEqual(record["status"], "failed", (key, record.get("failure")))
-            invalid = {g["guard"] for g in record["guards"] if g["severity"] == "invalid"}
-            self.assertLessEqual(invalid, TIMING, (key, record["guards"]))
+            self.assertEqual([g for g in record["guards"] if g["severity"] == "invalid"], [], key)
             self.assertGreater(record["metrics"]["machine_cpu_ns"], 0)
             self.assertEqual(sum(record["errors"].values()), 0, record["errors"])
 
@@ -162,6 +162,23 @@ class Costs(Real):
         self.assertTrue(1.1 < ratio < 5, costs)
 
 
+class Laws(Real):
+    def test_what_is_in_flight_comes_out_exactly_however_short_the_window(self):
+        """Never more than what the cell allows, and nearly that: the client rests only while it
+        works. A server that is slow, so that the window cuts many requests, changes nothing."""
+        library = os.path.join(os.path.abspath(BUILD), "tests/suite/inject_cost.so")
+        trials, _ = self.bench('variants = ["epoll", "slow"]\n[variant.slow]\nengine = "epoll"\n'
+                               f'command = "env LD_PRELOAD={library} WEIR_COST_PERMILLE=2000 '
+                               '{weir} echo --listen {address} --engine epoll"\n'
+                               '[[cell]]\nname = "a"\nconnections = 500\ndepth = 4\n',
+                               "--seconds", "0.05", "--skip-conformance")
+        for key, record in trials.items():
+            cut = record["load"]["result"]["requests"]
+            self.assertGreater(cut["carried_in_ns"] + cut["carried_out_ns"], 0, key)
+            seen = guards.in_flight_seen(record) / record["in_flight"]
+            self.assertTrue(0.5 < seen < 1.001, (key, seen))
+
+
 class Stalls(Real):
     def test_a_stall_is_in_the_response_and_not_in_the_closed_service_time(self):
         """A server that stands still for 100 ms of a second: the open loop's p99 says so, while
@@ -199,8 +216,8 @@ def percentile(histogram, share):
     raise ValueError("no buckets")
 
 
+@unittest.skipIf(reflector.works(), f"no BPF here: {reflector.works()}")
 class Reflectors(Real):
-    @unittest.skipIf(reflector.works(), f"no BPF here: {reflector.works()}")
     def test_the_kernel_reflects_every_byte(self):
         """Small and large messages, several in flight; calibrate takes it for the ceiling."""
         trials, _ = self.bench(
@@ -210,11 +227,55 @@ class Reflectors(Real):
             '[[cell]]\nname = "large"\nsize = 100000\nconnections = 3\ndepth = 3\n'
             'verify = "full"\n')
         self.check(trials, 2)
+        # It did the work, not the process that accepts.
+        self.assertLess(trials["small", "kernel"]["cpu"]["server_share"], 0.5)
+
+    def test_what_came_before_the_program_and_who_went_before_it(self):
+        """Bytes that were there first come back in order; a connection that was reset before its
+        accept ends nothing but itself."""
+        server = subprocess.Popen([sys.executable, reflector.__file__, "127.0.0.1:0"], text=True,
+                                  stdout=subprocess.PIPE)
+        self.addCleanup(server.wait)
+        self.addCleanup(server.stdout.close)
+        self.addCleanup(server.kill)
+        port = int(server.stdout.readline().split()[2].rpartition(":")[2])
+        server.send_signal(signal.SIGSTOP)
+        gone = socket.create_connection(("127.0.0.1", port))
+        gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        gone.close()
+        peers = [socket.create_connection(("127.0.0.1", port), 10) for _ in range(3)]
+        data = os.urandom(50000)
+        for peer, size in zip(peers, (1, 5000, 50000)):
+            peer.sendall(data[:size])
+        server.send_signal(signal.SIGCONT)
+        for peer, size in zip(peers, (1, 5000, 50000)):
+            with peer, peer.makefile("rb") as file:
+                self.assertEqual(file.read(size), data[:size])
+
+    def test_calibrate_finds_the_ceilings(self):
+        """It ends well, short as its trials are, and the ceiling is the kernel's where that works;
+        without bpf(2) it would be an engine's."""
+        text = self.write("test.toml", 'variants = ["epoll"]\n'
+                          '[[cell]]\nname = "a"\nconnections = 9\n'
+                          '[[cell]]\nname = "b"\nsize = 100000\nconnections = 3\ndepth = 3\n')
+        run = subprocess.run([suite_path.LAUNCHER, "calibrate", text, "--build", BUILD, "--json",
+                              self.json, "--blocks", "1", "--seconds", "0.2", "--warmup", "0.05"],
+                             capture_output=True, text=True, timeout=60, check=False)
+        self.assertEqual(run.returncode, 0, run.stdout + run.stderr)
+        with open(self.json, encoding="utf-8") as file:
+            report = json.load(file)
+        self.assertEqual(set(report["ceilings_found"]), {"a", "b"})
+        self.assertIn("kernel", {t["variant"] for t in report["trials"]})
+        for trial_ in report["trials"]:
+            share = trial_["cpu"]["client_share"]
+            self.assertGreaterEqual(report["ceilings_found"][trial_["cell"]]["per_s"] * 1.001,
+                                    trial_["metrics"]["ops_per_s"] / max(share, 1), trial_["cell"])
+
+    def test_only_cells_that_it_can_serve_get_it(self):
+        """Churn would need it in each new connection before the first byte."""
         scenario_ = scenario.parse("x", {"cell": [{"name": "a"}, {"name": "b", "churn": 1}]})
         calibrate.prepare(scenario_)
         self.assertEqual(scenario_.variants[-1].cells, ["a"])
-        # It did the work, not the process that accepts.
-        self.assertLess(trials["small", "kernel"]["cpu"]["server_share"], 0.5)
 
     def test_where_it_cannot_run_the_reason_is_noted(self):
         """A machine without bpf(2) is calibrated with the engines alone."""
@@ -285,7 +346,7 @@ class Hosts(Real):
         _, said = self.bench('variants = ["epoll"]\n[[cell]]\nname = "a"\nconnections = 4\n',
                              "--load-host", "one", "--load-host", "gone", "--ssh",
                              self.fake_ssh(), "--server-host", "127.0.0.1", "--load-program",
-                             os.path.abspath(LOAD), "--skip-conformance", status=(1,))
+                             os.path.abspath(LOAD), "--skip-conformance", status=1)
         self.assertIn("trial a epoll block 1", said)
         self.assertIn("gone: status 255: ssh: no route to gone", said)
 

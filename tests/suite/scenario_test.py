@@ -17,7 +17,7 @@ CELLS = {"cell": [{"name": "a"}, {"name": "b", "connections": 8}, {"name": "c", 
 
 
 def options(**values):
-    names = ("cells", "engines", "base", "blocks", "seconds", "warmup", "budget")
+    names = ("cells", "engines", "base", "blocks", "rounds", "seconds", "warmup", "budget")
     return types.SimpleNamespace(**{"variant": [], **dict.fromkeys(names), **values})
 
 
@@ -179,7 +179,7 @@ class Order(unittest.TestCase):
 
     def test_a_block_runs_every_variant_of_every_cell_once(self):
         """Complete blocks: that is what makes pairs."""
-        expected = sorted((cell, v) for cell, variants in self.plan for v in variants)
+        expected = sorted((cell, v, 0) for cell, variants in self.plan for v in variants)
         for block in range(20):
             self.assertEqual(sorted(session.order_of_block(self.plan, block, 1)), expected)
 
@@ -197,7 +197,21 @@ class Order(unittest.TestCase):
         """So that a pair shares the machine's mood."""
         order = session.order_of_block(self.plan, 0, 1)
         for at in range(0, 18, 3):
-            self.assertEqual(len({cell for cell, _ in order[at:at + 3]}), 1)
+            self.assertEqual(len({cell for cell, _, _ in order[at:at + 3]}), 1)
+
+    def test_rounds_take_turns_in_an_order_of_their_own(self):
+        """Each has every variant once, one round after the other; the first is as without them."""
+        order = session.order_of_block(self.plan, 0, 1, 4)
+        shuffles = set()
+        for at in range(0, len(order), 12):
+            cell = order[at:at + 12]
+            self.assertEqual(len({name for name, _, _ in cell}), 1)
+            self.assertEqual([number for _, _, number in cell], [0] * 3 + [1] * 3 + [2] * 3 + [3] * 3)
+            for start in range(0, 12, 3):
+                names = [name for _, name, _ in cell[start:start + 3]]
+                self.assertEqual(sorted(names), ["blocking", "epoll", "uring"])
+                shuffles.add(tuple(names))
+        self.assertGreater(len(shuffles), 3)
 
 
 class Ftp(unittest.TestCase):

@@ -1,9 +1,10 @@
 #!/usr/bin/python3
 """Does the suite find a cost of 5 % that is really there, and none where there is none?
 
-usage: sensitivity.py [--build DIR] [--runs N] [--blocks N] [--permille N] [--engine NAME]
+usage: sensitivity.py [--build DIR] [--runs N] [--blocks N] [--rounds N]
+                      [--seconds S] [--warmup S] [--permille N] [--engine NAME]
 
-Not part of the test suite: ten runs of twenty blocks take half an hour of a quiet machine. Each run
+Not part of the test suite: ten runs of twenty blocks take a quarter of an hour of a quiet machine. Each run
 compares a server with itself (A/A) and with itself and an injected cost (inject_cost.c), and says
 what the verdicts on CPU time per operation were.
 """
@@ -20,8 +21,9 @@ import suite_path
 
 SCENARIO = """
 blocks = {blocks}
+rounds = {rounds}
 seconds = {seconds}
-warmup = 0.2
+warmup = {warmup}
 base = "base"
 endpoints = ["server_cpu_ns", "machine_cpu_ns"]
 variants = ["base", "twin", "dearer"]
@@ -62,7 +64,9 @@ def main():
     parser.add_argument("--build", default="build/release")
     parser.add_argument("--runs", type=int, default=10)
     parser.add_argument("--blocks", type=int, default=20)
-    parser.add_argument("--seconds", type=float, default=1.0)
+    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--seconds", type=float, default=0.1)
+    parser.add_argument("--warmup", type=float, default=0.02)
     parser.add_argument("--permille", type=int, default=50)
     parser.add_argument("--engine", default="epoll")
     options = parser.parse_args()

@@ -3,6 +3,7 @@
 #include "stream_fixture.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -300,6 +301,64 @@ static void linger_goes_on_after_a_pause(void **state)
     stream_fini(&fixture);
 }
 
+// The quiet time of a drain has passed for all, and the bytes of all lie in their sockets: more of
+// them than a turn serves. Each is heard before it is ended.
+static void drain_comes_to_every_socket_first(void **state)
+{
+    enum { PEERS = 60, BYTES = 100000 };
+    static const char bytes[BYTES];
+    struct fixture fixture;
+    int peers[PEERS];
+    stream_init(&fixture, *state);
+    stream_start(&fixture);
+    stream_listen(&fixture, &stream_quiet);
+    for (int i = 0; i < PEERS; i++)
+        peers[i] = stream_pair(&fixture);
+    for (int i = 0; i < PEERS; i++) {
+        stream_drain(fixture.streams[i], 10 * MILLISECOND);
+        assert_int_equal(send(peers[i], bytes, BYTES, MSG_NOSIGNAL), BYTES);
+    }
+    struct pollfd nothing = { .fd = -1 };
+    poll(&nothing, 1, 20); // nobody turns the loop meanwhile
+    stream_reaches(&fixture, &fixture.closed, PEERS);
+    assert_int_equal(fixture.received, (uint64_t)PEERS * BYTES);
+    assert_int_equal(fixture.reason, 0);
+    for (int i = 0; i < PEERS; i++)
+        close(peers[i]);
+    stream_fini(&fixture);
+}
+
+// A stream that owes its peer bytes is not quiet: what the peer sends meanwhile is heard.
+static void drain_goes_on_while_bytes_are_owed(void **state)
+{
+    static char bytes[1 << 20];
+    struct fixture fixture;
+    uint64_t read_size = 0;
+    stream_init(&fixture, *state);
+    stream_start(&fixture);
+    stream_listen(&fixture, &stream_flooding);
+    int fd = stream_pair(&fixture);
+    assert_int_equal(send(fd, "x", 1, 0), 1);
+    stream_turns(&fixture, 20 * MILLISECOND);
+    stream_drain(fixture.streams[0], 10 * MILLISECOND);
+    stream_turns(&fixture, 50 * MILLISECOND);
+    assert_int_equal(send(fd, "x", 1, 0), 1);
+    uint64_t end_ns = weir_clock_now() + PATIENCE;
+    for (ssize_t size = 1; size;) {
+        assert_true(weir_clock_now() < end_ns);
+        size = recv(fd, bytes, sizeof bytes, MSG_DONTWAIT);
+        if (size > 0)
+            read_size += (uint64_t)size;
+        else
+            assert_true(weir_loop_turn(fixture.loop, weir_clock_now() + MILLISECOND) >= 0);
+    }
+    assert_int_equal(read_size, 64 << 20);
+    assert_int_equal(fixture.received, 2);
+    assert_int_equal(fixture.reason, 0);
+    close(fd);
+    stream_fini(&fixture);
+}
+
 // What each of `sends` streams may send by its file in a turn, after a turn with as many.
 static size_t file_part_among(struct weir_loop *loop, uint32_t sends)
 {
@@ -340,6 +399,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(close_without_a_timeout_is_not_cut_off_by_the_idle_timer),
         cmocka_unit_test(reconnecting_protocol_does_not_outlive_its_loop),
         cmocka_unit_test(linger_goes_on_after_a_pause),
+        cmocka_unit_test(drain_comes_to_every_socket_first),
+        cmocka_unit_test(drain_goes_on_while_bytes_are_owed),
         cmocka_unit_test(files_share_a_turn),
     };
     return stream_run_all("stream", tests, sizeof tests / sizeof tests[0],

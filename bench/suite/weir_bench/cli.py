@@ -98,6 +98,7 @@ def add_run_options(parser):
     add_build_option(parser)
     add = parser.add_argument
     add("--blocks", type=int, metavar="N", help="how often every variant runs in every cell")
+    add("--rounds", type=int, metavar="N", help="and how often in each block, by turns")
     add("--seconds", type=float, metavar="S", help="measured per trial, whatever the budget")
     add("--warmup", type=float, metavar="S", help="before it, per trial")
     add("--budget", type=float, metavar="S", help="for the whole run; trials shrink to fit")

@@ -12,6 +12,7 @@ LAG_NS_MAX = 100_000
 DELAYED_ACK_NS = (38e6, 46e6)
 IDLE_SHARE_MAX = 0.70       # below, something else than the two CPUs set the pace
 LITTLE_TOLERANCE = 0.10
+REST_MAX = 0.5              # so much a busy client may rest; more is no explanation
 LITTLE_OPS_MIN = 15         # per request in flight; of fewer, those at the window's ends are many
 BITS_PER_S_MAX = 1e12       # no loopback moves that much: the copies alone need more memory
 UNSTEADY_MAX = 0.20
@@ -140,17 +141,44 @@ def network_counter(name, limit, sentence):
     return guard
 
 
-def littles_law_broken(trial):
-    """In a closed loop, rate times mean time is what is in flight, whatever happens."""
-    rate, mean = trial["metrics"].get("ops_per_s"), trial.get("mean_ns")
+def in_flight_seen(trial):
+    """What rate times mean time says is in flight in a closed loop; None: it can say nothing.
+
+    Exact with what requests at the ends of the window have on their other side. A load that does
+    not say how much that is can be judged only where such requests are few.
+    """
+    rate, mean, seconds = trial["metrics"].get("ops_per_s"), trial.get("mean_ns"), trial["seconds"]
     if trial["open"] or not rate or not mean or trial.get("churn"):
         return None
-    if rate * trial["seconds"] < LITTLE_OPS_MIN * trial["in_flight"]:
+    if (carried := trial.get("carried_ns")) is not None:
+        return (trial["samples"] * mean + carried) / (seconds * 1e9)
+    return rate * mean / 1e9 if rate * seconds >= LITTLE_OPS_MIN * trial["in_flight"] else None
+
+
+def littles_law_broken(trial):
+    """In a closed loop, rate times mean time is what is in flight, whatever happens."""
+    seen, wanted = in_flight_seen(trial), trial["in_flight"]
+    if seen is None:
         return None
-    seen = rate * mean / 1e9
-    if abs(seen / trial["in_flight"] - 1) > LITTLE_TOLERANCE:
-        return (f"rate times latency is {seen:.3g}, but {trial['in_flight']} are in flight: "
+    exact = trial.get("carried_ns") is not None
+    done = trial["metrics"]["ops_per_s"] * trial["seconds"]
+    if exact and abs(done - trial["samples"]) > wanted + 1:
+        return f"{done:,.0f} operations, but {trial['samples']:,} latencies, {wanted} in flight"
+    # A client that is kept from its work leaves some unsent, and that is another guard's.
+    low = REST_MAX if exact else LITTLE_TOLERANCE
+    if not 1 - low <= seen / wanted <= 1 + LITTLE_TOLERANCE:
+        return (f"rate times latency is {seen:.3g}, but {wanted} are in flight: "
                 "one of them is not what it is called")
+    return None
+
+
+def client_rested(trial):
+    seen = in_flight_seen(trial)
+    if seen is None or trial.get("carried_ns") is None:
+        return None
+    if 1 - REST_MAX <= seen / trial["in_flight"] < 1 - LITTLE_TOLERANCE:
+        return (f"of {trial['in_flight']} requests only {seen:.3g} were in flight on average: the "
+                "client was slow to send the next, or was kept from it")
     return None
 
 
@@ -244,6 +272,7 @@ GUARDS = (
     ("near-ceiling", "warning", client_near_ceiling),
     ("conformance", "invalid", not_conforming),
     ("little", "invalid", littles_law_broken),
+    ("client-rests", "warning", client_rested),
     ("physics", "invalid", faster_than_physics),
     ("page-cache", "invalid", cache_is_not_as_asked),
     ("unfinished", "warning", not_finished),

@@ -63,6 +63,7 @@ class Result:
     lag_p99_ns: float | None = None  # how late requests left, open loop
     mean_ns: float | None = None     # of the service times
     unfinished: float = 0            # requests that were due and never answered
+    carried_ns: float | None = None  # closed: the time in flight in the window less all latencies
     reply_bytes: float | None = None # of one operation, with its head
     errors: dict = field(default_factory=dict)
     start_ns: int | None = None    # CLOCK_MONOTONIC, what was measured
@@ -136,6 +137,7 @@ def read_weir_load(raw):
         samples=shown["count"], offered_per_s=raw["offered_per_s"],
         lag_p99_ns=latency["lag"] and latency["lag"]["p99"],
         mean_ns=latency["service"].get("mean"), unfinished=unfinished_of(raw),
+        carried_ns=carried_of(raw.get("requests", {})),
         reply_bytes=raw.get("bytes", 0) / raw["ops"] if raw["ops"] else None,
         errors={kind: n for kind, n in raw["errors"].items() if kind != "total"},
         start_ns=None if remote else start_ns,
@@ -147,6 +149,12 @@ def unfinished_of(raw):
     """What was due but not answered when the time was over: such a latency is a lower bound."""
     requests = raw.get("requests", {})
     return sum(requests.get(name) or 0 for name in ("censored", "unsent", "lost"))
+
+
+def carried_of(requests):
+    if "carried_in_ns" not in requests:
+        return None
+    return requests["carried_in_ns"] - requests["carried_out_ns"]
 
 
 class RemoteLoad(WeirLoad):

@@ -3,7 +3,7 @@
 A BPF program at each connection sends what arrives back out of the same socket (SOCKHASH with a
 stream verdict, Linux 5.10; needs CAP_BPF and CAP_NET_ADMIN). This process only accepts. So a load
 that is measured against it pays for no server's wake-ups and system calls: what it reaches, per CPU
-time of its own, is the load's ceiling. What came before the program was in place is echoed by hand.
+time of its own, is the load's ceiling.
 """
 
 import ctypes
@@ -88,21 +88,9 @@ def give_to_kernel(map_fd, peer):
     value = ctypes.create_string_buffer(struct.pack("=I", peer.fileno()), 4)
     bpf(MAP_UPDATE_ELEM, struct.pack("=IIQQQ", map_fd, 0, ctypes.addressof(key),
                                      ctypes.addressof(value), 0))
-
-
-def echo(peer):
-    """What came before the program was there. False: the peer is gone."""
-    try:
-        data = peer.recv(1 << 20)
-        if data:
-            peer.setblocking(True)
-            peer.sendall(data)
-            peer.setblocking(False)
-        return bool(data)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
+    # What came before is waiting, and the program runs when something comes. This makes the kernel
+    # look again (tcp_set_rcvlowat), in order: reading here and sending would race with later bytes.
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
 
 
 def serve(listener, map_fd):
@@ -115,13 +103,16 @@ def serve(listener, map_fd):
                     peers.pop(fd).close()
                     continue
                 peer = listener.accept()[0]
-                peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                peer.setblocking(False)
-                give_to_kernel(map_fd, peer)
-                if echo(peer):
-                    peers[peer.fileno()] = peer
-                    # Only its end: the kernel would tell of the bytes that it sends back, too.
-                    poll.register(peer, select.EPOLLRDHUP)
+                try:
+                    peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                    give_to_kernel(map_fd, peer)
+                except OSError:
+                    # It went before it was accepted; a load that still waits for it will say so.
+                    peer.close()
+                    continue
+                peers[peer.fileno()] = peer
+                # Only its end: the kernel would tell of the bytes that it sends back, too.
+                poll.register(peer, select.EPOLLRDHUP)
 
 
 def works():

@@ -123,6 +123,7 @@ class Scenario:
     # folder that everybody may write to.
     files: dict = field(default_factory=dict)
     blocks: int = 5
+    rounds: int = 1        # in a block, how often every variant runs in each cell
     seconds: float = 1.5   # measured per trial, at most
     warmup: float = 0.3
     budget: float = 0      # seconds for everything; 0: as long as it takes
@@ -344,8 +345,8 @@ def override(scenario, every, options):
 
 
 def select(scenario, options):
-    """Applies --cells, --engines, --variant, --base, --blocks, --seconds, --warmup, --budget, and
-    the options that are keys of a cell."""
+    """Applies --cells, --engines, --variant, --base, --blocks, --rounds, --seconds, --warmup,
+    --budget, and the options that are keys of a cell."""
     every = [replace(cell) for cell in scenario.cells]
     if options.cells:
         patterns = options.cells.split(",")
@@ -363,14 +364,14 @@ def select(scenario, options):
         variant = variant_of_option(text, scenario.server)
         scenario.variants = [v for v in scenario.variants if v.name != variant.name] + [variant]
     skip_missing(scenario)
-    for key in ("base", "blocks", "seconds", "warmup", "budget"):
+    for key in ("base", "blocks", "rounds", "seconds", "warmup", "budget"):
         if getattr(options, key) is not None:
             setattr(scenario, key, getattr(options, key))
     check_rate_sources(scenario, every)
     choose_base(scenario, options.base)
     check("this selection", scenario)
-    if scenario.blocks < 1 or scenario.seconds <= 0 or scenario.warmup < 0:
-        raise Problem("blocks, seconds and warmup must be positive")
+    if min(scenario.blocks, scenario.rounds) < 1 or scenario.seconds <= 0 or scenario.warmup < 0:
+        raise Problem("blocks, rounds, seconds and warmup must be positive")
 
 
 def skip_missing(scenario):

@@ -34,8 +34,9 @@ class Interrupted(BaseException):
     """A signal asked for the end. Not an Exception: nothing on the way may swallow it."""
 
 
-def order_of_block(cells_and_variants, block, seed):
-    """Every cell once in random order, and in each cell every variant once in random order.
+def order_of_block(cells_and_variants, block, seed, rounds=1):
+    """Every cell in random order, and in each cell so many rounds of every variant once, in random
+    order: [(cell, variant, round)].
 
     The variants of a cell follow each other, so that a pair shares the machine's mood.
     """
@@ -45,8 +46,9 @@ def order_of_block(cells_and_variants, block, seed):
     order = []
     for cell, variants in cells:
         variants = list(variants)
-        chance.shuffle(variants)
-        order += [(cell, variant) for variant in variants]
+        for number in range(rounds):
+            chance.shuffle(variants)
+            order += [(cell, variant, number) for variant in variants]
     return order
 
 
@@ -131,7 +133,8 @@ class Session:
             else options.seed
         self.server_cpus, self.client_cpus = choose_cpus(options.server_cpu, options.client_cpu)
         self.plan = [(cell, scenario.variants_of(cell)) for cell in scenario.cells]
-        self.total = scenario.blocks * sum(len(variants) for _, variants in self.plan)
+        self.repetitions = scenario.blocks * scenario.rounds
+        self.total = self.repetitions * sum(len(variants) for _, variants in self.plan)
         self.failures = {}
         self.finish = lambda report: None  # adds what a kind of run finds out
         self.rates = {}
@@ -155,8 +158,9 @@ class Session:
         if begun["trials"]:
             self.skipped_before = begun["skipped"]
         for record in begun["trials"]:
-            self.done.add((record["cell"], record["variant"], record["block"]))
-            self.count_failure(record, record["block"], tell=False)
+            self.done.add((record["cell"], record["variant"], record["block"],
+                           record.get("round", 0)))
+            self.count_failure(record, tell=False)
         self.progress.skip(len(self.done))
 
     def new_report(self):
@@ -172,7 +176,7 @@ class Session:
             "load": self.load.name,
             "scenario": {
                 "name": scenario.name, "about": scenario.about, "blocks": scenario.blocks,
-                "server": scenario.server, "files": scenario.files,
+                "rounds": scenario.rounds, "server": scenario.server, "files": scenario.files,
                 "seconds": scenario.seconds, "warmup": scenario.warmup,
                 "budget": scenario.budget, "endpoints": scenario.endpoints,
                 "cells": [{**asdict(cell), "title": cell.title()} for cell in scenario.cells],
@@ -226,7 +230,7 @@ class Session:
             journal.learned("skipped", "rates", "calibration", "conformance")
         pace.left = self.progress.total - self.progress.done
         for block in range(self.scenario.blocks):
-            order = order_of_block(self.plan, block, self.seed)
+            order = order_of_block(self.plan, block, self.seed, self.scenario.rounds)
             if block and not pace.fits(len(order)):
                 self.report["ended_by"] = (f"the budget of {self.scenario.budget:g} s was over "
                                            f"after {block} blocks")
@@ -234,21 +238,23 @@ class Session:
                 return
             seconds = pace.seconds()
             self.progress.expected = seconds + self.scenario.warmup + pace.overhead()
-            for cell, variant in order:
-                if self.is_dropped(cell, variant) or (cell.name, variant.name, block) in self.done:
+            for cell, variant, number in order:
+                if self.is_dropped(cell, variant) \
+                        or (cell.name, variant.name, block, number) in self.done:
                     continue
-                record = self.run_one(cell, variant, block, seconds, journal)
+                record = self.run_one(cell, variant, (block, number), seconds, journal)
                 pace.ended(record)
-                self.count_failure(record, block)
+                self.count_failure(record)
             self.report["blocks_done"] = block + 1
             pace.left = self.progress.total - self.progress.done
         self.report["complete"] = True
 
-    def run_one(self, cell, variant, block, seconds, journal):
-        # The same schedule and payload for every variant of a block.
-        seed = random.Random(f"{self.seed}/{block}/{cell.name}").randrange(1 << 31)
+    def run_one(self, cell, variant, place, seconds, journal):
+        block, number = place
+        # The same schedule and payload for every variant of a round.
+        seed = random.Random(f"{self.seed}/{block}/{cell.name}{number or ''}").randrange(1 << 31)
         order = Order(cell, variant, block, seconds, self.scenario.warmup, seed,
-                      self.rates.get(cell.name, cell.rate),
+                      self.rates.get(cell.name, cell.rate), round=number,
                       ceiling=self.report["ceilings"].get(cell.name, 0),
                       conformance=self.report["conformance"].get(variant.name, ""))
         what = f"block {block + 1}/{self.scenario.blocks} {cell.name} {variant.name}"
@@ -270,12 +276,12 @@ class Session:
     def is_dropped(self, cell, variant):
         return self.failures.get((cell.name, variant.name), 0) >= FAILURES_MAX
 
-    def count_failure(self, record, block, tell=True):
+    def count_failure(self, record, tell=True):
         if record["status"] != "failed":
             return
         key = record["cell"], record["variant"]
         self.failures[key] = self.failures.get(key, 0) + 1
-        left = self.scenario.blocks - block - 1
+        left = self.repetitions - record["block"] * self.scenario.rounds - record["round"] - 1
         if self.failures[key] == FAILURES_MAX and left and tell:
             self.progress.drop(left)
             self.progress.say(f"{' '.join(key)}: failed {FAILURES_MAX} times, not tried again")
@@ -284,7 +290,7 @@ class Session:
         variants = next(v for c, v in self.plan if c is cell)
         self.plan = [(c, v) for c, v in self.plan if c is not cell]
         self.report["skipped"][cell.name] = reason
-        self.progress.drop(self.scenario.blocks * len(variants))
+        self.progress.drop(self.repetitions * len(variants))
         self.progress.say(f"{cell.name}: not run: {reason}")
 
     def skip_impossible(self):

@@ -1,5 +1,8 @@
 """From trials to the table: medians, ratios to the base with intervals, and what spoiled them."""
 
+import math
+
+from . import histogram
 from .estimate import median, paired_logs, paired_ratio
 from .verdict import SPOILED_SHARE_MAX, decide, margin_of
 
@@ -18,10 +21,13 @@ METRICS = (
 # Endpoints that a verdict is given on, where the scenario names no others.
 ENDPOINTS = ("machine_cpu_ns", "server_cpu_ns", "ops_per_s", "p99_ns")
 
+PERCENTILES = {"p50_ns": 0.5, "p99_ns": 0.99}
+
 # What a guard spoils without making the trial useless: the client's number is no rate of a server.
 SPOILS = {
     "client-limit": ("ops_per_s", "p99_ns"),
     "nobody-busy": ("ops_per_s", "p99_ns"),
+    "client-rests": ("ops_per_s", "p99_ns"),
     "departures-late": ("p99_ns",),
     "offered": ("p99_ns",),
     "unfinished": ("p99_ns",),
@@ -122,8 +128,8 @@ def summarize_one(cell, name, base, trials, base_trials):
     metrics = {}
     for metric, _, _ in METRICS + EXTRA:
         values = by_block(good, metric)
-        # A percentile that only a few trials had samples for is not reported.
-        if 2 * len(values) <= len(good):
+        # A percentile that only a few blocks had samples for is not reported.
+        if 2 * len(values) <= len(blocks_of(good)):
             continue
         metrics[metric] = {"median": median(values.values()), "trials": len(values)}
         if name != base:
@@ -134,9 +140,36 @@ def summarize_one(cell, name, base, trials, base_trials):
             "warnings": collect_guards(trials)}
 
 
+def blocks_of(trials):
+    """{block: its trials}, of which there are several if it has rounds."""
+    found = {}
+    for trial in trials:
+        found.setdefault(trial["block"], []).append(trial)
+    return found
+
+
 def by_block(trials, metric):
-    return {t["block"]: t["metrics"][metric] for t in trials
-            if t["metrics"].get(metric) is not None}
+    """{block: value}, for the blocks that have one."""
+    values = {block: value_of(rounds, metric) for block, rounds in blocks_of(trials).items()}
+    return {block: value for block, value in values.items() if value is not None}
+
+
+def value_of(rounds, metric):
+    """What the rounds of a block say together: the geometric mean. Percentiles are never averaged:
+    they are those of all requests of the block, or the median where a load has no histogram."""
+    values = [t["metrics"][metric] for t in rounds if t["metrics"].get(metric) is not None]
+    if len(rounds) == 1:
+        return values[0] if values else None
+    if metric in PERCENTILES:
+        together = dict(histogram.of_trials(rounds))
+        if together or 2 * len(values) <= len(rounds):
+            return together.get(PERCENTILES[metric])
+        return median(values)
+    if 2 * len(values) <= len(rounds):
+        return None
+    if min(values) <= 0:
+        return median(values)
+    return math.exp(math.fsum(map(math.log, values)) / len(values))
 
 
 def collect_guards(trials):

@@ -105,14 +105,17 @@ class Order:
     instrument: str = ""    # a command that watches the server meanwhile: {pid} {seconds} {folder}
     ceiling: float = 0      # what the load can do here at most, where that was calibrated
     conformance: str = ""   # what the variant did wrong when it was checked
+    round: int = 0          # within the block
 
     def name(self):
-        return f"trial {self.cell.name} {self.variant.name} block {self.block + 1}"
+        place = f"block {self.block + 1}" + (f" round {self.round + 1}" if self.round else "")
+        return f"trial {self.cell.name} {self.variant.name} {place}"
 
 
 def run(setting, order):
     """Runs one trial; returns its record. Failures are in the record, too."""
     record = {"cell": order.cell.name, "variant": order.variant.name, "block": order.block,
+              "round": order.round,
               "seconds": order.seconds, "warmup": order.warmup, "seed": order.seed,
               "rate": order.rate, "started": time.time(), "status": "ok",
               "open": order.cell.is_open(),
@@ -355,6 +358,7 @@ def keep_result(record, result):
     record["lag_p99_ns"] = result.lag_p99_ns
     record["mean_ns"] = result.mean_ns
     record["unfinished"] = result.unfinished
+    record["carried_ns"] = result.carried_ns
     record["metrics"] = {"ops_per_s": result.ops_per_s}
     for name, beyond in (("p50_ns", 0.5), ("p99_ns", 0.01)):
         value = getattr(result, name)
