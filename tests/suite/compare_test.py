@@ -53,6 +53,19 @@ class Compare(unittest.TestCase):
         self.assertLess(abs(hits / 500 - found["level"]), 0.03)
         self.assertGreaterEqual(found["level"], 0.95)
 
+    def test_cells_that_were_offered_other_rates_are_not_compared(self):
+        """A cost per operation depends on the rate; the same rate within 2 % is the same."""
+        chance = random.Random(1)
+        a, b = run_of(100, 0.005, chance), run_of(130, 0.005, chance)
+        for run, rate in ((a, 60000.0), (b, 42000.0)):
+            run["scenario"]["cells"][0].update(rate_of="b", rate=0)
+            run["rates"] = {"a": rate}
+        _, found = compare.compare(a, b)
+        self.assertEqual(found[0]["verdict"], "INVALID")
+        self.assertIn("60,000/s in A and 42,000/s in B", found[0]["reason"])
+        b["rates"] = {"a": 60500.0}
+        self.assertEqual(self.verdict(a, b), ("SLOWER", 1))
+
     def test_the_gate_has_three_answers(self):
         """0 for an equal build, 1 for one that costs more, 2 where noise or machine hide it."""
         chance = random.Random(1)

@@ -286,6 +286,51 @@ class Reflectors(Real):
         self.assertRegex(chosen.notes[0], "reflector does not work here: bpf.2. has no")
 
 
+class Studies(Real):
+    def study(self, name, *arguments):
+        """Runs it with one cell and two engines; returns its report and what it printed."""
+        text = self.write("test.toml", 'blocks = 1\nvariants = ["epoll", "uring"]\n'
+                          '[[cell]]\nname = "a"\nconnections = 4\n')
+        run = subprocess.run([suite_path.LAUNCHER, name, "--scenario", text, "--build", BUILD,
+                              "--json", self.json, "--skip-conformance", "--warmup", "0.05",
+                              *arguments], capture_output=True, text=True, timeout=60,
+                             env={**os.environ, "TMPDIR": self.folder}, check=False)
+        self.assertEqual(run.returncode, 0, run.stdout + run.stderr)
+        with open(self.json, encoding="utf-8") as file:
+            return json.load(file), run.stdout
+
+    def test_a_sweep_serves_each_size(self):
+        """What the servers sent is what was asked for, and larger messages take longer."""
+        report, said = self.study("sweep", "--var", "size=64:1M:128", "--seconds", "0.15")
+        sizes = report["sweep"]["cells"]
+        self.assertEqual(sorted(sizes.values()), [64, 8192, 1 << 20])
+        self.assertEqual(len(report["trials"]), 6)
+        cost = {}
+        for record in report["trials"]:
+            size = sizes[record["cell"]]
+            sent = record["server"]["stats"]["sent_bytes"]
+            self.assertGreaterEqual(sent, record["load"]["result"]["ops"] * size)
+            cost[record["variant"], size] = record["metrics"]["machine_cpu_ns"]
+        for engine in ("epoll", "uring"):
+            self.assertGreater(cost[engine, 1 << 20], 5 * cost[engine, 64], cost)
+        self.assertIn("Crossings:", said)
+
+    def test_a_capacity_keeps_its_objective(self):
+        """The rate that is told was offered and kept the objective, and every step that was below
+        kept it, too; above the best one none did. A lax objective, for a machine that is busy."""
+        report, said = self.study("capacity", "--slo", "p50=20ms", "--seconds", "0.1")
+        self.assertIn("Objective: p50=20ms", said)
+        self.assertEqual(len(report["trials"]), 2)
+        for record in report["trials"]:
+            best = record["metrics"]["capacity_per_s"]
+            self.assertAlmostEqual(record["offered_per_s"], best, delta=1)
+            self.assertLessEqual(record["metrics"]["p50_ns"], 20e6)
+            self.assertGreater(record["metrics"]["ops_per_s"], 0.97 * best)
+            kept = [rate for rate, _, met in record["steps"] if met]
+            self.assertEqual(max(kept), best)
+            self.assertTrue(all(rate > best for rate, _, met in record["steps"] if not met))
+
+
 class Rungs(Real):
     def test_every_rung_of_the_ladder_echoes_every_byte(self):
         """Small and large messages, many in flight, with one core between them."""

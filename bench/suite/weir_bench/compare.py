@@ -11,6 +11,7 @@ from math import comb
 
 from . import verdict
 from .estimate import LEVEL, median
+from .guards import OFFERED_TOLERANCE
 from .summary import by_block, endpoints_of, reason_spoiled
 from .table import HEADINGS, kind_of, show
 
@@ -111,13 +112,23 @@ def compare(a, b):
     return list(differences(a, b)), found
 
 
+def other_rates(a, b, cell):
+    """Why an open cell cannot be compared: its rate is taken from what each run could do, and what
+    an operation costs depends on how many there are."""
+    offered = [run.get("rates", {}).get(cell["name"], cell["rate"]) for run in (a, b)]
+    if all(offered) and abs(offered[1] / offered[0] - 1) > OFFERED_TOLERANCE:
+        return (f"offered: {offered[0]:,.0f}/s in A and {offered[1]:,.0f}/s in B: "
+                "a fixed rate would be the same in both")
+    return None
+
+
 def compare_one(a, b, cell, variant, endpoint):
     trials = [[t for t in run["trials"] if (t["cell"], t["variant"]) == (cell["name"], variant)]
               for run in (a, b)]
     values = [list(by_block([t for t in list_ if t["status"] == "ok"], endpoint).values())
               for list_ in trials]
     values = [[v for v in list_ if v > 0] for list_ in values]
-    spoiled = next(filter(None, (reason_spoiled(f"{variant} of {which}", list_, endpoint)
+    spoiled = other_rates(a, b, cell) or next(filter(None, (reason_spoiled(f"{variant} of {which}", list_, endpoint)
                                  for which, list_ in zip("AB", trials))), None)
     if not all(values):
         return {"endpoint": endpoint, "margin": 0, "logs": [], "spoiled": spoiled} \

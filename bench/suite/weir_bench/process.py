@@ -91,8 +91,9 @@ class Child:
 
     def last_words(self):
         """The end of what it said, for a message about its death."""
-        lines = [line for path in reversed(self.paths) for line in read_text(path).splitlines()]
-        return " | ".join(lines[-3:]) or "it said nothing"
+        out, err = (read_text(path).splitlines() for path in self.paths)
+        # Complaints first: the other may be a whole report.
+        return " | ".join((err or out)[-3:]) or "it said nothing"
 
     def how_it_ended(self):
         if self.status is None:
