@@ -10,8 +10,7 @@
 
 #define SECOND_NS 1000000000ULL
 #define RATE_WINDOW_NS (2 * SECOND_NS)
-// A drain closes a connection that was idle for so long: a request that was already on its way when
-// the drain began is answered. Before that the loop must have come to its socket.
+// A drain waits so long for a request that is on its way; the loop must have come to the socket.
 #define DRAIN_QUIET_NS (SECOND_NS / 5)
 #define DRAIN_LOOK_NS (SECOND_NS / 1000)
 

@@ -206,7 +206,8 @@ class Order(unittest.TestCase):
         for at in range(0, len(order), 12):
             cell = order[at:at + 12]
             self.assertEqual(len({name for name, _, _ in cell}), 1)
-            self.assertEqual([number for _, _, number in cell], [0] * 3 + [1] * 3 + [2] * 3 + [3] * 3)
+            self.assertEqual([number for _, _, number in cell],
+                             [0] * 3 + [1] * 3 + [2] * 3 + [3] * 3)
             for start in range(0, 12, 3):
                 names = [name for _, name, _ in cell[start:start + 3]]
                 self.assertEqual(sorted(names), ["blocking", "epoll", "uring"])

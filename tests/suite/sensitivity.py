@@ -4,9 +4,9 @@
 usage: sensitivity.py [--build DIR] [--runs N] [--blocks N] [--rounds N]
                       [--seconds S] [--warmup S] [--permille N] [--engine NAME]
 
-Not part of the test suite: ten runs of twenty blocks take a quarter of an hour of a quiet machine. Each run
-compares a server with itself (A/A) and with itself and an injected cost (inject_cost.c), and says
-what the verdicts on CPU time per operation were.
+Not part of the test suite: ten runs of twenty blocks take a quarter of an hour of a quiet machine.
+Each run compares a server with itself (A/A) and with itself and an injected cost (inject_cost.c),
+and says what the verdicts on CPU time per operation were.
 """
 
 import argparse

@@ -128,8 +128,10 @@ def compare_one(a, b, cell, variant, endpoint):
     values = [list(by_block([t for t in list_ if t["status"] == "ok"], endpoint).values())
               for list_ in trials]
     values = [[v for v in list_ if v > 0] for list_ in values]
-    spoiled = other_rates(a, b, cell) or next(filter(None, (reason_spoiled(f"{variant} of {which}", list_, endpoint)
-                                 for which, list_ in zip("AB", trials))), None)
+    reasons = [other_rates(a, b, cell)]
+    reasons += [reason_spoiled(f"{variant} of {which}", list_, endpoint)
+                for which, list_ in zip("AB", trials)]
+    spoiled = next(filter(None, reasons), None)
     if not all(values):
         return {"endpoint": endpoint, "margin": 0, "logs": [], "spoiled": spoiled} \
             if spoiled and endpoint != "capacity_per_s" else None
