@@ -373,7 +373,7 @@ cmd_test() {
     test_variant "${variants[0]}" 3
     # Fuzzing takes what the sanitized builds leave of the processors: their tests mostly wait.
     if command -v clang >/dev/null; then
-        (renice -n 19 "$BASHPID" >/dev/null && cmd_fuzz all 20) &
+        (renice -n 19 "$BASHPID" >/dev/null && cmd_fuzz all 10) &
         fuzzer=$!
     else
         say "no clang here: the corpora are replayed, nothing is fuzzed"

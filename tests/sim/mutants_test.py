@@ -3,7 +3,7 @@
 Each patch in mutants/ is a mistake that io_uring invites, or one of a server: then its name begins
 with the protocol that finds it. It is applied to a copy of the sources, the files that it changes
 are compiled, without optimization, and linked before the build's own libraries; then weir-sim plays
-seeds until one fails.
+seeds until one fails. That the same seeds hold without a defect, seeds_test shows.
 """
 
 import concurrent.futures
@@ -131,12 +131,6 @@ class Mutants(unittest.TestCase):
             with self.subTest(patch.stem):
                 print(f"# {patch.stem}: {' '.join(how.split())[:160] if how else 'NOT FOUND'}")
                 self.assertIsNotNone(how)
-
-    # The same seeds hold without a defect, so that what is found is the defect.
-    def test_without_a_defect_all_seeds_hold(self):
-        for protocol in PROTOCOLS:
-            with self.subTest(protocol):
-                self.assertIsNone(play(BUILD / PROGRAM, protocol))
 
     # There are as many as were asked for: a folder that is not found proves nothing.
     def test_there_are_mutants(self):
