@@ -283,6 +283,8 @@ static void job_pool_destroy(struct job_pool *pool)
 // running those posts is the caller's business.
 void jobs_fini(struct weir_loop *loop)
 {
+    if (loop->system->end_jobs)
+        loop->system->end_jobs(loop->system_state);
     job_pool_destroy(loop->jobs);
     job_pool_destroy(loop->background_jobs);
     loop->jobs = loop->background_jobs = NULL;

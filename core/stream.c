@@ -75,25 +75,33 @@ static bool stream_quiet_for(struct weir_stream *stream, uint64_t timeout_ns)
     return false;
 }
 
-// During a drain: whether a stream that was quiet has nothing more to say. Bytes for its peer may
-// be in the queue; they have as long as after a close. Or its own lie in the socket, because the
-// engine has not come to it: each turn serves at least one of those that are ready, in order, so
-// after as many turns as there are streams it was this one's turn too.
-static bool stream_has_finished(struct weir_stream *stream)
+// Its own bytes may lie in the socket, because the engine has not come to it: each turn serves at
+// least one of those that are ready, in order, so after as many turns as there are streams it was
+// this one's turn too.
+bool weir_stream_is_silent(struct weir_stream *stream)
 {
     struct weir_loop *loop = stream->loop;
-    uint64_t patience_ns = loop->config.close_timeout_ns;
-    if (stream->queued && (!patience_ns || loop->now_ns - stream->active_ns < patience_ns)) {
-        stream_timer_start(stream, stream->idle_timeout_ns);
+    if (stream->queued || stream->starved || stream->received.first) {
+        stream->look_turn = 0;
         return false;
     }
     if (!stream->look_turn) {
         loop->turns_awake = loop->streams_open + 2;
         stream->look_turn = loop->turn_index + loop->turns_awake;
     }
-    if ((int32_t)(loop->turn_index - stream->look_turn) >= 0)
+    return (int32_t)(loop->turn_index - stream->look_turn) >= 0;
+}
+
+// During a drain: whether a stream that was quiet has nothing more to say. What is owed to its peer
+// has as long as after a close.
+static bool stream_has_finished(struct weir_stream *stream)
+{
+    const struct weir_loop *loop = stream->loop;
+    uint64_t patience_ns = loop->config.close_timeout_ns;
+    if (weir_stream_is_silent(stream) ||
+        (patience_ns && loop->now_ns - stream->active_ns >= patience_ns))
         return true;
-    stream_timer_start(stream, 1);
+    stream_timer_start(stream, stream->queued ? stream->idle_timeout_ns : 1);
     return false;
 }
 

@@ -38,6 +38,8 @@ struct system {
     // Has jobs_run() called for the job, later and on the loop's thread. NULL: helper threads run
     // it.
     void (*job)(void *state, struct weir_operation *operation);
+    // The loop ends: what is left of them runs now. NULL as above.
+    void (*end_jobs)(void *state);
 };
 
 extern const struct system system_kernel; // address.c; its state is NULL

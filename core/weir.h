@@ -314,6 +314,11 @@ WEIR_PUBLIC uint64_t weir_stream_queued(const struct weir_stream *stream);
 // wait for it.
 WEIR_PUBLIC bool weir_stream_is_full(const struct weir_stream *stream);
 
+// Whether nothing is queued, and the loop has come to whatever lay in the socket when this was
+// first asked. Before it ends an idle stream, a protocol asks this a millisecond apart until it is
+// so.
+WEIR_PUBLIC bool weir_stream_is_silent(struct weir_stream *stream);
+
 // Keeps a slice beyond its callback; release it before or in `closed`. The result may lie elsewhere
 // (a copy, while buffers are scarce). -ENOMEM: nothing is held.
 WEIR_PUBLIC int weir_slice_hold(struct weir_stream *stream, struct weir_slice slice,

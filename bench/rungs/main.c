@@ -1,9 +1,14 @@
 // weir-rungs: an echo server in the ways that epoll is commonly used, each with one habit more.
 //
-//   level      one receive per event, and the reply waits for the event of a writable socket
-//   try-first  the reply is sent at once; only what does not fit waits for an event
-//   edge       edge-triggered, registered once; receives until a receive comes short
-//   writev     collects what is there in several blocks and answers with one writev
+//   level       one receive per event, and the reply waits for the event of a writable socket;
+//               one accept per event
+//   one-shot    the reply is sent at once; only what does not fit waits for an event. Each event
+//               disarms its socket (EPOLLONESHOT, as where threads share an epoll)
+//   try-first   sockets stay armed
+//   accept-all  accepts until none waits
+//   edge-again  edge-triggered, registered once; receives until EAGAIN
+//   edge        receives until a receive comes short
+//   writev      collects what is there in several blocks and answers with one writev
 //
 // The ladder of weir-bench measures them beside weir's epoll engine. They share all but those
 // habits, so that a difference has a name. One thread, loopback or any other IPv4 address.
@@ -22,9 +27,18 @@ struct rung {
 
 static const struct rung rungs[] = {
     { "level", { .blocks = 1 } },
+    { "one-shot", { .tries_first = true, .once = true, .blocks = 1 } },
     { "try-first", { .tries_first = true, .blocks = 1 } },
-    { "edge", { .tries_first = true, .edge = true, .blocks = 1 } },
-    { "writev", { .tries_first = true, .edge = true, .blocks = RUNG_BLOCKS_MAX } },
+    { "accept-all", { .tries_first = true, .accepts_all = true, .blocks = 1 } },
+    { "edge-again",
+      { .tries_first = true,
+        .accepts_all = true,
+        .edge = true,
+        .until_again = true,
+        .blocks = 1 } },
+    { "edge", { .tries_first = true, .accepts_all = true, .edge = true, .blocks = 1 } },
+    { "writev",
+      { .tries_first = true, .accepts_all = true, .edge = true, .blocks = RUNG_BLOCKS_MAX } },
 };
 
 static const struct rung *main_find(const char *name)
@@ -53,7 +67,9 @@ int main(int argc, char **argv)
         return 0;
     }
     if (!rung || strcmp(argv[2], "--listen") != 0 || !rung_read_address(argv[3], &address)) {
-        fputs("usage: weir-rungs level|try-first|edge|writev --listen ADDRESS:PORT\n", stderr);
+        fputs("usage: weir-rungs level|one-shot|try-first|accept-all|edge-again|edge|writev "
+              "--listen ADDRESS:PORT\n",
+              stderr);
         return 2;
     }
     main_raise_file_limit();

@@ -128,6 +128,14 @@ static void rung_drop(struct rung_connection *connection)
     free(connection);
 }
 
+// What a connection is registered for while nothing of it waits for a writable socket.
+static uint32_t rung_interest(const struct rung_habits *habits)
+{
+    if (habits->edge)
+        return EPOLLIN | EPOLLOUT | EPOLLET;
+    return habits->once ? EPOLLIN | EPOLLONESHOT : EPOLLIN;
+}
+
 static void rung_add(struct rung_server *server, int fd)
 {
     struct rung_connection *connection = calloc(1, sizeof *connection);
@@ -143,16 +151,18 @@ static void rung_add(struct rung_server *server, int fd)
     if (connection->next)
         connection->next->link = &connection->next;
     server->connections = connection;
-    uint32_t events = server->habits.edge ? EPOLLIN | EPOLLOUT | EPOLLET : EPOLLIN;
-    if (rung_watch(server, EPOLL_CTL_ADD, fd, events, connection))
+    if (rung_watch(server, EPOLL_CTL_ADD, fd, rung_interest(&server->habits), connection))
         rung_drop(connection);
 }
 
 static void rung_accept(struct rung_server *server)
 {
-    int fd;
-    while ((fd = accept4(server->listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0)
+    do {
+        int fd = accept4(server->listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (fd < 0)
+            return;
         rung_add(server, fd);
+    } while (server->habits.accepts_all);
 }
 
 // Level-triggered, the interest must follow what is waited for. False: the connection is over.
@@ -161,8 +171,18 @@ static bool rung_want(struct rung_server *server, struct rung_connection *connec
     if (connection->waits == waits)
         return true;
     connection->waits = waits;
-    return server->habits.edge || !rung_watch(server, EPOLL_CTL_MOD, connection->fd,
-                                              waits ? EPOLLOUT : EPOLLIN, connection);
+    if (server->habits.edge || server->habits.once)
+        return true;
+    return !rung_watch(server, EPOLL_CTL_MOD, connection->fd, waits ? EPOLLOUT : EPOLLIN,
+                       connection);
+}
+
+// Arms again what its last event has disarmed. False: the connection is over.
+static bool rung_arm(struct rung_server *server, struct rung_connection *connection)
+{
+    uint32_t events = connection->waits ? EPOLLOUT : EPOLLIN;
+    return !server->habits.once ||
+           !rung_watch(server, EPOLL_CTL_MOD, connection->fd, events | EPOLLONESHOT, connection);
 }
 
 // Sends from the blocks what the socket takes, and keeps the rest. False: the connection is over.
@@ -228,7 +248,7 @@ static bool rung_round(struct rung_server *server, struct rung_connection *conne
         if (got == 0)
             connection->ended = true;
         // A short receive has emptied the socket: no further call is needed to see that.
-        more = got == RUNG_BLOCK;
+        more = server->habits.until_again ? got > 0 : got == RUNG_BLOCK;
         if (got > 0) {
             pieces[count] = (struct iovec){ server->blocks[count], (size_t)got };
             size += (size_t)got;
@@ -251,7 +271,7 @@ static bool rung_serve(struct rung_server *server, struct rung_connection *conne
         if (!server->habits.edge)
             break;
     }
-    return !connection->ended || connection->kept;
+    return (!connection->ended || connection->kept) && rung_arm(server, connection);
 }
 
 int rung_server_run(struct rung_server *server)

@@ -13,7 +13,10 @@ enum {
 
 struct rung_habits {
     bool tries_first; // sends at once, and waits for a writable socket only when that falls short
+    bool once;        // EPOLLONESHOT: each event disarms the socket, and it is armed again
+    bool accepts_all; // an event of the listener is answered by accepting until none waits
     bool edge;        // edge-triggered and registered once for both directions
+    bool until_again; // receives until EAGAIN, instead of until a receive comes short
     int blocks;       // received before they are sent together, at most RUNG_BLOCKS_MAX
 };
 

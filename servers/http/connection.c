@@ -10,9 +10,9 @@
 
 #define SECOND_NS 1000000000ULL
 #define RATE_WINDOW_NS (2 * SECOND_NS)
-// A drain closes a connection that was idle for so long: a request that was already on its way when
-// the drain began is answered.
+// A drain waits so long for a request that is on its way; the loop must have come to the socket.
 #define DRAIN_QUIET_NS (SECOND_NS / 5)
+#define DRAIN_LOOK_NS (SECOND_NS / 1000)
 
 enum { CONNECTION_DISCARD_MAX = 64 * 1024, CONNECTION_BODY_MIN = 4096 };
 
@@ -57,7 +57,9 @@ static void connection_expired(struct http_exchange *exchange, const char *reaso
     if (exchange->phase != CONNECTION_IDLE || !exchange->draining)
         http_count(exchange->worker, COUNTER_TIMEOUTS);
     bool answered = exchange->phase == CONNECTION_IDLE || exchange->phase == CONNECTION_DISCARD;
-    if (answered && !weir_stream_queued(exchange->stream)) {
+    if (exchange->phase == CONNECTION_IDLE && exchange->draining && !exchange->settled) {
+        http_connection_end(exchange); // its client may read the last answer and ask again
+    } else if (answered && !weir_stream_queued(exchange->stream)) {
         exchange->phase = CONNECTION_CLOSING;
         weir_stream_close(exchange->stream);
     } else if ((exchange->phase == CONNECTION_HEAD || exchange->phase == CONNECTION_BODY) &&
@@ -105,7 +107,12 @@ static void connection_timer(struct weir_loop *loop, struct weir_timer *timer)
     }
     exchange->progress = WEIR_NEVER;
     uint64_t timeout_ns = connection_timeout(exchange);
-    if (timeout_ns && now_ns - exchange->since_ns >= timeout_ns)
+    // Who has not taken its answers is not idle, nor who has a request in the socket.
+    bool drains = exchange->phase == CONNECTION_IDLE && exchange->draining;
+    if (drains && now_ns - exchange->since_ns >= timeout_ns &&
+        !weir_stream_is_silent(exchange->stream))
+        http_connection_watch(exchange, now_ns + DRAIN_LOOK_NS);
+    else if (timeout_ns && now_ns - exchange->since_ns >= timeout_ns)
         connection_expired(exchange,
                            exchange->phase == CONNECTION_HEAD ? "the head took too long" : "idle");
     else if (timeout_ns)
@@ -318,8 +325,7 @@ static void connection_body_drop(struct http_exchange *exchange)
     exchange->body_told += exchange->parser.body_size;
     if (exchange->body_told <= CONNECTION_DISCARD_MAX)
         return;
-    exchange->phase = CONNECTION_CLOSING;
-    weir_stream_linger(exchange->stream, CONNECTION_DISCARD_MAX, SECOND_NS);
+    http_connection_end(exchange);
 }
 
 static void connection_body(struct http_exchange *exchange)
@@ -403,6 +409,7 @@ static void connection_event(struct http_exchange *exchange, enum http_event eve
         break;
     case EVENT_END:
         if (exchange->phase == CONNECTION_DISCARD) {
+            exchange->body_told = 0;
             http_parser_release(&exchange->parser);
             http_connection_enter(exchange, CONNECTION_IDLE);
         } else {
@@ -418,7 +425,8 @@ static void connection_event(struct http_exchange *exchange, enum http_event eve
 // What the handler or the parser still needs of the input moves before the input goes.
 static void connection_input_goes(struct http_exchange *exchange)
 {
-    if (exchange->phase == CONNECTION_BODY || exchange->phase == CONNECTION_DISCARD) {
+    // Of a request that was answered, nothing is needed; its head may be another one's by now.
+    if (exchange->phase == CONNECTION_BODY) {
         if (http_parser_keep(&exchange->parser))
             connection_give_up(exchange, 503, "no memory for the head");
     } else if (exchange->phase == CONNECTION_IDLE && http_parser_in_head(&exchange->parser)) {
@@ -556,6 +564,8 @@ static void http_draining(struct weir_stream *stream)
     exchange->draining = exchange->final = true;
     if (exchange->phase != CONNECTION_IDLE)
         return;
+    exchange->settled =
+        !exchange->requests || connection_now(exchange) - exchange->since_ns > HTTP_DRAIN_LINGER_NS;
     // A request may be on its way, or lie in the socket of a server that had no processor for it.
     exchange->since_ns = connection_now(exchange);
     http_connection_watch(exchange, exchange->since_ns + DRAIN_QUIET_NS);

@@ -17,6 +17,9 @@ enum connection_phase {
     CONNECTION_CLOSING, // the last answer is queued: nothing is read any more
 };
 
+// A busy client may come to its answers as late as this; a drain ends after ten seconds at most.
+#define HTTP_DRAIN_LINGER_NS 5000000000ULL
+
 // The session of a stream, and to handlers their exchange.
 struct http_exchange {
     struct weir_stream *stream;
@@ -30,6 +33,7 @@ struct http_exchange {
     bool body_paused : 1;   // the handler wants no more of the body yet
     bool peer_ended : 1;    // its half-close came
     bool draining : 1;      // the server ends
+    bool settled : 1;       // and no answer can still be on its way to the peer
     bool begun : 1;         // the head of a streamed answer is queued
     bool writing : 1;       // and content follows, up to http_answer_end()
     bool want_writable : 1; // and waits for room
@@ -62,6 +66,9 @@ void http_exchange_finish(struct http_exchange *exchange, uint64_t size);
 void http_exchange_refuse(struct http_exchange *exchange, int status, const char *reason);
 // Queues whole answers of the cache, without a copy of the head.
 void http_exchange_send(struct http_exchange *exchange, const void *data, size_t size);
+// Ends the connection behind its last answer. What the client still sends would make the kernel
+// reset it, and the answer would be lost with it: it is discarded for a while.
+void http_connection_end(struct http_exchange *exchange);
 
 // connection.c: the part that reads.
 

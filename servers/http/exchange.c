@@ -58,6 +58,13 @@ static void exchange_count(struct http_exchange *exchange, uint64_t size)
                         exchange->status, size);
 }
 
+void http_connection_end(struct http_exchange *exchange)
+{
+    exchange->phase = CONNECTION_CLOSING;
+    weir_stream_linger(exchange->stream, EXCHANGE_LINGER_MAX,
+                       exchange->draining ? HTTP_DRAIN_LINGER_NS : EXCHANGE_LINGER_NS);
+}
+
 void http_exchange_finish(struct http_exchange *exchange, uint64_t size)
 {
     bool body_follows = exchange->phase == CONNECTION_BODY;
@@ -67,10 +74,7 @@ void http_exchange_finish(struct http_exchange *exchange, uint64_t size)
     if (exchange->phase == CONNECTION_CLOSING)
         return; // a time-out came first
     if (exchange->final) {
-        exchange->phase = CONNECTION_CLOSING;
-        // What the client still sends would make the kernel reset the connection, and the answer
-        // would be lost with it.
-        weir_stream_linger(exchange->stream, EXCHANGE_LINGER_MAX, EXCHANGE_LINGER_NS);
+        http_connection_end(exchange);
         return;
     }
     http_connection_enter(exchange, body_follows ? CONNECTION_DISCARD : CONNECTION_IDLE);

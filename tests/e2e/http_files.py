@@ -186,6 +186,17 @@ class Content(http_programs.HttpTest):
                 self.assertEqual(answers[0].headers["connection"], "close")
         self.on_each_engine(check)
 
+    def test_each_dropped_body_counts_by_itself(self):
+        """Many short bodies that nobody wants do not add up to one that is too long."""
+        request = b"POST /a.txt HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
+        sizes = (60000, 100, 30000) * 3
+        def check(address):
+            answers = self.ask(address, *[request % size + b"b" * size for size in sizes],
+                               b"GET /a.txt HTTP/1.1\r\nHost: x\r\n\r\n")
+            self.assertEqual([answer.status for answer in answers], [405] * len(sizes) + [200])
+            self.assertFalse(any("connection" in answer.headers for answer in answers))
+        self.on_each_engine(check)
+
     def test_pipelined_requests_are_answered_in_order(self):
         """Cached, from the file, from a job, not found: the order is that of the requests."""
         paths = ["/a.txt", "/" + LARGE, "/nope", "/list/", "/100k.bin", "/sub", "/empty.css"] * 3

@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import socket
+import subprocess
 import tempfile
 import threading
 import time
@@ -335,3 +336,24 @@ class Logs(unittest.TestCase):
             self.assertEqual(run.stdout, "")
             self.assertEqual(run.stderr.count("\n"), 1)
             self.assertIn(word, run.stderr)
+
+    def test_sigterm_loses_no_answer_that_is_under_way(self):
+        """A client that is slow to read its answer, and then asks again, still gets it whole."""
+        for engine in http_programs.ENGINES:
+            with self.subTest(engine=engine), socket.socket() as client:
+                server = self.serve(engine)
+                host, port = server.addresses[0].split(":")
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+                client.settimeout(programs.LIMIT)
+                client.connect((host, int(port)))
+                client.sendall(post(BODY[:20000]))
+                data = programs.receive(client, 100)
+                server.signal(signal.SIGTERM)
+                # As long as it takes to end a connection that counts as idle, and more.
+                with self.assertRaises(subprocess.TimeoutExpired):
+                    server.process.wait(0.5)
+                client.sendall(post(b"more"))
+                data += programs.receive_end(client)
+                self.assertEqual(http_programs.parse(data)[0].body, BODY[:20000])
+                client.close()
+                self.assertEqual(server.wait(), 0)

@@ -222,9 +222,9 @@ class LoadTests:
 
     def test_waiting_for_a_free_connection_counts(self):
         """Requests that queue for a slow server wait, and response tells it."""
-        # 40 requests in 0.2 s for one connection that answers every 20 ms: the last one waits.
-        report = self.load(self.peer(slow(0.02)).address, "--rate", "200", "--arrivals",
-                           "constant", seconds=0.2, warmup=0)
+        # 40 requests in 0.4 s for one connection that answers every 40 ms: the last one waits.
+        report = self.load(self.peer(slow(0.04)).address, "--rate", "100", "--arrivals",
+                           "constant", seconds=0.4, warmup=0)
         self.assert_sound(report)
         latency = report["latency_ns"]
         self.assertAlmostEqual(latency["response"]["count"], 40, delta=1)

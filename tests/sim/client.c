@@ -1,4 +1,6 @@
-// A client's script: it connects, writes and reads pieces of any size at any time, and ends.
+// See client.h.
+#include "client.h"
+
 #include <errno.h>
 #include <string.h>
 
@@ -9,8 +11,8 @@
 
 enum { CLIENT_STALL_NS = 25000 };
 
-// Its period is a prime that no buffer's size divides, and each client starts elsewhere in it.
-const char *client_bytes(const struct client *client, uint64_t offset)
+// Its period is a prime that no buffer's size divides, and each key starts elsewhere in it.
+const char *client_pattern(uint64_t key, uint64_t offset)
 {
     enum { PERIOD = 65521 };
     static char table[PERIOD + CLIENT_PIECE];
@@ -20,38 +22,51 @@ const char *client_bytes(const struct client *client, uint64_t offset)
         table[i] = i < PERIOD ? (char)(x >> 56) : table[i - PERIOD];
     }
     filled = true;
-    uint32_t start = client->run->protocol->files ? 0 : client->index * 7919;
-    return table + (offset + start) % PERIOD;
+    return table + (offset + key * 7919) % PERIOD;
 }
 
-static uint64_t client_random(const struct client *client, uint64_t below)
+uint64_t client_random(const struct client *client, uint64_t below)
 {
     return sim_random(client->run->sim, below);
 }
 
+uint64_t client_scaled(const struct client *client, uint64_t bits)
+{
+    return client_random(client, 1ULL << client_random(client, bits + 1));
+}
+
+// --- The end -------------------------------------------------------------------------------------
+
 static void client_finish(struct client *client)
 {
+    struct run *run = client->run;
     client->done = true;
     client->socket = NULL;
-    if (++client->run->clients_done == client->run->clients_count && client->run->loop)
-        weir_loop_post(client->run->loop, &client->run->over);
-    sim_trace(client->run->sim, "client done", client->index, (int64_t)client->received);
+    sim_forget(run->sim, client);
+    if (client->role->over)
+        client->role->over(client);
+    sim_trace(run->sim, "client done", client->index, (int64_t)client->received);
+    if (!client->helper && ++run->clients_done == run->clients_count && run->loop)
+        weir_loop_post(run->loop, &run->over);
 }
 
 void client_stop(struct client *client)
 {
+    if (client->done || !client->run)
+        return;
     if (client->socket)
         sim_peer_close(client->socket, false);
-    if (!client->done)
-        client_finish(client);
+    client_finish(client);
 }
 
-static void client_close(struct client *client)
+void client_end_now(struct client *client)
 {
+    if (client->done)
+        return;
     sim_trace(client->run->sim, "client closes", client->index, client->end);
-    if (client->end == CLIENT_VANISHES)
+    if (client->socket && client->end == CLIENT_VANISHES)
         sim_peer_vanish(client->socket);
-    else
+    else if (client->socket)
         sim_peer_close(client->socket, client->end == CLIENT_RESETS);
     client_finish(client);
 }
@@ -66,12 +81,14 @@ static void client_fail(struct client *client, int error)
 
 static void client_give_up(struct client *client)
 {
-    run_complain(client->run, "client %u waits in vain: sent %llu, received %llu of %llu bytes",
+    run_complain(client->run, "client %u waits in vain: sent %llu, received %llu bytes",
                  client->index, (unsigned long long)client->sent,
-                 (unsigned long long)client->received, (unsigned long long)client->size);
+                 (unsigned long long)client->received);
     sim_peer_close(client->socket, true);
     client_finish(client);
 }
+
+// --- Steps ---------------------------------------------------------------------------------------
 
 // As many bytes as it may still move before it ends out of order.
 static uint64_t client_allowance(const struct client *client)
@@ -90,16 +107,16 @@ static size_t client_piece(const struct client *client, size_t most)
 
 static void client_write(struct client *client)
 {
-    size_t size = client_piece(client, client->write_max);
-    if (size > client->size - client->sent)
-        size = (size_t)(client->size - client->sent);
-    const char *bytes = client_bytes(client, client->sent);
+    size_t size = client_piece(client, client->write_max), there;
+    const char *bytes = client->role->output(client, &there);
+    if (size > there)
+        size = there;
     int64_t count = size ? sim_peer_write(client->socket, bytes, size) : 0;
     if (count > 0)
         client->sent += (uint64_t)count;
     else if (count < 0 && count != -EAGAIN)
         client->error = (int)count; // what has arrived can still be read
-    if (client->sent == client->size && client->end == CLIENT_ENDS && !client->half_closed) {
+    if (client->end == CLIENT_ENDS && client->role->sent_all(client) && !client->half_closed) {
         client->half_closed = true;
         sim_trace(client->run->sim, "client ends", client->index, (int64_t)client->sent);
         sim_peer_half_close(client->socket);
@@ -126,9 +143,9 @@ static bool client_read(struct client *client)
         client_finish(client);
         return false;
     }
-    client->altered |= memcmp(piece, client_bytes(client, client->received), (size_t)count) != 0;
     client->received += (uint64_t)count;
-    return true;
+    client->role->input(client, piece, (size_t)count);
+    return !client->done;
 }
 
 static void client_step(void *argument)
@@ -144,10 +161,10 @@ static void client_step(void *argument)
     }
     if (!connected) {
         if (!client_allowance(client)) {
-            client_close(client);
+            client_end_now(client);
             return;
         }
-        if (client->sent < client->size || !client->half_closed)
+        if (!client->half_closed)
             client_write(client);
         // Who got nowhere looks everywhere before it gives up.
         bool reads = client_random(client, 4) || client->stall_ns > CLIENT_STALL_NS;
@@ -166,6 +183,8 @@ static void client_step(void *argument)
     sim_at(client->run->sim, delay_ns, client_step, client);
 }
 
+// --- The beginning -------------------------------------------------------------------------------
+
 static void client_call(void *argument)
 {
     struct client *client = argument;
@@ -173,32 +192,32 @@ static void client_call(void *argument)
     if (client->done)
         return;
     int buffer = client_random(client, 2) ? (int)client_random(client, 60000) : 0;
-    int error = sim_peer_connect(run->sim, &run->address, NULL, buffer, buffer, &client->socket);
+    int error = sim_peer_connect(run->sim, &client->address, NULL, buffer, buffer, &client->socket);
     if (error) {
-        run_complain(run, "client %u cannot connect: %s", client->index, strerror(-error));
+        client->error = error;
+        if (!client->helper && !run->drained)
+            run_complain(run, "client %u cannot connect: %s", client->index, strerror(-error));
         client_finish(client);
         return;
     }
     client_step(client);
 }
 
-// Sizes of every scale are equally likely.
-static uint64_t client_scaled(const struct client *client, uint64_t bits)
+void client_draw(struct client *client, uint64_t volume)
 {
-    return client_random(client, 1ULL << client_random(client, bits + 1));
-}
-
-void client_start(struct client *client, struct run *run, uint32_t index)
-{
-    *client = (struct client){ .run = run, .index = index };
-    client->stall_ns = CLIENT_STALL_NS;
-    client->size = client_scaled(client, CLIENT_SIZE_BITS);
     // Half of the clients end in order.
     client->end =
         client_random(client, 2) ? CLIENT_ENDS : (enum client_end)client_random(client, 4);
-    client->ends_after = client_random(client, 2 * client->size + 1);
-    client->write_max = 1 + client_scaled(client, 15) + client->size / 64;
-    client->read_max = 1 + client_scaled(client, 15) + client->size / 64;
+    client->ends_after = client_random(client, volume + 1);
+    client->write_max = 1 + client_scaled(client, 15) + volume / 128;
+    client->read_max = 1 + client_scaled(client, 15) + volume / 128;
+    if (client->read_max > CLIENT_PIECE)
+        client->read_max = CLIENT_PIECE;
     client->step_max_ns = 100 + client_scaled(client, 21);
-    sim_at(run->sim, client_scaled(client, 22), client_call, client);
+    client->stall_ns = CLIENT_STALL_NS;
+}
+
+void client_start(struct client *client, uint64_t delay_ns)
+{
+    sim_at(client->run->sim, delay_ns, client_call, client);
 }

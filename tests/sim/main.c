@@ -11,7 +11,7 @@ static const char main_usage[] =
     "       weir-sim --protocol NAME --seeds COUNT          play seeds from 1 on, or --seed N\n"
     "       weir-sim --protocol NAME --seconds S            play seeds as long as that\n"
     "\n"
-    "  --protocol NAME   echo (default) or file\n"
+    "  --protocol NAME   echo (default), file, http or ftp\n"
     "  --seed N          the seed, or the first one\n"
     "  --trace           print all that happens\n"
     "  --until-failure   stop at the first seed that fails\n"

@@ -3,45 +3,34 @@
 #ifndef SIM_RUN_H
 #define SIM_RUN_H
 
-#include <core/engines/sim/sim.h>
+#include "client.h"
 
-enum { RUN_CLIENTS_MAX = 16, RUN_STREAMS_MAX = 64, RUN_TEXT = 256 };
-enum { CLIENT_PIECE = 65536, CLIENT_SIZE_BITS = 17 };
-
-// How a client ends.
-enum client_end {
-    CLIENT_ENDS,     // half-closes after its last byte and reads until the end
-    CLIENT_CLOSES,   // closes at some byte
-    CLIENT_RESETS,   // the same with a reset
-    CLIENT_VANISHES, // the same without a word
-};
-
-struct run;
+// A crowd is for the few runs in which more completes at once than a turn takes.
+enum { RUN_CLIENTS_MAX = 16, RUN_CROWD = 48, RUN_STREAMS_MAX = 64, RUN_TEXT = 256 };
 
 // A protocol that runs on the simulator.
 struct run_protocol {
     const char *name;
-    const struct weir_protocol *protocol; // its context is the run
-    bool files;                           // answers from a file, so that all clients send the same
-};
-
-struct client {
-    struct run *run;
-    struct sim_socket *socket; // NULL: not yet, or over
-    enum client_end end;
-    uint32_t index;
-    uint64_t size, sent, received; // bytes
-    uint64_t ends_after;           // bytes either way, of those that do not end in order
-    size_t write_max, read_max;    // per step
-    uint64_t step_max_ns;
-    uint64_t stall_ns; // doubles while it gets nowhere
-    bool half_closed, done, ended;
-    int error;
-    bool altered; // a byte that came back is not the one that was sent
+    uint32_t clients_max;
+    bool files;  // it works with files
+    bool names;  // and opens them by their names
+    bool crowds; // some of its runs have a crowd
+    // Prepares what its streams share: sets run->served and run->context, and may change the
+    // loop's limits. -errno; an error is fine where memory is short.
+    int (*open)(struct run *run, struct weir_loop_config *config);
+    // Draws a client's script and how it moves.
+    void (*draw)(struct client *client);
+    // What must hold of a client when all is over.
+    void (*check_client)(struct run *run, struct client *client);
+    // The rest: what the files must be. May be NULL.
+    void (*check)(struct run *run);
+    // Frees what open() made, after the loop. May be NULL.
+    void (*close)(struct run *run);
 };
 
 // What is known of a stream of the loop; it outlives it.
 struct run_stream {
+    struct weir_stream *stream; // NULL: closed
     uint32_t opened, closed;
     bool late; // a callback came after closed
     int reason;
@@ -54,24 +43,33 @@ struct run {
     struct weir_loop *loop;
     struct weir_listener *listener;
     struct weir_address address;
+    const struct weir_protocol *served; // of the listener's streams
+    void *context;
+    bool ordinary;             // it needs ordinary descriptors
+    uint32_t held_descriptors; // that the protocol keeps open
     struct sim_faults faults;
     const char *plan;
-    bool half_closes; // the protocol answers an end with its own and leaves the rest to the core
-    bool pauses;      // the protocol pauses now and then
-    bool short_of_memory; // an allocation failed
-    bool quits;           // the protocol closes streams by itself
-    bool answered;        // the kernel gives an odd answer
-    bool breaks, broken;  // the ring will break, and has
-    bool destroyed;       // the loop is destroyed with clients on it
-    struct client clients[RUN_CLIENTS_MAX];
+    const uint8_t *raw; // what the one client sends, see raw.h; or NULL
+    size_t raw_size;
+    bool lacks_memory;      // an allocation will fail
+    bool short_of_memory;   // and has
+    bool lacks_descriptors; // there are few
+    bool quits;             // the protocol closes streams by itself
+    bool answered;          // the kernel gives an odd answer
+    bool breaks, broken;    // the ring will break, and has
+    bool destroyed;         // the loop is destroyed with clients on it
+    bool drains, drained;   // the server ends while clients are there, and has begun to
+    bool crowded;           // more completes at once than a turn takes
+    struct client clients[RUN_CROWD];
     uint32_t clients_count, clients_done;
     struct run_stream streams[RUN_STREAMS_MAX];
     uint32_t streams_count;
-    uint64_t turns, hash;
-    struct weir_post knock; // of another thread
+    uint64_t turns, full_turns, hash; // full: more may have been there to reap
+    struct weir_post knock;           // of another thread
     bool knocking;
     uint64_t knocks;
-    struct weir_post over; // wakes the loop when the last client is done
+    struct weir_post over;  // wakes the loop when the last client is done
+    struct weir_post drain; // asks for the end
     struct weir_stats stats;
     struct sim_counts counts; // at the end
     char complaint[RUN_TEXT]; // the first thing that did not hold; empty: all did
@@ -87,16 +85,15 @@ bool run_seed_answering(struct run *run, const struct run_protocol *protocol, ui
                         const struct sim_answer *answer);
 const struct run_protocol *run_protocol_find(const char *name); // NULL: there is none
 void run_complain(struct run *run, const char *format, ...) __attribute__((format(printf, 2, 3)));
+// Whether connections may be lost in this run through nobody's fault.
+bool run_may_lose(const struct run *run);
 // A line on how the run was set up.
 void run_describe(const struct run *run, FILE *file);
 
-// client.c
-void client_start(struct client *client, struct run *run, uint32_t index);
-void client_stop(struct client *client); // wherever it is
-// What a client sends at an offset: at least CLIENT_PIECE bytes.
-const char *client_bytes(const struct client *client, uint64_t offset);
+// record.c: a protocol with a record of what it is told; all that it does is its own.
+const struct weir_protocol *record_protocol(struct run *run, const struct weir_protocol *protocol);
 
-// echo.c: the protocol, which records what it is told; and the same with a file for an answer.
-extern const struct run_protocol run_echo, run_file;
+// The protocols: echo.c (and the same with a file for an answer), http.c, ftp.c.
+extern const struct run_protocol run_echo, run_file, run_http, run_ftp;
 
 #endif

@@ -27,10 +27,11 @@ static void the_protocol_holds_for_every_seed(void **state)
 {
     struct seeds *seeds = *state;
     struct run *run = &seeds->run;
-    uint64_t failed = 0, turns = 0, streams = 0, struck[SIM_FAULTS] = { 0 };
+    uint64_t failed = 0, turns = 0, full = 0, streams = 0, struck[SIM_FAULTS] = { 0 };
     for (uint64_t seed = 1; seed <= seeds->count && failed < SEEDS_FAILED_MAX; seed++) {
         bool held = replay_seed(run, seeds->protocol, seed, NULL);
         turns += run->turns;
+        full += run->full_turns;
         streams += run->streams_count;
         for (int i = 0; i < SIM_FAULTS; i++)
             struck[i] += run->counts.faults[i];
@@ -39,14 +40,19 @@ static void the_protocol_holds_for_every_seed(void **state)
             failed++;
         }
     }
-    print_message("%llu seeds, %llu streams, %llu turns\n", (unsigned long long)seeds->count,
-                  (unsigned long long)streams, (unsigned long long)turns);
+    print_message("%llu seeds, %llu streams, %llu turns, %llu of them full\n",
+                  (unsigned long long)seeds->count, (unsigned long long)streams,
+                  (unsigned long long)turns, (unsigned long long)full);
     assert_int_equal(failed, 0);
     assert_true(streams > seeds->count);
-    // A fault that never strikes tests nothing.
+    // A fault that never strikes tests nothing, nor does a crowd that fits into a turn.
+    if (seeds->protocol->crowds)
+        assert_true(full > 0);
     for (int i = 0; i < SIM_FAULTS; i++) {
-        bool possible = seeds->protocol->files || (i != SIM_FILE_SHORT && i != SIM_FILE_COLD);
-        if (!struck[i] && possible && i != SIM_FILE_ERROR)
+        bool of_files = i >= SIM_FILE_ERROR && i <= SIM_FILE_RACE;
+        bool possible =
+            i == SIM_FILE_RACE ? seeds->protocol->names : !of_files || seeds->protocol->files;
+        if (!struck[i] && possible)
             fail_msg("%s never struck", sim_fault_name((enum sim_fault)i));
     }
 }

@@ -121,13 +121,14 @@ class Compare(unittest.TestCase):
 
 class Runs(RunFixture):
     def test_an_interrupted_run_goes_on(self):
-        """Only what is missing is run, in the same order, and the file is whole afterwards."""
+        """Only what is missing is run, in the same order; the file is whole, a study one still."""
         report, _, _ = self.bench("--cells", "echo,half", "--blocks", "2", "--seed", "3",
                                   "--seconds", "0.1")
         part = self.json + ".part"
         head = {k: v for k, v in report.items() if k not in ("trials", "table")}
+        study = {"features": ["first"], "chains": {}, "adds": {}}
         with open(part, "w", encoding="utf-8") as file:
-            file.write(json.dumps({**head, "complete": False, "rates": {}}) + "\n")
+            file.write(json.dumps({**head, "complete": False, "rates": {}, "ladder": study}) + "\n")
             file.write(json.dumps({"rates": report["rates"]}) + "\n")
             for trial in report["trials"][:3]:
                 file.write(json.dumps({"trial": trial}) + "\n")
@@ -145,6 +146,7 @@ class Runs(RunFixture):
         self.assertEqual([(t["cell"], t["block"], t["seed"]) for t in whole["trials"]],
                          [(t["cell"], t["block"], t["seed"]) for t in report["trials"]])
         self.assertEqual(whole["rates"], report["rates"])
+        self.assertEqual(whole["ladder"], study)
         self.assertFalse(os.path.exists(part))
         again = subprocess.run([suite_path.LAUNCHER, "run", "--resume", self.json], check=False,
                                capture_output=True, text=True)

@@ -14,7 +14,8 @@ from statistics import median
 from unittest import mock
 
 import suite_path
-from weir_bench import Problem, calibrate, guards, reflector, scenario, session, spread, trial, veth
+from weir_bench import (Problem, calibrate, guards, ladder, reflector, scenario, session, spread,
+                        trial, veth)
 from weir_bench.load import WeirLoad
 from weir_bench.witness import residency
 
@@ -361,12 +362,12 @@ class Rungs(Real):
         """Small and large messages, many in flight, with one core between them."""
         variants = "".join(f'[variant.{name}]\ncommand = "{{rungs}} {name} --listen {{address}}"\n'
                            f'engine = "epoll-{name}"\n'
-                           for name in ("level", "try-first", "edge", "writev"))
+                           for name in ladder.EPOLL_RUNGS)
         trials, _ = self.bench(
-            'variants = ["level", "try-first", "edge", "writev"]\nbase = "level"\n' + variants +
+            f'variants = {json.dumps(ladder.EPOLL_RUNGS)}\nbase = "level"\n' + variants +
             '[[cell]]\nname = "large"\nsize = 200000\nconnections = 5\ndepth = 3\n'
             'verify = "full"\n')
-        self.check(trials, 4)
+        self.check(trials, len(ladder.EPOLL_RUNGS))
 
     def test_a_rung_refuses_what_it_does_not_know(self):
         """Status 2 and the usage."""

@@ -359,6 +359,33 @@ static void drain_goes_on_while_bytes_are_owed(void **state)
     stream_fini(&fixture);
 }
 
+// What each of `sends` streams may send by its file in a turn, after a turn with as many.
+static size_t file_part_among(struct weir_loop *loop, uint32_t sends)
+{
+    size_t part = 0;
+    for (int turn = 0; turn < 2; turn++) {
+        loop->turn_index++;
+        for (uint32_t i = 0; i < sends; i++)
+            part = file_part(loop);
+    }
+    return part;
+}
+
+// Streams that send files share a turn: one alone sends one segment, a few send more, and many no
+// more together than 2 MiB, as long as each sends a segment.
+static void files_share_a_turn(void **state)
+{
+    struct fixture fixture;
+    stream_init(&fixture, *state);
+    stream_start(&fixture);
+    assert_int_equal(file_part_among(fixture.loop, 1), 64 << 10);
+    assert_int_equal(file_part_among(fixture.loop, 2), 128 << 10);
+    assert_int_equal(file_part_among(fixture.loop, 8), 256 << 10);
+    assert_int_equal(file_part_among(fixture.loop, 16), 128 << 10);
+    assert_int_equal(file_part_among(fixture.loop, 1000), 64 << 10);
+    stream_fini(&fixture);
+}
+
 int main(int argc, char **argv)
 {
     static const struct CMUnitTest tests[] = {
@@ -374,6 +401,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(linger_goes_on_after_a_pause),
         cmocka_unit_test(drain_comes_to_every_socket_first),
         cmocka_unit_test(drain_goes_on_while_bytes_are_owed),
+        cmocka_unit_test(files_share_a_turn),
     };
     return stream_run_all("stream", tests, sizeof tests / sizeof tests[0],
                           argc > 1 ? argv[1] : NULL);

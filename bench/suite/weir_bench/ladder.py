@@ -21,7 +21,7 @@ GAIN_MIN = 0.05   # a feature that gains less in every row does not earn its pla
 NEEDED = ("buffer-ring",)   # every plan has it
 KERNELS = ("kernel-6.1", "kernel-6.8", "kernel-6.12")
 # As `weir-rungs` names them, each with what the one before does not do.
-EPOLL_RUNGS = ("level", "try-first", "edge", "writev")
+EPOLL_RUNGS = ("level", "one-shot", "try-first", "accept-all", "edge-again", "edge", "writev")
 
 
 def features_of(weir):

@@ -154,6 +154,7 @@ class Session:
         for key in ("started", "command", "environment", "trials", "calibration", "rates",
                     "conformance", "floors", "ceilings"):
             self.report[key] = begun[key]
+        # What a study is about: its tables and pictures need it.
         self.report.update((key, begun[key]) for key in STUDY_KEYS if key in begun)
         self.report["resumed"] = [*begun.get("resumed", []), time.strftime("%Y-%m-%d %H:%M:%S %z")]
         self.rates = dict(begun["rates"])

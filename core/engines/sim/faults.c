@@ -16,12 +16,13 @@ static const char *const faults_names[SIM_FAULTS] = {
     [SIM_ACCEPT_ERROR] = "accept-error",
     [SIM_FILE_ERROR] = "file-error",
     [SIM_FILE_SHORT] = "file-short",
+    [SIM_FILE_COLD] = "file-cold",
+    [SIM_FILE_RACE] = "file-race",
     [SIM_INTERRUPT] = "interrupt",
     [SIM_PART_OF_BATCH] = "part-of-batch",
     [SIM_BUSY] = "busy",
     [SIM_CLOCK_JUMP] = "clock-jump",
     [SIM_RESET_LOSS] = "reset-loss",
-    [SIM_FILE_COLD] = "file-cold",
 };
 
 const char *sim_fault_name(enum sim_fault fault)
@@ -49,7 +50,7 @@ void sim_faults_harmless(uint64_t seed, struct sim_faults *ret_faults)
         SIM_SHORT_RECEIVE, SIM_SHORT_SEND,      SIM_SEND_REFUSED, SIM_LATE,
         SIM_REORDER,       SIM_MULTISHOT_END,   SIM_NO_BUFFERS,   SIM_MULTISHOT_END_BARE,
         SIM_CANCEL_LOST,   SIM_BUFFER_WITH_END, SIM_FILE_SHORT,   SIM_INTERRUPT,
-        SIM_PART_OF_BATCH, SIM_FILE_COLD,
+        SIM_PART_OF_BATCH, SIM_FILE_COLD,       SIM_FILE_RACE,
     };
     uint64_t state = seed ^ 0x5eed;
     *ret_faults = (struct sim_faults){ .late_max_ns = 1000ULL << faults_next(&state, 10) };

@@ -92,15 +92,32 @@ struct sim_socket {
     uint32_t backlog_count, backlog_max;
 };
 
-struct sim_node { // a file's content
+struct sim_node { // a file or a directory
     struct sim_link link;
-    char *path, *data;
+    struct sim *sim;
+    struct sim_node *parent; // NULL: the root, or its name is gone
+    char *name, *data;       // "" is the root's
     size_t size, capacity;
+    uint64_t number, modified_ns, changed_ns;
+    uint32_t mode; // with its kind, as stat(2) tells it
 };
 
-struct sim_file {
+struct sim_file { // an open one
     struct sim_object object;
     struct sim_node *node;
+    uint64_t flags;
+};
+
+// A walk from a directory on.
+struct sim_path {
+    struct sim_node *start;
+    const char *text;
+    bool beneath; // never above `start`
+    // Where it led.
+    struct sim_node *parent, *node; // node: NULL if the last name is free
+    const char *name;               // the last
+    size_t name_size;
+    bool slash; // behind it
 };
 
 struct sim_machine_file {
@@ -151,7 +168,7 @@ struct sim_operation {
     struct sockaddr *ret_address;
     socklen_t *ret_address_size;
     char *path;
-    uint64_t open_flags;
+    uint64_t open_flags, open_mode, open_resolve;
 };
 
 struct sim_opcode {
@@ -210,7 +227,9 @@ struct sim {
     uint64_t events_sequence;
     bool events_running;
     struct sim_link bound; // sockets with an address of their own
-    struct sim_link nodes; // files
+    struct sim_link nodes; // files and directories
+    uint64_t nodes_made, secrets;
+    bool renaming; // the last open was asked to try again
     uint64_t sockets_made;
     uint16_t port_next;
     struct sim_counts counts;
@@ -228,7 +247,8 @@ size_t sim_shortened(struct sim *sim, enum sim_fault fault, size_t most);
 void sim_spend(struct sim *sim, uint64_t duration_ns);
 // Lets time pass until something happens, at most until the deadline; false: nothing ever will.
 bool sim_pass(struct sim *sim, uint64_t deadline_ns);
-void sim_forget(struct sim *sim, const void *argument); // its events do not run any more
+// All that sim_at() was told to run this function for is due now, in its order.
+void sim_run_now(struct sim *sim, void (*function)(void *argument));
 int sim_descriptor_open(struct sim *sim, struct sim_object *object); // takes the count
 struct sim_object *sim_descriptor(const struct sim *sim, int fd);
 int sim_descriptor_close(struct sim *sim, int fd);
@@ -287,13 +307,31 @@ struct io_uring_buf *sim_buffer_next(const struct sim_ring *ring); // NULL: ther
 uint32_t sim_buffer_take(struct sim_ring *ring);                   // its completion flags
 
 // files.c
-int sim_file_of_node(struct sim *sim, struct sim_node *node);
-struct sim_node *sim_node_find(const struct sim *sim, const char *path);
-struct sim_node *sim_node_create(struct sim *sim, const char *path);
+struct sim_node *sim_node_root(struct sim *sim);
+struct sim_node *sim_node_add(struct sim *sim, struct sim_node *parent, const char *name,
+                              uint32_t mode);
+void sim_node_rename(struct sim_node *node, struct sim_node *parent, const char *name);
 void sim_node_reserve(struct sim_node *node, size_t size);
+void sim_node_resize(struct sim_node *node, size_t size);
+void sim_node_touch(struct sim_node *node); // it was changed now
 void sim_nodes_free(struct sim *sim);
+static inline bool sim_node_is_linked(const struct sim_node *node)
+{
+    return node->parent || !*node->name;
+}
+// 0 or -errno; ends at a free name too.
+int sim_path_walk(struct sim *sim, struct sim_path *path);
+// A descriptor, by open(2)'s flags.
+int sim_path_open(struct sim *sim, struct sim_path *path, uint64_t flags, uint64_t mode);
+int sim_file_of_node(struct sim *sim, struct sim_node *node, uint64_t flags);
 // An object for a regular file of the machine, or NULL: the descriptor is none.
 struct sim_object *sim_machine_file(struct sim *sim, int fd);
+
+// calls.c
+int64_t sim_node_read(struct sim *sim, const struct sim_node *node, const struct iovec *iovec,
+                      uint64_t offset);
+int64_t sim_node_write(struct sim *sim, struct sim_node *node, const struct iovec *iovec,
+                       uint64_t offset);
 
 // system.c
 extern const struct system sim_system;

@@ -155,6 +155,8 @@ static int operations_receive_once(struct sim *sim, struct sim_operation *operat
         size = operation->each;
     if (socket->in.size && socket->in.size < size)
         size = socket->in.size;
+    if (sim->faults.receive_max && sim->faults.receive_max < size)
+        size = sim->faults.receive_max;
     size = sim_shortened(sim, SIM_SHORT_RECEIVE, size);
     int64_t result = sim_socket_read(socket, operations_pointer(buffer->addr), size);
     if (result == -EAGAIN)

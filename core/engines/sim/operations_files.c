@@ -58,15 +58,8 @@ static int operations_files_read(struct sim *sim, struct sim_operation *operatio
         return operations_files_read_counter(operation);
     if (operation->object->kind == SIM_MACHINE)
         return operations_files_on_machine(sim, operation, false);
-    const struct sim_node *node = operations_files_node(operation);
-    if (sim_strikes(sim, SIM_FILE_ERROR))
-        return -EIO;
-    if (operation->offset >= node->size)
-        return 0;
-    size_t left = node->size - operation->offset, size = operation->one.iov_len;
-    size = sim_shortened(sim, SIM_FILE_SHORT, size < left ? size : left);
-    memcpy(operation->one.iov_base, node->data + operation->offset, size);
-    return (int)size;
+    return (int)sim_node_read(sim, operations_files_node(operation), &operation->one,
+                              operation->offset);
 }
 
 static int operations_files_write(struct sim *sim, struct sim_operation *operation)
@@ -75,19 +68,11 @@ static int operations_files_write(struct sim *sim, struct sim_operation *operati
         return -EINVAL;
     if (operation->object->kind == SIM_MACHINE)
         return operations_files_on_machine(sim, operation, true);
-    struct sim_node *node = operations_files_node(operation);
-    if (sim_strikes(sim, SIM_FILE_ERROR))
-        return sim_random(sim, 2) ? -EIO : -ENOSPC;
-    size_t size = sim_shortened(sim, SIM_FILE_SHORT, operation->one.iov_len);
-    size_t end = operation->offset + size;
-    sim_node_reserve(node, end);
-    memcpy(node->data + operation->offset, operation->one.iov_base, size);
-    if (end > node->size)
-        node->size = end;
-    return (int)size;
+    return (int)sim_node_write(sim, operations_files_node(operation), &operation->one,
+                               operation->offset);
 }
 
-// io_openat2_prep(): the path and the wishes are copied.
+// io_openat2_prep(): the path and the wishes are copied, the directory is looked up later.
 static int operations_files_prepare_open(struct sim *sim, struct sim_operation *operation,
                                          const struct io_uring_sqe *sqe)
 {
@@ -95,25 +80,18 @@ static int operations_files_prepare_open(struct sim *sim, struct sim_operation *
     const struct open_how *how = (const struct open_how *)(uintptr_t)sqe->off;
     if (sqe->len != sizeof *how)
         return -EINVAL;
+    operation->fd = sqe->fd;
     operation->open_flags = how->flags;
+    operation->open_mode = how->mode;
+    operation->open_resolve = how->resolve;
     operation->path = sim_copy_text((const char *)(uintptr_t)sqe->addr);
     return 0;
 }
 
 static int operations_files_open(struct sim *sim, struct sim_operation *operation)
 {
-    struct sim_node *node = sim_node_find(sim, operation->path);
-    if (sim_strikes(sim, SIM_FILE_ERROR))
-        return -EIO;
-    if (node && operation->open_flags & O_CREAT && operation->open_flags & O_EXCL)
-        return -EEXIST;
-    if (!node && !(operation->open_flags & O_CREAT))
-        return -ENOENT;
-    if (!node)
-        node = sim_node_create(sim, operation->path);
-    if (operation->open_flags & O_TRUNC)
-        node->size = 0;
-    return sim_file_of_node(sim, node);
+    return sim_call_open(sim, operation->fd, operation->path, operation->open_flags,
+                         operation->open_mode, operation->open_resolve);
 }
 
 const struct sim_opcode sim_opcode_read = {

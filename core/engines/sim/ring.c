@@ -244,9 +244,17 @@ static void ring_patience_read(const struct sim *sim, unsigned wait, unsigned fl
         ret_patience->min_end_ns = sim->now_ns + extended->min_wait_usec * 1000ULL;
 }
 
+// Without DEFER_TASKRUN it is the task's work, all of which runs on the way out of the kernel.
+static unsigned ring_work_max(const struct sim *sim, unsigned wait)
+{
+    if (!sim->ring->deferred)
+        return UINT_MAX;
+    return wait > RING_WORK_MAX ? wait : RING_WORK_MAX;
+}
+
 static bool ring_satisfied(struct sim *sim, unsigned wait)
 {
-    ring_run_work(sim, wait > RING_WORK_MAX ? wait : RING_WORK_MAX);
+    ring_run_work(sim, ring_work_max(sim, wait));
     ring_flush_overflow(sim->ring);
     return ring_completions(sim->ring) >= wait;
 }
@@ -293,14 +301,15 @@ static int ring_enter(void *state, struct io_uring *ring, unsigned submit, unsig
     if (flags & IORING_ENTER_EXT_ARG && argument_size != sizeof(struct io_uring_getevents_arg))
         return -EINVAL;
     sim_spend(sim, RING_ENTER_NS);
-    if (++sim->enters > sim->enters_max)
+    sim->counts.broken = ++sim->enters > sim->enters_max;
+    if (sim->counts.broken)
         return -EIO;
     // A kernel without memory for requests takes none (io_submit_sqes).
     if (submit && sim_strikes(sim, SIM_BUSY))
         return -EAGAIN;
     unsigned taken = ring_submit(sim, submit);
     if (!sim->ring->deferred)
-        ring_run_work(sim, RING_WORK_MAX);
+        ring_run_work(sim, UINT_MAX);
     if (!(flags & IORING_ENTER_GETEVENTS) || taken != submit)
         return (int)taken;
     ring_patience_read(sim, wait, flags, argument, &patience);

@@ -9,6 +9,8 @@
 #define WEIR_SIM_H
 
 #include <stdio.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
 
 #include "../../loop.h"
 
@@ -28,20 +30,22 @@ enum sim_fault {
     SIM_BUFFER_WITH_END,    // the end of a stream takes a buffer too, as kernels before 6.10 do
     SIM_CANCEL_LOST,        // what is cancelled completes first
     SIM_ACCEPT_ERROR,
-    SIM_FILE_ERROR,    // EIO, or ENOSPC for writes
+    SIM_FILE_ERROR,    // of any call on files, with each errno
     SIM_FILE_SHORT,    // part of a read or write
+    SIM_FILE_COLD,     // a name or a page is not in memory, so who must not wait is refused
+    SIM_FILE_RACE,     // a rename elsewhere: the open must be tried again
     SIM_INTERRUPT,     // EINTR instead of a wait
     SIM_PART_OF_BATCH, // not all entries are taken
     SIM_BUSY,          // no entry is taken until completions were reaped
     SIM_CLOCK_JUMP,    // forward
     SIM_RESET_LOSS,    // a reset overtakes bytes that were sent before it
-    SIM_FILE_COLD,     // a part of a file is not in memory
     SIM_FAULTS,
 };
 
 struct sim_faults {
     uint16_t chances[SIM_FAULTS];
     uint32_t sq_entries, cq_entries; // of the queues; 0: as asked for
+    uint32_t receive_max;            // bytes that a receive brings at most; 0: as many as fit
     uint64_t late_max_ns;            // for SIM_LATE
     uint64_t clock_jump_max_ns;
 };
@@ -58,6 +62,7 @@ struct sim_counts {
     uint32_t overflows;          // completions that found no room
     uint32_t sockets;            // that exist, also those of peers
     uint32_t answered;           // how often sim_answer() had its way
+    bool broken;                 // the ring has answered as sim_break_after() told it
     bool stuck;                  // a wait that nothing could have ended
     uint64_t faults[SIM_FAULTS]; // how often each struck
 };
@@ -66,6 +71,8 @@ struct sim_counts {
 
 // `faults` may be NULL for none. The simulated kernel itself never lacks memory: it aborts then.
 struct sim *sim_create(uint64_t seed, const struct sim_faults *faults);
+// Other faults from now on; NULL: none.
+void sim_set_faults(struct sim *sim, const struct sim_faults *faults);
 // The loop must be gone. NULL is allowed.
 void sim_destroy(struct sim *sim);
 // What a loop stands on. It lives as long as the sim.
@@ -79,6 +86,8 @@ void sim_at(struct sim *sim, uint64_t delay_ns, void (*function)(void *argument)
 void sim_decide(struct sim *sim, const void *data, size_t size);
 // Below `below`, from the seed.
 uint64_t sim_random(struct sim *sim, uint64_t below);
+// What sim_at() was told with this argument does not run any more.
+void sim_forget(struct sim *sim, const void *argument);
 void sim_count(const struct sim *sim, struct sim_counts *ret_counts);
 // Everything that happens is written there, a line each; NULL: nowhere.
 void sim_trace_to(struct sim *sim, FILE *file);
@@ -108,13 +117,50 @@ const char *sim_fault_name(enum sim_fault fault);
 
 // --- Files ---------------------------------------------------------------------------------------
 
-// A file with a name, for weir_file_open(); or one that is open, for weir_file_adopt().
-// A descriptor, or -errno.
+// Paths begin at the root of the simulated tree; directories on the way are made.
 void sim_file_create(struct sim *sim, const char *path, const void *data, size_t size);
+void sim_directory_create(struct sim *sim, const char *path);
+// As a rename over it does: what is open of the old one stays as it is.
+void sim_file_replace(struct sim *sim, const char *path, const void *data, size_t size);
+// Since 1970; for files that are there.
+void sim_file_set_time(struct sim *sim, const char *path, uint64_t modified_ns);
+// A descriptor of a file or directory that is there, or -errno.
 int sim_file_open(struct sim *sim, const char *path);
 // What is in it now; false: there is no such file.
-bool sim_file_content(const struct sim *sim, const char *path, const char **ret_data,
-                      size_t *ret_size);
+bool sim_file_content(struct sim *sim, const char *path, const char **ret_data, size_t *ret_size);
+// The name of the next entry of a directory, `*at` counting from 0; NULL: that was all.
+const char *sim_file_next(struct sim *sim, const char *path, uint32_t *at);
+
+// --- System calls on files -----------------------------------------------------------------------
+// For whoever puts them in the place of the real ones. They return what the kernel returns, so
+// -errno. A name is one in the directory fd; NULL or "": fd itself.
+
+// Whether a descriptor is a simulated one, open or not.
+bool sim_owns(int fd);
+// CLOCK_REALTIME, in nanoseconds.
+uint64_t sim_real_time(const struct sim *sim);
+// getrandom(2): from the seed too, but not from sim_decide()'s bytes.
+void sim_call_random(struct sim *sim, void *ret_data, size_t size);
+int sim_call_open(struct sim *sim, int fd, const char *path, uint64_t flags, uint64_t mode,
+                  uint64_t resolve);
+int sim_call_duplicate(struct sim *sim, int fd);
+int sim_call_close(struct sim *sim, int fd);
+int sim_call_stat(struct sim *sim, int fd, const char *name, struct stat *ret_status);
+int sim_call_access(struct sim *sim, int fd, const char *name);
+// The entry number *at of a directory, which becomes the next; NULL after the last.
+int sim_call_entry(struct sim *sim, int fd, uint32_t *at, const char **ret_name);
+int sim_call_unlink(struct sim *sim, int fd, const char *name, bool directory);
+int sim_call_mkdir(struct sim *sim, int fd, const char *name, uint32_t mode);
+int sim_call_rename(struct sim *sim, int from_fd, const char *from_name, int to_fd,
+                    const char *to_name, bool replace);
+int sim_call_set_time(struct sim *sim, int fd, uint64_t modified_ns);
+int sim_call_set_mode(struct sim *sim, int fd, uint32_t mode);
+int sim_call_truncate(struct sim *sim, int fd, uint64_t size);
+int sim_call_sync(struct sim *sim, int fd);
+int64_t sim_call_read(struct sim *sim, int fd, const struct iovec *iovec, uint64_t offset,
+                      bool no_wait);
+int64_t sim_call_write(struct sim *sim, int fd, const struct iovec *iovecs, int count,
+                       uint64_t offset);
 
 // --- Peers ---------------------------------------------------------------------------------------
 

@@ -103,7 +103,16 @@ static void system_job_due(void *argument)
 static void system_job(void *state, struct weir_operation *operation)
 {
     struct sim *sim = state;
-    sim_at(sim, 1 + sim_random(sim, SYSTEM_JOB_NS), system_job_due, operation);
+    uint64_t delay_ns = 1 + sim_random(sim, SYSTEM_JOB_NS);
+    if (sim_strikes(sim, SIM_LATE)) // others come first
+        delay_ns += sim_random(sim, sim->faults.late_max_ns);
+    sim_at(sim, delay_ns, system_job_due, operation);
+}
+
+// A loop that broke did not wait for them.
+static void system_end_jobs(void *state)
+{
+    sim_run_now(state, system_job_due);
 }
 
 const struct system sim_system = {
@@ -116,4 +125,5 @@ const struct system sim_system = {
     .file_cached = sim_file_cached,
     .sendfile = sim_sendfile,
     .job = system_job,
+    .end_jobs = system_end_jobs,
 };

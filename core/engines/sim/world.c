@@ -9,6 +9,9 @@
 // there.
 enum { WORLD_DESCRIPTOR_FIRST = 1 << 20, WORLD_DESCRIPTORS_MAX = 65536 };
 
+// When the simulated clock began, since 1970.
+#define WORLD_EPOCH_NS 1700000000000000000ULL
+
 // --- Memory --------------------------------------------------------------------------------------
 
 // Not malloc(): tests let that fail for the loop, and a simulation that lacks memory proves
@@ -65,6 +68,16 @@ uint64_t sim_random(struct sim *sim, uint64_t below)
     if (sim->decisions_left)
         return world_decision(sim, below);
     return world_next(&sim->random) % below;
+}
+
+void sim_call_random(struct sim *sim, void *ret_data, size_t size)
+{
+    char *at = ret_data;
+    for (size_t part; size; size -= part, at += part) {
+        uint64_t value = world_next(&sim->secrets);
+        part = size < sizeof value ? size : sizeof value;
+        memcpy(at, &value, part);
+    }
 }
 
 bool sim_strikes(struct sim *sim, enum sim_fault fault)
@@ -180,6 +193,22 @@ void sim_forget(struct sim *sim, const void *argument)
     }
 }
 
+void sim_run_now(struct sim *sim, void (*function)(void *argument))
+{
+    for (;;) {
+        struct sim_event *first = NULL;
+        for (size_t i = 0; i < sim->events_count; i++) {
+            struct sim_event *event = &sim->events[i];
+            if (event->function == function && (!first || world_before(event, first)))
+                first = event;
+        }
+        if (!first)
+            return;
+        first->function = NULL;
+        function(first->argument);
+    }
+}
+
 // What an event does may take time itself; that runs no further events, the loop below does.
 static void world_run_due(struct sim *sim)
 {
@@ -218,6 +247,11 @@ bool sim_pass(struct sim *sim, uint64_t deadline_ns)
 uint64_t sim_now(const struct sim *sim)
 {
     return sim->now_ns;
+}
+
+uint64_t sim_real_time(const struct sim *sim)
+{
+    return WORLD_EPOCH_NS + sim->now_ns;
 }
 
 // --- Objects and descriptors ---------------------------------------------------------------------
@@ -276,6 +310,11 @@ struct sim_object *sim_descriptor(const struct sim *sim, int fd)
     return sim->descriptors[fd - WORLD_DESCRIPTOR_FIRST];
 }
 
+bool sim_owns(int fd)
+{
+    return fd >= WORLD_DESCRIPTOR_FIRST;
+}
+
 int sim_descriptor_close(struct sim *sim, int fd)
 {
     struct sim_object *object = sim_descriptor(sim, fd);
@@ -314,6 +353,7 @@ struct sim *sim_create(uint64_t seed, const struct sim_faults *faults)
 {
     struct sim *sim = sim_allocate(1, sizeof *sim);
     sim->random = seed;
+    sim->secrets = ~seed;
     sim->now_ns = 1000000000;
     sim->faults = faults ? *faults : (struct sim_faults){ 0 };
     sim->ring_base = (struct ring_base){ .operations = &sim_ring_operations, .state = sim };
@@ -329,6 +369,11 @@ struct sim *sim_create(uint64_t seed, const struct sim_faults *faults)
     sim_list_init(&sim->bound);
     sim_list_init(&sim->nodes);
     return sim;
+}
+
+void sim_set_faults(struct sim *sim, const struct sim_faults *faults)
+{
+    sim->faults = faults ? *faults : (struct sim_faults){ 0 };
 }
 
 void sim_destroy(struct sim *sim)

@@ -1,0 +1,97 @@
+// A protocol as it is, with a record of each of its streams: opened once and first, closed once and
+// last. The record lies behind the protocol's own session.
+#include <string.h>
+
+#include "run.h"
+
+static struct {
+    struct run *run;
+    const struct weir_protocol *inner;
+    struct weir_protocol outer;
+    size_t at; // of the record's pointer, in the session
+} record;
+
+// The stream's, which begins with its first callback.
+static struct run_stream *record_of(struct weir_stream *stream)
+{
+    struct run *run = record.run;
+    char *session = weir_stream_session(stream);
+    struct run_stream *found;
+    memcpy(&found, session + record.at, sizeof found);
+    if (!found) {
+        found = &run->streams[run->streams_count++ % RUN_STREAMS_MAX];
+        *found = (struct run_stream){ .stream = stream };
+        memcpy(session + record.at, &found, sizeof found);
+    }
+    found->late |= found->closed > 0;
+    return found;
+}
+
+static void record_trace(const char *what, const struct run_stream *stream, int64_t value)
+{
+    sim_trace(record.run->sim, what, (uint64_t)(stream - record.run->streams), value);
+}
+
+static void record_opened(struct weir_stream *stream)
+{
+    struct run_stream *found = record_of(stream);
+    if (++found->opened > 1)
+        run_complain(record.run, "opened came twice");
+    record_trace("opened", found, 0);
+    record.inner->opened(stream);
+}
+
+static void record_received(struct weir_stream *stream, struct weir_slice slice)
+{
+    struct run_stream *found = record_of(stream);
+    if (!found->opened)
+        run_complain(record.run, "received came before opened");
+    record_trace("received", found, (int64_t)slice.size);
+    record.inner->received(stream, slice);
+}
+
+static void record_drained(struct weir_stream *stream)
+{
+    record_trace("drained", record_of(stream), 0);
+    record.inner->drained(stream);
+}
+
+static void record_ended(struct weir_stream *stream)
+{
+    record_trace("ended", record_of(stream), 0);
+    record.inner->ended(stream);
+}
+
+static void record_draining(struct weir_stream *stream)
+{
+    record_trace("draining", record_of(stream), 0);
+    record.inner->draining(stream);
+}
+
+static void record_closed(struct weir_stream *stream, int reason)
+{
+    struct run_stream *found = record_of(stream);
+    found->closed++;
+    found->reason = reason;
+    found->stream = NULL;
+    record_trace("told closed", found, reason);
+    record.inner->closed(stream, reason);
+}
+
+const struct weir_protocol *record_protocol(struct run *run, const struct weir_protocol *protocol)
+{
+    record.run = run;
+    record.inner = protocol;
+    record.at = protocol->session_size;
+    record.outer = (struct weir_protocol){
+        .name = protocol->name,
+        .session_size = protocol->session_size + sizeof(struct run_stream *),
+        .opened = record_opened,
+        .received = record_received,
+        .drained = protocol->drained ? record_drained : NULL,
+        .ended = protocol->ended ? record_ended : NULL,
+        .draining = protocol->draining ? record_draining : NULL,
+        .closed = record_closed,
+    };
+    return &record.outer;
+}
