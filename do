@@ -370,7 +370,7 @@ cmd_test() {
         rm -f "build/$variant"/meson-logs/testlog.*
     done
     # The first alone, since it also judges times.
-    test_variant "${variants[0]}" 3
+    test_variant "${variants[0]}" 2
     # Fuzzing takes what the sanitized builds leave of the processors: their tests mostly wait.
     if command -v clang >/dev/null; then
         (renice -n 19 "$BASHPID" >/dev/null && cmd_fuzz all 10) &
