@@ -355,7 +355,7 @@ test_variant() {
 }
 
 cmd_test() {
-    local variant variants=(release asan tsan) folders=() fuzzer='' fuzzed=0
+    local variant variants=(release asan tsan) folders=() fuzzed=0
     cmd_setup
     if command -v clang >/dev/null; then
         build_variant clang true
@@ -371,18 +371,15 @@ cmd_test() {
     done
     # The first alone, since it also judges times.
     test_variant "${variants[0]}" 2
-    # Fuzzing takes what the sanitized builds leave of the processors: their tests mostly wait.
-    if command -v clang >/dev/null; then
-        (renice -n 19 "$BASHPID" >/dev/null && cmd_fuzz all 10) &
-        fuzzer=$!
-    else
-        say "no clang here: the corpora are replayed, nothing is fuzzed"
-    fi
     for variant in "${variants[@]:1}"; do
         test_variant "$variant" 2 &
     done
-    [ -z "$fuzzer" ] || wait "$fuzzer" || fuzzed=1
     wait
+    if command -v clang >/dev/null; then
+        (cmd_fuzz all 10) || fuzzed=1
+    else
+        say "no clang here: the corpora are replayed, nothing is fuzzed"
+    fi
     "$python" tests/summary.py "${folders[@]}" && return "$fuzzed"
 }
 

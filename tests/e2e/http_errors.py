@@ -213,8 +213,8 @@ class Disks(unittest.TestCase):
         server.log.until("access log: No space left on device")
 
     def check_lines(self, server, address):
-        """All of the new log are lines as they should be, but for the ends of torn ones: the first of
-        them is whatever was left, and each worker that tore one ends it with a line's end."""
+        """All of the new log are lines as they should be, but for the ends of torn ones: the first
+        is whatever was left, and each worker that tore one ends it with a line's end."""
         http_programs.converse(address, b"GET /last HTTP/1.1\r\nHost: x\r\n\r\n")
         inside = f"/proc/{server.process.pid}/root{self.inside}/log"
         with open(inside, "rb") as log:
