@@ -20,7 +20,6 @@ struct http_access_log {
     char *filling, *emptying;
     size_t filled, emptied;
     uint64_t lost; // lines of the write in flight
-    bool torn;     // the last write ended within a line
     char buffers[2][LOG_BUFFER_SIZE];
 };
 
@@ -41,28 +40,40 @@ static ssize_t log_write_once(int fd, const char *data, size_t size)
     return count < 0 ? -errno : count;
 }
 
-// Returns 0, or the error that ended it, with the number of lines that were lost.
-static int log_write(struct http_access_log *log, const char *data, size_t size, uint64_t *ret_lost)
+// Returns 0, or the error that ended it, with the number of bytes that were left.
+static int log_write_file(struct http_site *site, const char *data, size_t *size)
 {
-    int fd = log->worker->site->access_log.fd;
+    int fd = site->access_log.fd;
     ssize_t count = 0;
-    *ret_lost = 0;
-    if (log->torn && size) // what is left of a line that was cut must not swallow the next
+    if (site->access_log_torn && *size) // what is left of a line must not swallow the next
         count = log_write_once(fd, "\n", 1);
-    log->torn = log->torn && count <= 0;
-    while (count >= 0 && size) {
-        count = log_write_once(fd, data, size);
+    site->access_log_torn = site->access_log_torn && count <= 0;
+    while (count >= 0 && *size) {
+        count = log_write_once(fd, data, *size);
         if (count == 0)
             count = -EIO;
         if (count > 0) {
-            log->torn = data[count - 1] != '\n';
+            site->access_log_torn = data[count - 1] != '\n';
             data += count;
-            size -= (size_t)count;
+            *size -= (size_t)count;
         }
     }
-    for (size_t i = 0; i < size; i++)
-        *ret_lost += data[i] == '\n';
     return count < 0 ? (int)count : 0;
+}
+
+// As above, with the number of lines that were lost. One worker at a time, since a line that one
+// could not end is another's to end.
+static int log_write(struct http_access_log *log, const char *data, size_t size, uint64_t *ret_lost)
+{
+    struct http_site *site = log->worker->site;
+    size_t left = size;
+    *ret_lost = 0;
+    pthread_mutex_lock(&site->access_log_lock);
+    int error = log_write_file(site, data, &left);
+    pthread_mutex_unlock(&site->access_log_lock);
+    for (size_t i = size - left; i < size; i++)
+        *ret_lost += data[i] == '\n';
+    return error;
 }
 
 // Says it once when lines begin to be lost, and once when they are written again.

@@ -58,6 +58,7 @@ void http_site_init(struct http_site *site, const struct http_settings *settings
     };
     http_cache_budget_init(&site->cache_budget, settings->cache_size);
     pthread_mutex_init(&site->lock, NULL);
+    pthread_mutex_init(&site->access_log_lock, NULL);
     for (size_t i = 0; i < settings->routes_count; i++)
         site_add_route(site, settings->routes[i]);
     if (settings->status_path)
@@ -119,6 +120,7 @@ void http_site_fini(struct http_site *site)
         close(site->root);
     serve_log_close(&site->log);
     serve_log_close(&site->access_log);
+    pthread_mutex_destroy(&site->access_log_lock);
     pthread_mutex_destroy(&site->lock);
 }
 

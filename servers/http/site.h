@@ -67,8 +67,10 @@ struct http_site {
     _Atomic uint64_t bodies_used; // bytes of request bodies that are being collected
     struct serve_log log, access_log;
     _Atomic bool access_log_fails; // and that was said
-    pthread_mutex_t lock;          // of the list
-    struct http_worker *workers;   // all; never shorter
+    pthread_mutex_t access_log_lock;
+    bool access_log_torn;        // under it: the last write ended within a line
+    pthread_mutex_t lock;        // of the list
+    struct http_worker *workers; // all; never shorter
 };
 
 struct http_worker {

@@ -193,7 +193,7 @@ class Disks(unittest.TestCase):
                                          wrapper=wrapper)
                 self.addCleanup(server.kill)
                 address = server.addresses[0]
-                self.fill_log(server, address, request)
+                self.fill_log(server, address, request, 500)
                 with open(f"/proc/{server.process.pid}/root{self.inside}/log", "r+b") as file:
                     file.truncate(0)
                 http_programs.converse(address, request)
@@ -202,19 +202,19 @@ class Disks(unittest.TestCase):
                                  ["weir: warning: access log: No space left on device"])
                 self.check_lines(server, address)
 
-    def fill_log(self, server, address, request):
-        """Asks until lines are lost, and some more; every request is answered."""
+    def fill_log(self, server, address, request, least):
+        """Asks until so many lines are lost; every request is answered."""
         lost, deadline = 0, time.monotonic() + programs.LIMIT
-        while lost < 500 and time.monotonic() < deadline:
+        while lost < least and time.monotonic() < deadline:
             answers = http_programs.parse(http_programs.converse(address, request * 200))
             self.assertEqual([answer.status for answer in answers], [200] * 200)
             lost = counters(address)["log_dropped"]
-        self.assertGreaterEqual(lost, 500)
+        self.assertGreaterEqual(lost, least)
         server.log.until("access log: No space left on device")
+        return lost
 
     def check_lines(self, server, address):
-        """All of the new log are lines as they should be, but for the ends of torn ones: the first
-        is whatever was left, and each worker that tore one ends it with a line's end."""
+        """All of the new log are lines as they should be, the first but the end of a torn one."""
         http_programs.converse(address, b"GET /last HTTP/1.1\r\nHost: x\r\n\r\n")
         inside = f"/proc/{server.process.pid}/root{self.inside}/log"
         with open(inside, "rb") as log:
@@ -226,7 +226,33 @@ class Disks(unittest.TestCase):
         # The last of its worker; others may have written what they still held.
         self.assertEqual(sum(b"GET /last " in line for line in lines), 1)
         whole = re.compile(rb'127\.0\.0\.1 - - \[.*\] "GET /\S+ HTTP/1.1" 200 \d+ "-" "-"')
-        self.assertEqual([line for line in lines[1:] if line and not whole.fullmatch(line)], [])
+        self.assertEqual([line for line in lines[1:] if not whole.fullmatch(line)], [])
+
+    def test_a_torn_line_swallows_none_of_another_thread(self):
+        """What one thread could not end, another ends: no line is glued to a torn one."""
+        wrapper = self.mounted("mount -t tmpfs -o size=64k none inside")
+        request = b"GET /%b HTTP/1.1\r\nHost: x\r\n\r\n" % (b"x" * 80)
+        for engine, threads in (("uring", "2"), ("epoll", "2"), ("blocking", "1")):
+            with self.subTest(engine=engine):
+                server = programs.Server(engine, "--handler", "echo", "--status", "/s",
+                                         "--threads", threads, "--access-log",
+                                         f"{self.inside}/log", name="http", wrapper=wrapper)
+                self.addCleanup(server.kill)
+                address, lost = server.addresses[0], 0
+                inside = f"/proc/{server.process.pid}/root{self.inside}/log"
+                for _ in range(4):
+                    lost = self.fill_log(server, address, request, lost + 500)
+                    # Room again, in which the torn line is the last.
+                    begin = os.stat(inside).st_size // 4096 * 4096 - 4096
+                    subprocess.run(["fallocate", "--punch-hole", "--offset", "0", "--length",
+                                    str(begin), inside], check=True, timeout=programs.LIMIT)
+                    for _ in range(8):
+                        http_programs.converse(address, request)
+                    server.log.until("access log: it is written again")
+                    with open(inside, "rb") as log:
+                        log.seek(begin)
+                        glued = [line for line in log if line.count(b"127.0.0.1 - -") > 1]
+                    self.assertEqual(glued, [])
 
     def break_disk(self, first_bad):
         """Cuts the disk's image off: what lies behind cannot be read any more."""
