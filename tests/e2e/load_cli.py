@@ -317,7 +317,7 @@ class LoadTests:
             path = os.path.join(folder, "a-b")
             self.peer(address=path, family=socket.AF_UNIX)
             report = self.load(f"unix:{path}", "--verify", "full")
-            self.assertGreater(report["ops"], 10)
+            self.assertGreater(report["ops"], 50)
             self.assertEqual(report["errors"]["total"], 0)
 
     def test_a_changed_byte_is_found(self):
