@@ -356,15 +356,15 @@ cmd_build() {
     build_variant "${1:-release}" false
 }
 
-# test_variant NAME TESTS: runs the tests of a build, so many at a time for each CPU, since they
-# mostly wait. What failed is counted from its log afterwards.
+# Runs the tests of a build; what failed is counted from its log afterwards.
 test_variant() {
     local fixed_addresses=()
     # ThreadSanitizer cannot map its shadow where the kernel randomizes addresses widely.
     if setarch -R true 2>/dev/null; then fixed_addresses=(setarch -R); fi
     say "testing build/$1"
+    # Two for each CPU, since tests mostly wait. More would spoil those that judge times.
     "${fixed_addresses[@]}" meson test -C "build/$1" --no-rebuild --print-errorlogs \
-        --num-processes $(($2 * $(nproc))) 2>&1 | sed -u "s/^/$1: /" || true
+        --num-processes $((2 * $(nproc))) || true
 }
 
 cmd_test() {
@@ -382,12 +382,9 @@ cmd_test() {
         folders+=("build/$variant")
         rm -f "build/$variant"/meson-logs/testlog.*
     done
-    # The first alone, since it also judges times.
-    test_variant "${variants[0]}" 2
-    for variant in "${variants[@]:1}"; do
-        test_variant "$variant" 2 &
+    for variant in "${variants[@]}"; do
+        test_variant "$variant"
     done
-    wait
     if command -v clang >/dev/null; then
         (cmd_fuzz all 10) || fuzzed=1
     else
