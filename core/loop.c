@@ -227,19 +227,51 @@ free_loop:
     return error;
 }
 
-// A broken engine completed nothing any more, and is gone now: what it had in flight ends here.
-// Streams first, since a protocol may close a listener of its own in `closed`.
+static uint32_t loop_run_posts(struct weir_loop *loop);
+static uint32_t loop_run_attention(struct weir_loop *loop);
+
+// Ends what the engine had in flight, and what `done` began anew: it finds no engine.
+static uint32_t loop_abandon_operations(struct weir_loop *loop)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < loop->slots_used; i++) {
+        if (!loop->slots[i].object || loop->slots[i].kind != SLOT_OPERATION)
+            continue;
+        file_completed(loop->slots[i].object, loop->failure);
+        count++;
+    }
+    return count;
+}
+
+static void loop_settle_all(struct weir_loop *loop)
+{
+    for (uint32_t i = 0; i < loop->slots_used; i++) {
+        if (loop->slots[i].object && loop->slots[i].kind == SLOT_STREAM)
+            stream_settle(loop->slots[i].object);
+    }
+}
+
+// A broken engine completed nothing any more, and is gone now. Everybody is told all the same: each
+// operation is done, with the engine's error, jobs with their results, then each stream closes. No
+// system call is left to wait in, so this needs no turns.
 static void loop_abandon(struct weir_loop *loop)
 {
-    // First those whose memory is a stream's: nothing completes them any more.
-    for (uint32_t i = 0; i < loop->slots_used; i++) {
-        if (loop->slots[i].object && loop->slots[i].kind == SLOT_OPERATION)
-            weir_file_release(((struct weir_operation *)loop->slots[i].object)->file);
-    }
+    loop->engine = &engine_broken;
+    loop->senders = loop->starved = NULL;
+    loop->senders_last = &loop->senders;
+    loop->starved_last = &loop->starved;
     for (uint32_t i = 0; i < loop->slots_used; i++) {
         if (loop->slots[i].object && loop->slots[i].kind == SLOT_STREAM)
             stream_abandon(loop->slots[i].object);
     }
+    uint32_t events;
+    do {
+        events = loop_abandon_operations(loop);
+        events += loop_run_posts(loop);
+        events += loop_run_attention(loop);
+        loop_settle_all(loop);
+    } while (events || atomic_load_explicit(&loop->posts, memory_order_relaxed));
+    // A protocol may have closed listeners of its own in `closed`.
     while (loop->listeners)
         weir_listener_close(loop->listeners);
     for (uint32_t i = 0; i < loop->slots_used; i++) {

@@ -288,7 +288,8 @@ void stream_shut(struct weir_stream *stream, int result);
 void stream_descriptor_closed(struct weir_stream *stream);
 void stream_active(struct weir_stream *stream);
 void stream_drain(struct weir_stream *stream, uint64_t quiet_ns);
-// Ends it without the engine, which is gone.
+// Closes it without the engine, which is gone; stream_settle() frees it when its operations are
+// done.
 void stream_abandon(struct weir_stream *stream);
 
 // receive.c

@@ -96,9 +96,7 @@ static void run_draw_shortage(struct run *run)
     run->lacks_descriptors = run->seed % 8 == 2;
     uint64_t first = 1 + sim_random(sim, RUN_ALLOCATIONS), count = 1 + sim_random(sim, 4);
     shortage_start(run->lacks_memory ? first : 0, count);
-    // What was in flight when a ring broke is never told to its owner, so whose memory is an
-    // operation's or a job's keeps it, as FTP's transfers and HTTP's look-ups do.
-    run->breaks = run->seed % 16 == 7 && !run->protocol->names;
+    run->breaks = run->seed % 16 == 7;
     if (run->breaks)
         sim_break_after(sim, sim_random(sim, 300));
     if (run->lacks_descriptors)

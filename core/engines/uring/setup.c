@@ -97,12 +97,29 @@ free_uring:
     return error;
 }
 
+// What is in flight on a ring that broke names memory that its owners free now. Its operations are
+// cancelled before, and those that a worker thread is at are waited for; closing the ring alone
+// cancels them some time later. A restricted ring cannot be asked that: its program is about to
+// end.
+static void setup_cancel_all(struct weir_loop *loop)
+{
+    struct uring *uring = uring_of(loop);
+    struct io_uring_sync_cancel_reg all = { .fd = -1,
+                                            .flags =
+                                                IORING_ASYNC_CANCEL_ANY | IORING_ASYNC_CANCEL_ALL,
+                                            .timeout = { .tv_sec = URING_CANCEL_S } };
+    (void)uring->operations->reg(uring->operations_state, &uring->ring, IORING_REGISTER_SYNC_CANCEL,
+                                 &all, 1);
+}
+
 static void setup_fini(struct weir_loop *loop)
 {
     struct uring *uring = uring_of(loop);
     // The last closes may still stand in the queue, and the core waits for none of them.
     if (uring->enabled)
         uring_submit_early(loop);
+    if (loop->failed && uring->enabled && !loop->config.abilities)
+        setup_cancel_all(loop);
     uring_installs_end(loop);
     uring->operations->teardown(uring->operations_state, &uring->ring);
     uring->operations->wake_close(uring->operations_state, uring->wake_fd);

@@ -396,8 +396,12 @@ int uring_flush(struct weir_loop *loop, uint64_t deadline_ns)
     int error = uring_enable(loop);
     if (error)
         return error;
-    if (uring->failure) // the entries that stand in the queue may have lost their scratch
-        return uring->failure;
+    // The entries that stand in the queue may have lost their scratch. What completed before is
+    // still told: descriptors that were opened, buffers, ends that others wait for.
+    if (uring->failure) {
+        unsigned told = uring_reap(loop, 0);
+        return told ? (int)told : uring->failure;
+    }
     // Some quiet sends could not be told last time, and by now their streams may wait for that.
     if (uring->quiet_left)
         deadline_ns = 0;
@@ -414,5 +418,5 @@ int uring_flush(struct weir_loop *loop, uint64_t deadline_ns)
         uring->failure = result;
     unsigned count = uring_reap_quiet(loop, uring_reap(loop, uring_reap_marked(loop)));
     uring->quiet_left = uring->quiet_count > 0;
-    return uring->failure ? uring->failure : (int)count;
+    return uring->failure && !count ? uring->failure : (int)count;
 }

@@ -20,6 +20,7 @@ enum {
     URING_FILES_EXTRA = 64,      // direct descriptors that are still closing
     URING_SHORTAGE_NS = 1000000, // between two attempts to submit to a kernel without memory
     URING_SHORTAGE_ATTEMPTS = 100,
+    URING_CANCEL_S = 1, // how long the operations of a broken ring are waited for
 };
 
 // A way to receive: one of receive_multishot.c and receive_oneshot.c.
