@@ -174,9 +174,13 @@ static int sandbox_filter(struct sandbox *sandbox, uint32_t threads)
     bool strict = sandbox->mode == SANDBOX_STRICT;
     int error = -ENOMEM;
     pthread_mutex_lock(&sandbox->lock);
-    scmp_filter_ctx filter = seccomp_init(strict ? SCMP_ACT_KILL_PROCESS : SCMP_ACT_ERRNO(EPERM));
+    const uint32_t refusal = strict ? SCMP_ACT_KILL_PROCESS : SCMP_ACT_ERRNO(EPERM);
+    scmp_filter_ctx filter = seccomp_init(refusal);
     if (filter) {
-        error = sandbox_fill(filter, sandbox, threads);
+        // Calls by another architecture's numbers, too: the library would end only the thread.
+        error = seccomp_attr_set(filter, SCMP_FLTATR_ACT_BADARCH, refusal);
+        if (!error)
+            error = sandbox_fill(filter, sandbox, threads);
         if (!error)
             error = seccomp_load(filter);
         // Still needs malloc, which lives on what every filter leaves.

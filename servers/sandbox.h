@@ -55,6 +55,7 @@ struct sandbox {
     const char *user;                  // to whom privileges were dropped, or NULL
     enum weir_engine engine;           // the one that runs
     uint32_t conditions;               // SANDBOX_WITH_ bits
+    bool fast_open;                    // the kernel lets clients connect by MSG_FASTOPEN
     struct sandbox_path paths[SANDBOX_PATHS_MAX];
     size_t paths_count;
 

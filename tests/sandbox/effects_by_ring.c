@@ -122,6 +122,54 @@ static int64_t effects_ring_connect_new(const struct effect_case *attempt)
     return result;
 }
 
+static int64_t effects_ring_fast_open_on(const struct effect_case *attempt,
+                                         struct io_uring_sqe *entry)
+{
+    const struct sockaddr_in address = effects_loopback(attempt);
+    entry->opcode = IORING_OP_SEND;
+    entry->addr = effects_pointer("x");
+    entry->len = 1;
+    entry->msg_flags = MSG_FASTOPEN | MSG_DONTWAIT | MSG_NOSIGNAL;
+    entry->addr2 = effects_pointer(&address);
+    entry->addr_len = sizeof address;
+    return effects_submit(attempt, entry);
+}
+
+// Dissolves a connection and sends with an address: TCP Fast Open, which connects without CONNECT.
+static int64_t effects_ring_fast_open(const struct effect_case *attempt)
+{
+    static const sa_family_t nowhere = AF_UNSPEC;
+    struct io_uring_sqe dissolve = {
+        .opcode = IORING_OP_CONNECT,
+        .addr = effects_pointer(&nowhere),
+        .off = sizeof nowhere,
+    };
+    struct io_uring_sqe entry = { 0 };
+    uring_sqe_descriptor(&dissolve, attempt->victim);
+    uring_sqe_descriptor(&entry, attempt->victim);
+    if (effects_submit(attempt, &dissolve))
+        return -ENOTRECOVERABLE;
+    return effects_ring_fast_open_on(attempt, &entry);
+}
+
+// The same on a listener whose end was shut.
+static int64_t effects_ring_fast_open_listener(const struct effect_case *attempt)
+{
+    for (int fd = 3; fd < EFFECTS_DESCRIPTORS_MAX; fd++) {
+        const struct io_uring_sqe shut = { .opcode = IORING_OP_SHUTDOWN, .fd = fd, .len = SHUT_RD };
+        struct io_uring_sqe entry = { .fd = fd };
+        effects_submit(attempt, &shut);
+        effects_ring_fast_open_on(attempt, &entry);
+    }
+    return 0;
+}
+
+static int64_t effects_ring_fast_open_new(const struct effect_case *attempt)
+{
+    struct io_uring_sqe entry = { .fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0) };
+    return entry.fd < 0 ? -errno : effects_ring_fast_open_on(attempt, &entry);
+}
+
 // --- Everything else -----------------------------------------------------------------------------
 
 static bool effects_operation_is_listed(unsigned value, uint32_t abilities)
@@ -157,6 +205,9 @@ const struct effect effects_by_ring[] = {
     { "ring-socket", effects_ring_socket },
     { "ring-connect", effects_ring_connect },
     { "ring-connect-new", effects_ring_connect_new },
+    { "ring-fast-open", effects_ring_fast_open },
+    { "ring-fast-open-listener", effects_ring_fast_open_listener },
+    { "ring-fast-open-new", effects_ring_fast_open_new },
     { "ring-others", effects_ring_others },
     { NULL, NULL },
 };

@@ -7,7 +7,9 @@ system call, through the ring, and in a job.
 import errno
 import os
 import resource
+import select
 import signal
+import socket
 import sys
 import tempfile
 
@@ -23,6 +25,9 @@ BY_FILTER = (*FILES_BY_FILTER, "socket-udp", "socket-unix", "socket-other", "for
              "abort-another", "ring", "register", "code")
 BY_RING = ("ring-open", "ring-open2", "ring-write2", "ring-create2", "ring-socket", "ring-connect",
            "ring-connect-new")
+# What connects without CONNECT or connect(2): TCP Fast Open, by system call and through the ring.
+FAST_OPEN = ("fast-open", "fast-open-new")
+FAST_OPEN_BY_RING = ("ring-fast-open", "ring-fast-open-listener", "ring-fast-open-new")
 # In the root of a server that only reads.
 CHANGES = (*FILES_BY_LANDLOCK[2:], *(() if SANITIZED else FILES_BY_FILTER))
 # Kinds of threads, as in sandbox_calls.h; with the blocking engine, jobs run on loops.
@@ -133,6 +138,49 @@ class EffectsTest(SandboxTestCase):
             effects = {"uring": "ring-connect-new", "epoll": "connect-new"}
             self.assert_done(trial, (effects.get(engine, "connect-new"),))
 
+    def fast_opens(self, name, engine, effect, mode="on"):
+        """Whether the effect connects to a port. It may cost the server its listener."""
+        trial = Trial(self, name, engine, mode)
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            self.assertIsNotNone(trial.ask(trial.attacker, effect, listener.getsockname()[1]))
+            # Through loopback the connection is there when the call returns, or never.
+            return bool(select.select([listener], [], [], 0.02)[0])
+
+    # A send with an address connects nothing: not a new socket, not a listener whose end was shut,
+    # not a connection that was dissolved. One way is left, that of FTP's new sockets through the
+    # ring, and the server says so at its start.
+    def test_nothing_connects_by_fast_open(self):
+        for name in ("echo", "http", "ftp"):
+            for engine in ENGINES:
+                effects = () if SANITIZED else FAST_OPEN
+                effects += FAST_OPEN_BY_RING[:2] if engine == "uring" else ()
+                for effect in effects:
+                    with self.subTest(server=name, engine=engine, effect=effect):
+                        self.assertFalse(self.fast_opens(name, engine, effect))
+        if not SANITIZED:
+            for name in ("echo", "http"):
+                self.assertFalse(self.fast_opens(name, "uring", "ring-fast-open-new"), name)
+
+    # Without the sandbox it connects, where the kernel lets clients do it: this proves the test
+    # above.
+    def test_fast_open_connects_without_a_sandbox(self):
+        with open("/proc/sys/net/ipv4/tcp_fastopen", encoding="utf-8") as file:
+            if not int(file.read()) & 1:
+                self.skipTest("net.ipv4.tcp_fastopen has no TCP Fast Open for clients here")
+        for effect in (*FAST_OPEN, *FAST_OPEN_BY_RING):
+            self.assertTrue(self.fast_opens("http", "uring", effect, "off"), effect)
+        for effect in FAST_OPEN:
+            self.assertTrue(self.fast_opens("http", "epoll", effect, "off"), effect)
+
+    # Numbers of the processor's other interfaces are no way around the filter.
+    def test_other_numbers_are_refused(self):
+        self.needs_filters()
+        for engine in ENGINES:
+            trial = Trial(self, "echo", engine, "on")
+            # A kernel without the 32-bit gate ends whoever uses it.
+            self.assertIn(trial.attempt("other-numbers"), (*REFUSED, None), engine)
+        self.assert_done(Trial(self, "echo", "epoll", "off"), ("other-numbers",))
+
     # Without the sandbox these effects happen: the tests above would notice if they did.
     def test_effects_happen_without_a_sandbox(self):
         trial = Trial(self, "ftp", "uring", "off")
@@ -152,7 +200,7 @@ class StrictTest(SandboxTestCase):
     def test_a_forbidden_call_is_the_last(self):
         self.needs_filters()
         every = ("open", "execute", "fork", "ring", "kill", "trace", "raise", "abort-another",
-                 "socket-udp", "connect-new", "unlink", "uname")
+                 "other-numbers", "socket-udp", "connect-new", "unlink", "uname")
         for name, effects in (("echo", every), ("http", every), ("ftp", every[:-3] + ("uname",))):
             jobs = () if name == "echo" else ("job:execute", "job:socket", "job:uname")
             for engine in ("uring", "epoll"):

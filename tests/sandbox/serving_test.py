@@ -351,6 +351,21 @@ class StartTest(ServingTestCase):
             server = self.start("epoll", *options, name=name)
             self.assertIn(f"{option} NAME gives up", server.log.until("runs as root"))
 
+    # The one way to connect that is left (docs/security.md) is said by the servers that leave it.
+    def test_what_fast_open_leaves_is_said(self):
+        ftp = ("--root", self.enter_folder(), "--anonymous")
+        with open("/proc/sys/net/ipv4/tcp_fastopen", encoding="utf-8") as file:
+            clients = bool(int(file.read()) & 1)
+        for name, engine, options, left in (("ftp", "uring", ftp, clients),
+                                            ("ftp", "epoll", ftp, False),
+                                            ("http", "uring", ("--handler", "echo"), False)):
+            server = self.start(engine, "--sandbox", "on", *options, name=name)
+            server.signal(signal.SIGTERM)
+            self.assertEqual(server.wait(), 0)
+            server.log.until("draining")
+            said = "net.ipv4.tcp_fastopen=0" in "".join(server.log.seen)
+            self.assertEqual(said, left, (name, engine))
+
     # What cannot be done is said in one line, and the server does not start.
     def test_refusals(self):
         for options, reason in ((("--user", "no-such-user"), "no-such-user: no such user"),
