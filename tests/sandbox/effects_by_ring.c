@@ -197,6 +197,52 @@ static int64_t effects_ring_others(const struct effect_case *attempt)
     return left;
 }
 
+static bool effects_flag_is_listed(unsigned value)
+{
+    const struct restrict_row *rows;
+    size_t count = restrict_table(&rows);
+    for (size_t i = 0; i < count; i++) {
+        if (rows[i].kind == RESTRICT_FLAG && rows[i].value == value)
+            return true;
+    }
+    return false;
+}
+
+// Tries every flag that the table does not list (links, drains, workers) on an operation that it
+// lists. Returns how many were not refused.
+static int64_t effects_ring_flags(const struct effect_case *attempt)
+{
+    int64_t left = 0;
+    for (unsigned bit = 0; bit < 8; bit++) {
+        const struct io_uring_sqe entry = {
+            .opcode = IORING_OP_RECV,
+            .flags = (uint8_t)(1U << bit),
+            .fd = -1,
+        };
+        if (effects_flag_is_listed(1U << bit))
+            continue;
+        int64_t result = effects_submit(attempt, &entry);
+        // The eighth is no flag yet, and DRAIN excludes CQE_SKIP_SUCCESS on one ring.
+        left += result != -EACCES && result != -EINVAL && result != -EOPNOTSUPP;
+    }
+    return left;
+}
+
+// An entry with the credentials of another. None is registered, and none can be.
+static int64_t effects_ring_personality(const struct effect_case *attempt)
+{
+    int64_t left = 0;
+    for (uint16_t personality = 1; personality < 8; personality++) {
+        const struct io_uring_sqe entry = {
+            .opcode = IORING_OP_RECV,
+            .fd = -1,
+            .personality = personality,
+        };
+        left += effects_submit(attempt, &entry) != -EINVAL;
+    }
+    return left;
+}
+
 const struct effect effects_by_ring[] = {
     { "ring-open", effects_ring_open },
     { "ring-open2", effects_ring_open2 },
@@ -208,6 +254,8 @@ const struct effect effects_by_ring[] = {
     { "ring-fast-open", effects_ring_fast_open },
     { "ring-fast-open-listener", effects_ring_fast_open_listener },
     { "ring-fast-open-new", effects_ring_fast_open_new },
+    { "ring-flags", effects_ring_flags },
+    { "ring-personality", effects_ring_personality },
     { "ring-others", effects_ring_others },
     { NULL, NULL },
 };

@@ -124,10 +124,32 @@ class EffectsTest(SandboxTestCase):
             if name in ("echo", "http"):
                 self.assert_refused(trial, BY_RING[:4], inside=True)
 
-    # Every operation that the table does not list is answered with EACCES.
+    # Every operation that the table does not list is answered with EACCES; so is one that it lists
+    # with a flag that it does not (links, drains, workers); and nobody's credentials can be taken.
     def test_no_other_ring_operation_is_left(self):
         for _, _, trial in self.each(engines=("uring",)):
-            self.assertEqual(trial.attempt("ring-others"), 0, trial.name)
+            for effect in ("ring-others", "ring-personality", "ring-flags"):
+                self.assertEqual(trial.attempt(effect), 0, (trial.name, effect))
+
+    # A link in the root leads nowhere, and /proc is no way around: not the process's memory, which
+    # could be made code there, not its root.
+    def test_links_lead_nowhere(self):
+        for name, engine, trial in self.each(("http", "ftp", "ftp read-only")):
+            link, outside = f"{trial.root}/link", f"{trial.folder}/outside"
+            os.symlink(sandbox_programs.write(outside), link)
+            paths = (link, "/proc/self/mem", "/proc/thread-self/mem", "/proc/self/maps",
+                     "/proc/self/root/etc/passwd", "/proc/self/exe",
+                     f"/proc/{trial.other.pid}/environ")
+            jobs = () if engine == "blocking" else ("job:open2", "job:write2")
+            rings = ("ring-open2", "ring-write2") if engine == "uring" else ()
+            for effect in ("open2", "write2", *jobs, *rings):
+                for path in paths:
+                    if SANITIZED and path.startswith("/proc/self/"):
+                        continue  # its own reports need it
+                    with self.subTest(trial=trial.name, effect=effect, path=path):
+                        # ETXTBSY: the program itself, which nobody writes while it runs.
+                        self.assertIn(trial.ask(trial.attacker, effect, path),
+                                      (*REFUSED, -errno.ETXTBSY))
 
     # FTP binds its passive ports and no other; in active mode it connects, which is left to both
     # ways then, because the client's port is known to nobody before.
@@ -191,6 +213,9 @@ class EffectsTest(SandboxTestCase):
         self.assert_done(trial, ("job:open", "job:socket", "job:fork", "job:kill"), inside=False)
         self.assert_done(trial, BY_RING, inside=False)
         self.assertGreater(trial.attempt("ring-others"), 30)
+        for path in ("/proc/self/mem", "/proc/self/root/etc/passwd"):
+            self.assertGreaterEqual(trial.ask(trial.attacker, "open2", path), 0, path)
+        self.assertGreater(trial.attempt("ring-flags"), 1)
 
 
 class StrictTest(SandboxTestCase):

@@ -341,6 +341,18 @@ class StartTest(ServingTestCase):
         self.assertEqual((status.st_uid, status.st_mode & 0o777), (65534, 0o600))
         self.assertIn('"/new"', read(f"{self.jail}/transfers"))
 
+    # What a server was given by whoever started it, it does not keep: a descriptor would be read
+    # and written through a ring. Its own are all close-on-exec.
+    def test_inherited_descriptors_are_closed(self):
+        for engine in ENGINES:
+            for mode, kept in (("off", True), ("on", False)):
+                with self.subTest(engine=engine, mode=mode), open("/etc/passwd", "rb") as given:
+                    os.set_inheritable(given.fileno(), True)
+                    server = self.start(engine, "--sandbox", mode, pass_fds=(given.fileno(),))
+                    names = {os.readlink(f"/proc/{server.process.pid}/fd/{fd}")
+                             for fd in os.listdir(f"/proc/{server.process.pid}/fd")}
+                    self.assertEqual("/etc/passwd" in names, kept)
+
     # A server that runs as root says by which of its options it need not.
     def test_root_is_warned(self):
         if os.geteuid():
