@@ -223,7 +223,11 @@ struct weir_socket_options {
     bool keepalive;           // SO_KEEPALIVE
     bool reuse_port;          // SO_REUSEPORT: several loops listen on one address
     bool ordinary_descriptor; // streams need weir_stream_local_address() (FTP's control connection)
-    uint32_t unix_mode;       // permission bits of a unix socket; default: what the umask leaves
+    // Neither a TCP listener nor what it accepts can ever connect elsewhere, however it is asked:
+    // they take no answer to a SYN of theirs. For servers that are confined, because a ring's SEND
+    // connects too (MSG_FASTOPEN). Not for weir_stream_connect().
+    bool incoming_only;
+    uint32_t unix_mode; // permission bits of a unix socket; default: what the umask leaves
 };
 
 struct weir_listener_config {

@@ -188,6 +188,8 @@ static int serve_listen(struct serve *serve, const struct weir_protocol *protoco
         .notsent_lowat = (int)settings->notsent_lowat,
         .keepalive = settings->keepalive,
         .ordinary_descriptor = settings->ordinary_descriptor,
+        .incoming_only =
+            serve_sandbox_is_incoming_only(&serve->sandbox, weir_server_engine(serve->server)),
         .unix_mode = (uint32_t)settings->unix_mode,
     };
     for (size_t i = 0; i < settings->listens_count; i++) {
@@ -207,6 +209,9 @@ static void serve_say_sandbox(struct serve *serve)
     char text[256];
     sandbox_print(&serve->sandbox, text, sizeof text);
     serve_say(serve, WEIR_LOG_INFO, "sandbox: %s", text);
+    serve_sandbox_fast_open(&serve->sandbox, text, sizeof text);
+    if (*text)
+        serve_say(serve, WEIR_LOG_WARNING, "%s", text);
     if (geteuid() == 0)
         serve_say(serve, WEIR_LOG_WARNING,
                   "this server runs as root; --%s NAME gives up its privileges",
