@@ -253,7 +253,8 @@ static void loop_settle_all(struct weir_loop *loop)
 
 // A broken engine completed nothing any more, and is gone now. Everybody is told all the same: each
 // operation is done, with the engine's error, jobs with their results, then each stream closes. No
-// system call is left to wait in, so this needs no turns.
+// system call is left to wait in, so this needs no turns. Helpers stay until then: in a program
+// that confines its threads, the loop's own may not do what jobs do.
 static void loop_abandon(struct weir_loop *loop)
 {
     loop->engine = &engine_broken;
@@ -270,6 +271,7 @@ static void loop_abandon(struct weir_loop *loop)
         events += loop_run_posts(loop);
         events += loop_run_attention(loop);
         loop_settle_all(loop);
+        jobs_settle(loop);
     } while (events || atomic_load_explicit(&loop->posts, memory_order_relaxed));
     // A protocol may have closed listeners of its own in `closed`.
     while (loop->listeners)
@@ -302,10 +304,11 @@ void weir_loop_destroy(struct weir_loop *loop)
         weir_listener_close(loop->listeners);
     while (!loop->failed && (loop->slots_open || loop->operations_open))
         loop_turn_to_end(loop);
-    jobs_fini(loop);
+    jobs_settle(loop);
     loop->engine->fini(loop);
     if (loop->failed)
         loop_abandon(loop);
+    jobs_fini(loop);
     loop_memory_fini(loop);
     pool_fini(&loop->pool);
     munmap(loop->slots, loop->slots_max * sizeof(struct slot));

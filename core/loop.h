@@ -365,6 +365,8 @@ void jobs_start(struct weir_loop *loop, struct weir_operation *operation);
 void jobs_run(struct weir_loop *loop, struct weir_operation *operation);
 // Makes all helpers, and returns when each has confined itself: 0, or the first error.
 int jobs_confine(struct weir_loop *loop);
+// Waits until every job that was started has posted its result. The helpers stay.
+void jobs_settle(struct weir_loop *loop);
 void jobs_fini(struct weir_loop *loop); // waits for what runs
 
 // engines/uring: the version of liburing that is linked, for --version.

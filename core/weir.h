@@ -165,7 +165,8 @@ WEIR_PUBLIC int weir_loop_create(const struct weir_loop_config *config,
                                  struct weir_loop **ret_loop);
 
 // Aborts what is open (each `closed` is called with -ECANCELED, after its operations), then frees.
-// On the loop's thread, outside of callbacks. NULL is allowed.
+// After an error of weir_loop_turn(), operations and streams end with that error instead. On the
+// loop's thread, outside of callbacks. NULL is allowed.
 WEIR_PUBLIC void weir_loop_destroy(struct weir_loop *loop);
 
 // One turn: submits what is queued, waits for an event until deadline_ns (0: does not wait,

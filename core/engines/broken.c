@@ -58,12 +58,20 @@ static void broken_file(struct weir_loop *loop, struct weir_operation *operation
     (void)operation;
 }
 
+// Some must run whatever happens: what removes the parts of an upload.
+static void broken_job(struct weir_loop *loop, struct weir_operation *operation)
+{
+    if (loop->jobs || loop->background_jobs || loop->system->job)
+        jobs_start(loop, operation);
+    else
+        jobs_run(loop, operation);
+}
+
 static void broken_wake(struct weir_loop *loop)
 {
     (void)loop;
 }
 
-// Jobs need no engine, and some must run whatever happens: what removes the parts of an upload.
 const struct engine engine_broken = {
     .name = "broken",
     .accept = broken_accept,
@@ -75,6 +83,6 @@ const struct engine engine_broken = {
     .shutdown = broken_receive,
     .close = broken_close,
     .file = broken_file,
-    .job = jobs_run,
+    .job = broken_job,
     .wake = broken_wake,
 };
