@@ -22,7 +22,7 @@
 #include "http/site.h"
 #include "sandbox_calls.h"
 
-enum { FILTER_MAX = 4096, FILTER_X32_BIT = 0x40000000 };
+enum { FILTER_MAX = 4096, FILTER_X32_BIT = 0x40000000, FILTER_CALLS_MAX = 1024 };
 
 struct filter_program {
     struct sock_filter lines[FILTER_MAX];
@@ -57,6 +57,13 @@ static const struct sandbox_needs *const filter_servers[] = {
     &filter_ftp.needs,
 };
 
+enum filter_thread { FILTER_LOOP, FILTER_JOB, FILTER_MAIN, FILTER_THREADS };
+
+static const enum weir_thread filter_kinds[] = {
+    [FILTER_LOOP] = WEIR_THREAD_LOOP,
+    [FILTER_JOB] = WEIR_THREAD_JOB,
+};
+
 enum { FILTER_SERVERS = sizeof filter_servers / sizeof filter_servers[0] };
 
 static int filter_setup(void **state)
@@ -71,18 +78,28 @@ static int filter_setup(void **state)
     return 0;
 }
 
-static void filter_load(const struct sandbox_needs *needs, enum weir_engine engine,
-                        enum sandbox_mode mode)
+// The filter of a loop, of a helper, or of the main thread.
+static void filter_load_for(const struct sandbox_needs *needs, enum filter_thread thread,
+                            enum sandbox_mode mode, enum weir_engine engine)
 {
     struct sandbox sandbox;
     sandbox_init(&sandbox, mode, needs);
     sandbox.engine = engine;
     filter_loaded.count = 0;
-    assert_int_equal(sandbox_confine(&sandbox, WEIR_THREAD_LOOP), 0);
+    if (thread == FILTER_MAIN)
+        assert_int_equal(sandbox_confine_main(&sandbox), 0);
+    else
+        assert_int_equal(sandbox_confine(&sandbox, filter_kinds[thread]), 0);
     if (!filter_loaded.count) {
         print_message("built with a sanitizer: takes no filter of system calls\n");
         skip();
     }
+}
+
+static void filter_load(const struct sandbox_needs *needs, enum weir_engine engine,
+                        enum sandbox_mode mode)
+{
+    filter_load_for(needs, FILTER_LOOP, mode, engine);
 }
 
 // --- The kernel's part ---------------------------------------------------------------------------
@@ -228,9 +245,72 @@ static void foreign_numbers_are_refused(void **state)
     }
 }
 
+static int filter_number(const struct sandbox_call *row)
+{
+    int number = seccomp_syscall_resolve_name(row->name);
+    return number < 0 && row->otherwise ? seccomp_syscall_resolve_name(row->otherwise) : number;
+}
+
+// The row's call with arguments that its checks ask for, and with none of them.
+static void filter_expect_row(const struct sandbox_call *row, bool *ret_listed)
+{
+    struct seccomp_data data = { .nr = filter_number(row), .arch = seccomp_arch_native() };
+    if (data.nr < 0)
+        return;
+    assert_true(data.nr < FILTER_CALLS_MAX);
+    ret_listed[data.nr] = true;
+    for (unsigned i = 0; i < row->checks_count; i++) {
+        const struct sandbox_check *check = &row->checks[i];
+        bool own = check->value == SANDBOX_OWN_PROCESS;
+        data.args[check->index] = own ? (unsigned)getpid() : check->value;
+    }
+    assert_int_equal(filter_ask(&data).action, SECCOMP_RET_ALLOW);
+}
+
+// What the filter that is loaded lets pass is what the tables list for its thread, and no other
+// number, whatever its arguments.
+static void filter_expect(const struct sandbox_needs *needs, uint32_t threads,
+                          enum sandbox_mode mode)
+{
+    bool listed[FILTER_CALLS_MAX] = { false };
+    const struct sandbox_call *row;
+    for (size_t i = 0; (row = sandbox_call_at(needs, i)); i++) {
+        if (sandbox_call_applies(row, threads, needs->abilities) && sandbox_call_is_left(row, mode))
+            filter_expect_row(row, listed);
+    }
+    for (int number = 0; number < FILTER_CALLS_MAX; number++) {
+        struct seccomp_data data = { .nr = number, .arch = seccomp_arch_native() };
+        if (listed[number])
+            continue;
+        assert_int_not_equal(filter_ask(&data).action, SECCOMP_RET_ALLOW);
+        memset(data.args, 0xff, sizeof data.args);
+        assert_int_not_equal(filter_ask(&data).action, SECCOMP_RET_ALLOW);
+    }
+}
+
+// The filters leave what the tables list, which are those of docs/security.md: for every server,
+// engine and mode, on loops, in helpers and on the main thread.
+static void filters_leave_what_is_listed(void **state)
+{
+    (void)state;
+    for (int i = 0; i < FILTER_SERVERS * FILTER_THREADS * 3 * 2; i++) {
+        const struct sandbox_needs *needs = filter_servers[i % FILTER_SERVERS];
+        enum filter_thread thread = i / FILTER_SERVERS % FILTER_THREADS;
+        enum weir_engine engine = WEIR_ENGINE_URING + i / (FILTER_SERVERS * FILTER_THREADS) % 3;
+        enum sandbox_mode mode =
+            i / (FILTER_SERVERS * FILTER_THREADS * 3) ? SANDBOX_STRICT : SANDBOX_ON;
+        filter_load_for(needs, thread, mode, engine);
+        filter_expect(needs,
+                      thread == FILTER_MAIN ? SANDBOX_MAIN
+                                            : sandbox_threads_of(engine, filter_kinds[thread]),
+                      mode);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(filters_leave_what_is_listed),
         cmocka_unit_test(hot_calls_are_allowed_by_their_number_alone),
         cmocka_unit_test(sends_that_connect_are_refused),
         cmocka_unit_test(foreign_numbers_are_refused),
