@@ -55,7 +55,8 @@ def stall(stage, result, server, growth, count, **options):
     peers = Peers(stage, "stall", server.addresses[0], connections=count, **options)
     peers.until("ready")
     stalled = int(peers.until("stalled").split()[1])
-    mice = Mice(stage, server.addresses[0], max(stage.size.stall_s, 0.3))
+    # A mouse that waits this long is lost, and an error.
+    mice = Mice(stage, server.addresses[0], max(stage.size.stall_s, 0.3), "--timeout", "8")
     watch(stage.size.stall_s, growth.look)
     growth.settle()
     no_errors(result, mice.report(), "errors of the neighbours")
