@@ -11,8 +11,10 @@ CGROUPS = "/sys/fs/cgroup/memory"
 
 
 def status_bytes(pid, field):
+    """0 of a process that has ended."""
     with open(f"/proc/{pid}/status", encoding="ascii") as file:
-        return int(re.search(rf"^{field}:\s+(\d+) kB", file.read(), re.M)[1]) * 1024
+        found = re.search(rf"^{field}:\s+(\d+) kB", file.read(), re.M)
+    return int(found[1]) * 1024 if found else 0
 
 
 def resident(pid):
@@ -63,7 +65,8 @@ def lowered(pid, kind, value):
     try:
         yield
     finally:
-        resource.prlimit(pid, kind, before)
+        with contextlib.suppress(ProcessLookupError):  # whether it lives is the scene's question
+            resource.prlimit(pid, kind, before)
 
 
 class Cgroup:

@@ -112,7 +112,15 @@ def term_endless(stage):
     return result
 
 
-def fetch(address, size, started, go):
+def fetch(*arguments):
+    """How many bytes of a download came, or what came instead."""
+    try:
+        return download(*arguments)
+    except (OSError, EOFError, ftplib.Error) as error:
+        return f"{type(error).__name__}: {error}"
+
+
+def download(address, started, go):
     """Downloads slowly enough that SIGTERM comes in the middle. Returns the bytes."""
     host, port = address.split(":")
     client = ftplib.FTP()
@@ -140,7 +148,7 @@ def term_ftp(stage):
     server = stage.server("--root", root, "--anonymous", name="ftp")
     started, go = threading.Semaphore(0), threading.Event()
     with concurrent.futures.ThreadPoolExecutor(count) as pool:
-        runs = [pool.submit(fetch, server.addresses[0], length, started, go)
+        runs = [pool.submit(fetch, server.addresses[0], started, go)
                 for _ in range(count)]
         for _ in range(count):
             started.acquire(timeout=programs.LIMIT)

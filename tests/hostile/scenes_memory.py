@@ -9,7 +9,7 @@ import select
 import socket
 
 import machine
-from programs import LIMIT, connect, receive
+from programs import LIMIT, QUIET, connect, receive
 from stage import (BUFFER, HIGH_MARK, MIB, POOL, QUEUED_MAX, Mice, Peers, Result, alive, counters,
                    no_errors)
 
@@ -111,6 +111,8 @@ def stalled_crowd(stage):
 
 # --- A limit on address space --------------------------------------------------------------------
 
+# Otherwise an arena of 64 MiB is reserved for each thread, and a limit is met only behind it.
+ONE_ARENA = {**os.environ, "MALLOC_ARENA_MAX": "1"}
 
 def squeeze(stage, result, server, pid):
     """Connections that want more memory than there is. Returns their report once nothing moves."""
@@ -124,8 +126,7 @@ def squeeze(stage, result, server, pid):
 def address_space(stage):
     """Memory that cannot be had costs connections, never the server."""
     result = Result("RLIMIT_AS", stage.engine)
-    # Otherwise an arena of 64 MiB is reserved for each thread, and the limit is met only behind it.
-    server = stage.server(env={**os.environ, "MALLOC_ARENA_MAX": "1"})
+    server = stage.server(env=ONE_ARENA)
     pid = server.process.pid
     witness = connect(server.addresses[0])
     with witness:
@@ -146,14 +147,18 @@ def address_space(stage):
     return result
 
 
-def ask(address, path):
+# For each of those who want megabytes: a reader of a file costs a few kilobytes.
+HTTP_READERS = 8
+
+
+def ask(address, path, limit_s=LIMIT):
     """The status of one GET, or what happened instead."""
     host, port = address.split(":")
-    client = http.client.HTTPConnection(host, int(port), timeout=LIMIT)
+    client = http.client.HTTPConnection(host, int(port), timeout=limit_s)
     try:
         client.request("GET", path)
         return client.getresponse().status
-    except (ConnectionError, http.client.HTTPException) as error:
+    except (OSError, http.client.HTTPException) as error:
         return type(error).__name__
     finally:
         client.close()
@@ -165,18 +170,26 @@ def address_space_http(stage):
     root = stage.folder()
     with open(os.path.join(root, "file"), "wb") as file:
         file.write(b"x" * MIB)
-    server = stage.server("--root", root, "--cache-size", "0", name="http")
+    server = stage.server("--root", root, "--cache-size", "0", name="http", env=ONE_ARENA)
     pid, address = server.process.pid, server.addresses[0]
-    readers = []
+    readers, served = [], 0
     with machine.lowered(pid, resource.RLIMIT_AS, machine.virtual(pid) + 512 * 1024):
-        for _ in range(stage.size.squeeze):
-            reader = socket.create_connection((address.split(":")[0], int(address.split(":")[1])))
-            stage.context.callback(reader.close)
+        for _ in range(HTTP_READERS * stage.size.squeeze):
             with contextlib.suppress(ConnectionError):  # nobody promised it memory
+                reader = connect(address)
+                stage.context.callback(reader.close)
+                readers.append(reader)
                 reader.sendall(b"GET /file HTTP/1.1\r\nHost: x\r\n\r\n" * 20)
-            readers.append(reader)
-        answer = ask(address, "/file")
-        result.figure("answer at the limit", answer)
+        result.figure("answer at the limit", ask(address, "/file", QUIET))
+        for reader in readers:
+            with contextlib.suppress(OSError):
+                served += len(reader.recv(1, socket.MSG_DONTWAIT))
+        result.figure("readers", len(readers))
+        result.figure("readers that were answered", served)
+        result.need("readers that were answered", served, len(readers) - 1)
+        # A thread's stack alone is more than what is left.
+        result.need("readers that were answered, at least", served, not stage.blocking(),
+                    least=True)
         result.need_equal("the server has ended", server.process.poll() is not None, False)
     for reader in readers:
         reader.close()
@@ -188,13 +201,13 @@ def address_space_http(stage):
 
 
 def download(address, size):
-    """Fetches the file and returns the number of its bytes."""
-    with connect(address) as client:
+    """Fetches the file and returns whether all its bytes came."""
+    count = 0
+    with contextlib.suppress(ConnectionError), connect(address) as client:
         client.sendall(b"GET /file HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-        count = 0
         while more := client.recv(1 << 20):
             count += len(more)
-        return count >= size
+    return count >= size
 
 
 def cgroup(stage):
@@ -213,10 +226,12 @@ def cgroup(stage):
         server = stage.server("--root", root, name="http", preexec_fn=group.enter)
         stopped = []
         for _ in range(size.squeeze):
-            client = connect(server.addresses[0])
-            stage.context.callback(client.close)
-            client.sendall(b"GET /file HTTP/1.1\r\nHost: x\r\n\r\n")
-            stopped.append(client)
+            with contextlib.suppress(ConnectionError):  # who is refused has not stopped
+                client = connect(server.addresses[0])
+                stage.context.callback(client.close)
+                client.sendall(b"GET /file HTTP/1.1\r\nHost: x\r\n\r\n")
+                stopped.append(client)
+        result.need("readers that stopped", len(stopped), size.squeeze, least=True)
         result.need_equal("a whole file beside them", download(server.addresses[0], length), True)
         result.figure("limit, MiB", size.cgroup_mib)
         result.figure("times at the limit", int(group.read("memory.failcnt")))

@@ -92,15 +92,15 @@ class Result:
 
     def need(self, text, found, limit, least=False):
         """`found` must be at most the limit, or at least."""
-        met = found >= limit if least else found <= limit
-        found = round(found, 3) if isinstance(found, float) else found
-        limit = round(limit, 3) if isinstance(limit, float) else limit
-        self.needs.append({"text": text, "found": found, "limit": limit, "least": least,
-                           "met": bool(met)})
+        self.add(text, found, limit, found >= limit if least else found <= limit, least=least)
 
     def need_equal(self, text, found, wanted):
-        self.need(text, found, wanted)
-        self.needs[-1].update(met=found == wanted, equal=True)
+        self.add(text, found, wanted, found == wanted, equal=True)
+
+    def add(self, text, found, limit, met, **kind):
+        found = round(found, 3) if isinstance(found, float) else found
+        limit = round(limit, 3) if isinstance(limit, float) else limit
+        self.needs.append({"text": text, "found": found, "limit": limit, "met": bool(met), **kind})
 
 
 class Mice:
