@@ -1,10 +1,11 @@
 """The hostile scenes in full size, with figures.
 
-usage: measure.py [--engine NAME]... [--scene NAME]... [--json FILE] [--small]
+usage: measure.py [--engine NAME]... [--scene NAME]... [--json FILE] [--small | --prove]
 
 Plays each scene with uring and epoll, and prints a table (Markdown) on standard output. With
 --json, results are added to those that the file already has, so that scenes can be played apart.
-What is missed is said, and makes the exit status 1. --small plays the size of the tests.
+What is missed is said, and makes the exit status 1. --small plays the size of the tests. --prove
+plays that with servers that have a defect (prove.py), and prints what the scenes say then.
 """
 
 import argparse
@@ -17,6 +18,7 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [HERE, os.path.join(HERE, "..", "e2e")]
 
+import prove  # pylint: disable=wrong-import-position
 import scenes_end  # pylint: disable=wrong-import-position
 import scenes_limits  # pylint: disable=wrong-import-position
 import scenes_load  # pylint: disable=wrong-import-position
@@ -29,11 +31,11 @@ SCENES = [*scenes_load.SCENES, *scenes_memory.SCENES, *scenes_limits.SCENES,
           *scenes_soak.SCENES]
 
 
-def play(scene, engine, size):
+def play(scene, engine, size, weir=None):
     """The result of one scene; one that could not be played to its end has failed."""
     begin = time.monotonic()
     try:
-        with Stage(engine, size) as stage:
+        with Stage(engine, size, weir) as stage:
             result = scene(stage)
     except (AssertionError, OSError) as error:
         result = Result(scene.__name__.replace("_", " "), engine)
@@ -74,13 +76,26 @@ def store(path, results):
     os.rename(path + ".new", path)
 
 
+def prove_scenes(options):
+    scenes = {scene.__name__: scene for scene in SCENES}
+
+    def play_small(name, engine, weir):
+        print(f"playing {name} with {weir or 'a sound server'}, {engine}", file=sys.stderr)
+        return play(scenes[name], engine, CI, weir)
+
+    return prove.prove_all(play_small, options.scene, options.engine)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--engine", action="append", choices=["uring", "epoll", "blocking"])
     parser.add_argument("--scene", action="append", choices=[s.__name__ for s in SCENES])
     parser.add_argument("--json")
     parser.add_argument("--small", action="store_true")
+    parser.add_argument("--prove", action="store_true")
     options = parser.parse_args()
+    if options.prove:
+        return 1 if prove_scenes(options) else 0
     results = load(options.json)
     missed = 0
     for scene in SCENES:

@@ -15,6 +15,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+// Who has not got its bytes so long after the end was asked is reported as open.
+#define PEERS_END_LIMIT_NS 15000000000ULL
+
 // Connects in flight: less than any backlog.
 enum { PEERS_CONNECTING_MAX = 256, PEERS_EVENTS = 256, PEERS_TICK_MS = 5 };
 
@@ -35,6 +38,11 @@ void peer_finish(struct peers *peers, struct peer *peer)
     peer_close(peers, peer);
 }
 
+bool peer_is_reset(int error)
+{
+    return error == ECONNRESET || error == EPIPE;
+}
+
 void peer_lose(struct peers *peers, struct peer *peer, int error)
 {
     if (peer->connecting)
@@ -42,7 +50,8 @@ void peer_lose(struct peers *peers, struct peer *peer, int error)
     else
         peers->lost++;
     peers->rested += !peer->connecting && peer_lost_after_rest(peer);
-    peers->reset += error == ECONNRESET || error == EPIPE;
+    peers->reset += peer->send_reset || peer_is_reset(error);
+    peers->send_reset += peer->send_reset;
     peer_close(peers, peer);
 }
 
@@ -59,7 +68,7 @@ static void peer_connect(struct peers *peers, struct peer *peer)
         setsockopt(peer->fd, SOL_SOCKET, SO_RCVBUF, &peers->buffer, sizeof peers->buffer);
     }
     peer->connecting = true;
-    peer->writes_ended = false;
+    peer->writes_ended = peer->send_reset = false;
     peer->sent = peer->received = peer->sent_ns = 0;
     peer->rests_count = 0;
     peers->connecting++;
@@ -120,6 +129,7 @@ bool peer_send(struct peers *peers, struct peer *peer, uint64_t size)
     if (count < 0 && errno == EAGAIN)
         return true;
     if (count < 0) {
+        peer->send_reset = peer_is_reset(errno);
         peer_lose(peers, peer, errno);
         return false;
     }
@@ -185,6 +195,7 @@ static void peers_end(struct peers *peers)
     if (peers->ending)
         return;
     peers->ending = true;
+    peers->end_ns = weir_clock_now();
     if (peers->role->end)
         peers->role->end(peers);
 }
@@ -230,7 +241,8 @@ static void peers_told(struct peers *peers)
 
 static bool peers_are_over(const struct peers *peers)
 {
-    if (peers->ending && !peers->role->end)
+    if (peers->ending &&
+        (!peers->role->end || weir_clock_now() - peers->end_ns >= PEERS_END_LIMIT_NS))
         return true;
     return peers->next == peers->count && !peers->open && !peers->connecting;
 }
@@ -265,12 +277,13 @@ static void peers_report(const struct peers *peers)
     double seconds = peers->begin_ns ? (double)(weir_clock_now() - peers->begin_ns) / 1e9 : 0.0;
     printf("{\"seconds\": %.3f, \"opened\": %" PRIu64 ", \"open\": %" PRIu32
            ", \"refused\": %" PRIu64 ", \"finished\": %" PRIu64 ", \"lost\": %" PRIu64
-           ", \"reset\": %" PRIu64 ", \"wrong\": %" PRIu64 ", \"late\": %" PRIu64
-           ", \"partial\": %" PRIu64 ", \"unanswered\": %" PRIu64 ", \"not_ok\": %" PRIu64
-           ", \"sent\": %" PRIu64 ", \"received\": %" PRIu64 ", \"rested\": %" PRIu64 "}\n",
+           ", \"reset\": %" PRIu64 ", \"send_reset\": %" PRIu64 ", \"wrong\": %" PRIu64
+           ", \"late\": %" PRIu64 ", \"partial\": %" PRIu64 ", \"unanswered\": %" PRIu64
+           ", \"not_ok\": %" PRIu64 ", \"sent\": %" PRIu64 ", \"received\": %" PRIu64
+           ", \"rested\": %" PRIu64 "}\n",
            seconds, peers->opened, peers->open, peers->refused, peers->finished, peers->lost,
-           peers->reset, peers->wrong, peers->late, peers->partial, peers->unanswered,
-           peers->not_ok, peers->sent, peers->received, peers->rested);
+           peers->reset, peers->send_reset, peers->wrong, peers->late, peers->partial,
+           peers->unanswered, peers->not_ok, peers->sent, peers->received, peers->rested);
 }
 
 // --- Options -------------------------------------------------------------------------------------

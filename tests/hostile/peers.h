@@ -15,6 +15,7 @@ struct peer {
     int fd; // -1: not connected
     bool connecting;
     bool writes_ended;
+    bool send_reset; // a send of its was told of a reset; no receive will be, after that
     uint32_t index;
     uint32_t fate;     // reset: which end it comes to
     uint64_t sent;     // bytes; http: requests
@@ -43,7 +44,7 @@ struct peers {
     uint32_t next; // the first peer that has not been connected yet
     uint32_t connecting, open;
     bool ready, served, ending; // all were connected; all heard of the server; the end was asked
-    uint64_t begin_ns;          // of ready
+    uint64_t begin_ns, end_ns;  // of ready; of ending
     uint64_t moved_ns;          // when a byte was sent last
     bool stalled;
     uint64_t turns; // slow: bytes that were due so far
@@ -52,7 +53,8 @@ struct peers {
     size_t expected_size;
 
     // What is reported.
-    uint64_t opened, refused, finished, lost, reset, wrong, late, partial, unanswered, not_ok;
+    uint64_t opened, refused, finished, lost, wrong, late, partial, unanswered, not_ok;
+    uint64_t reset, send_reset; // lost by a reset; those of them that a send was told of
     uint64_t sent, received;
     uint64_t rested; // of the lost: who lost nothing but what it sent after a rest
 };
@@ -67,6 +69,9 @@ struct role {
 };
 
 extern const struct role role_slow, role_flood, role_stall, role_reset, role_http;
+
+// Whether this is how the kernel tells of a reset: EPIPE where the server's end came before it.
+bool peer_is_reset(int error);
 
 // Closes the peer's socket and counts it as finished, or as lost. `error` 0: the server ended it.
 void peer_finish(struct peers *peers, struct peer *peer);

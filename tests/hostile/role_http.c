@@ -29,7 +29,9 @@ static void http_ask(struct peers *peers, struct peer *peer)
         peer->sent++;
         peers->sent++;
     }
-    // An error is left to the next receive: answers may lie before it.
+    // Answers may lie before an error, so the connection ends with the next receive. But the kernel
+    // tells of a reset once: that receive brings them, and then a plain end.
+    peer->send_reset |= count < 0 && peer_is_reset(errno);
 }
 
 static void http_opened(struct peers *peers, struct peer *peer)
@@ -111,7 +113,7 @@ static void http_over(struct peers *peers, struct peer *peer, int error)
 {
     peers->partial += peer->answer->in_body || peer->answer->head_size;
     peers->unanswered += peer->sent - peer->received;
-    if (error)
+    if (error || peer->send_reset)
         peer_lose(peers, peer, error);
     else
         peer_finish(peers, peer);

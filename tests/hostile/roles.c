@@ -11,41 +11,6 @@
 // A peer that sends this long nothing, because nobody takes it, is stalled.
 #define STALLED_NS 300000000ULL
 
-// --- slow: a byte at a time, then a pause --------------------------------------------------------
-
-// A byte whose echo did not come before the next one was due is late.
-static void slow_send(struct peers *peers, struct peer *peer)
-{
-    if (peer->fd < 0)
-        return;
-    peers->late += peer->received < peer->sent;
-    peer_send(peers, peer, 1);
-}
-
-// Peers take turns, so that their bytes are spread over the interval.
-static void slow_tick(struct peers *peers, uint64_t now_ns)
-{
-    double rounds = (double)(now_ns - peers->begin_ns) / (double)peers->interval_ns;
-    uint64_t due = (uint64_t)(rounds * peers->count);
-    while (peers->turns < due)
-        slow_send(peers, &peers->all[peers->turns++ % peers->count]);
-}
-
-static void slow_ready(struct peers *peers, struct peer *peer, uint32_t events)
-{
-    bool ended;
-    (void)events;
-    if (peer_receive(peers, peer, &ended) && ended)
-        peer_lose(peers, peer, 0);
-}
-
-const struct role role_slow = {
-    .name = "slow",
-    .events = EPOLLIN,
-    .ready = slow_ready,
-    .tick = slow_tick,
-};
-
 // --- flood: as fast as it goes, and reading all of it --------------------------------------------
 
 static void flood_end_writes(struct peers *peers, struct peer *peer)
@@ -53,6 +18,15 @@ static void flood_end_writes(struct peers *peers, struct peer *peer)
     peer->writes_ended = true;
     shutdown(peer->fd, SHUT_WR);
     peer_watch(peers, peer, EPOLLIN);
+}
+
+// They have said all, and want back every byte of it.
+static void roles_end_writes(struct peers *peers)
+{
+    for (uint32_t i = 0; i < peers->count; i++) {
+        if (peers->all[i].fd >= 0)
+            flood_end_writes(peers, &peers->all[i]);
+    }
 }
 
 // The server's end is right only after all that was promised came back.
@@ -86,6 +60,42 @@ const struct role role_flood = {
     .ready = flood_ready,
 };
 
+// --- slow: a byte at a time, then a pause --------------------------------------------------------
+
+// A byte whose echo did not come before the next one was due is late.
+static void slow_send(struct peers *peers, struct peer *peer)
+{
+    if (peer->fd < 0)
+        return;
+    peers->late += peer->received < peer->sent;
+    peer_send(peers, peer, 1);
+}
+
+// Peers take turns, so that their bytes are spread over the interval.
+static void slow_tick(struct peers *peers, uint64_t now_ns)
+{
+    if (peers->ending)
+        return;
+    double rounds = (double)(now_ns - peers->begin_ns) / (double)peers->interval_ns;
+    uint64_t due = (uint64_t)(rounds * peers->count);
+    while (peers->turns < due)
+        slow_send(peers, &peers->all[peers->turns++ % peers->count]);
+}
+
+static void slow_ready(struct peers *peers, struct peer *peer, uint32_t events)
+{
+    (void)events;
+    flood_receive(peers, peer);
+}
+
+const struct role role_slow = {
+    .name = "slow",
+    .events = EPOLLIN,
+    .ready = slow_ready,
+    .tick = slow_tick,
+    .end = roles_end_writes,
+};
+
 // --- stall: sends what the server takes, and reads nothing until told to ------------------------
 
 static void stall_tick(struct peers *peers, uint64_t now_ns)
@@ -108,21 +118,12 @@ static void stall_ready(struct peers *peers, struct peer *peer, uint32_t events)
         peer_watch(peers, peer, EPOLLRDHUP); // a little room came late; it is not worth a loop
 }
 
-// From now on they read, and want back all that they sent.
-static void stall_end(struct peers *peers)
-{
-    for (uint32_t i = 0; i < peers->count; i++) {
-        if (peers->all[i].fd >= 0)
-            flood_end_writes(peers, &peers->all[i]);
-    }
-}
-
 const struct role role_stall = {
     .name = "stall",
     .events = EPOLLOUT,
     .ready = stall_ready,
     .tick = stall_tick,
-    .end = stall_end,
+    .end = roles_end_writes, // from now on they read
 };
 
 // --- reset: connects and is gone, at every point of a conversation -------------------------------

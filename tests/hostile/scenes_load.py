@@ -4,7 +4,8 @@ Mice (100 connections, 2,000 requests a second) are measured beside nobody and b
 in turn. Their p99 may be at most three times as long; in the small size it is the median's turn.
 """
 
-from stage import CI_P50_US, Mice, Peers, Result, alive, median, no_errors, percentile_us
+from stage import (CI_P50_US, Mice, Peers, Result, alive, given_back, median, no_errors,
+                   percentile_us, taken_by)
 
 
 def measure_mice(stage, address):
@@ -50,6 +51,7 @@ def slow_clients(stage):
     def check(report):
         result.need_equal("slow clients connected", report["opened"], size.slow)
         result.need_equal("slow clients lost", report["lost"] + report["refused"], 0)
+        result.need_equal("slow clients that got all of it", report["finished"], size.slow)
         result.need_equal("their altered bytes", report["wrong"], 0)
         result.need("their bytes", report["sent"], size.slow // 2, least=True)
         if size.strict:
@@ -81,6 +83,7 @@ def reset_storm(stage):
     """Peers that connect and reset, at every point of a conversation, as fast as they can."""
     size, result = stage.size, Result("connect-reset storm", stage.engine)
     server = stage.server()
+    taken = taken_by(server)
     rates = []
 
     def check(report):
@@ -90,6 +93,7 @@ def reset_storm(stage):
     beside(stage, result, server, "reset", check, connections=size.storm)
     result.figure("resets a second", median(rates))
     result.need("resets a second", median(rates), 50.0, least=True)
+    given_back(result, server, taken, "before")
     return result
 
 

@@ -9,7 +9,7 @@ import select
 import socket
 
 import machine
-from programs import LIMIT, connect, receive
+from programs import LIMIT, QUIET, connect, receive
 from stage import (BUFFER, HIGH_MARK, MIB, POOL, QUEUED_MAX, Mice, Peers, Result, alive, counters,
                    no_errors)
 
@@ -38,7 +38,8 @@ class Growth:
         assert not warm["errors"]["total"], warm["errors"]
         self.before = machine.resident(self.pid)
         self.kernel_before = machine.tcp_memory()
-        self.most = self.kernel = self.queued = self.queued_high = 0
+        self.most = self.kernel = 0
+        self.counters = {}
 
     def look(self):
         self.most = max(self.most, machine.resident(self.pid) - self.before)
@@ -46,8 +47,7 @@ class Growth:
 
     def settle(self):
         self.look()
-        now = counters(self.server, self.stats)
-        self.queued, self.queued_high = now["queued_bytes"], now["queued_high"]
+        self.counters = counters(self.server, self.stats)
 
 
 def stall(stage, result, server, growth, count, **options):
@@ -55,7 +55,8 @@ def stall(stage, result, server, growth, count, **options):
     peers = Peers(stage, "stall", server.addresses[0], connections=count, **options)
     peers.until("ready")
     stalled = int(peers.until("stalled").split()[1])
-    mice = Mice(stage, server.addresses[0], max(stage.size.stall_s, 0.3))
+    # A mouse that waits this long is lost, and an error.
+    mice = Mice(stage, server.addresses[0], max(stage.size.stall_s, 0.3), "--timeout", "8")
     watch(stage.size.stall_s, growth.look)
     growth.settle()
     no_errors(result, mice.report(), "errors of the neighbours")
@@ -74,10 +75,11 @@ def stalled_reader(stage):
     growth = Growth(stage, server, stats)
     stall(stage, result, server, growth, 1)
     result.figure("stopped for, s", stage.size.stall_s)
-    result.figure("queued, MiB", growth.queued / MIB)
+    queued = growth.counters["queued_bytes"]
+    result.figure("queued, MiB", queued / MIB)
     result.figure("user memory, MiB", growth.most / MIB)
     result.figure("kernel memory of both ends, MiB", growth.kernel / MIB)
-    result.need("queued, bytes", growth.queued, HIGH_MARK_CHARGED)
+    result.need("queued, bytes", queued, HIGH_MARK_CHARGED)
     # The pool of receive buffers is there from the start, but touched only as it is used.
     shared = (stage.size.mice + 1) * THREAD if stage.blocking() else POOL
     if not stage.size.sanitized:
@@ -100,8 +102,12 @@ def stalled_crowd(stage):
     result.figure("readers", count)
     result.figure("user memory, MiB", growth.most / MIB)
     result.figure("kernel memory of both ends, MiB", growth.kernel / MIB)
-    result.figure("queued, MiB", growth.queued_high / MIB)
-    result.need("queued, bytes", growth.queued_high, bound)
+    queued = growth.counters["queued_high"]
+    result.figure("queued, MiB", queued / MIB)
+    result.figure("receives armed", growth.counters["receive_arms"])
+    result.figure("of those, found no buffer", growth.counters["receive_no_buffers"])
+    result.figure("received, MiB", growth.counters["received_bytes"] / MIB)
+    result.need("queued, bytes", queued, bound)
     if not stage.size.sanitized:
         result.need("user memory, bytes", growth.most, bound + bound // 8)
     alive(result, server)
@@ -110,6 +116,8 @@ def stalled_crowd(stage):
 
 # --- A limit on address space --------------------------------------------------------------------
 
+# Otherwise an arena of 64 MiB is reserved for each thread, and a limit is met only behind it.
+ONE_ARENA = {**os.environ, "MALLOC_ARENA_MAX": "1"}
 
 def squeeze(stage, result, server, pid):
     """Connections that want more memory than there is. Returns their report once nothing moves."""
@@ -123,8 +131,7 @@ def squeeze(stage, result, server, pid):
 def address_space(stage):
     """Memory that cannot be had costs connections, never the server."""
     result = Result("RLIMIT_AS", stage.engine)
-    # Otherwise an arena of 64 MiB is reserved for each thread, and the limit is met only behind it.
-    server = stage.server(env={**os.environ, "MALLOC_ARENA_MAX": "1"})
+    server = stage.server(env=ONE_ARENA)
     pid = server.process.pid
     witness = connect(server.addresses[0])
     with witness:
@@ -138,21 +145,27 @@ def address_space(stage):
             result.need("connections that went without", cut, 1, least=True)
         result.figure("connections that wanted memory", stage.size.squeeze)
         result.figure("connections cut off", cut)
-        witness.sendall(b"after!")
-        result.need_equal("an old client is served", receive(witness, 6).decode(), "after!")
-    no_errors(result, Mice(stage, server.addresses[0], 0.3).report())
+        if server.process.poll() is None:
+            witness.sendall(b"after!")
+            result.need_equal("an old client is served", receive(witness, 6).decode(), "after!")
     alive(result, server)
+    if server.process.poll() is None:
+        no_errors(result, Mice(stage, server.addresses[0], 0.3).report())
     return result
 
 
-def ask(address, path):
+# For each of those who want megabytes: a reader of a file costs a few kilobytes.
+HTTP_READERS = 8
+
+
+def ask(address, path, limit_s=LIMIT):
     """The status of one GET, or what happened instead."""
     host, port = address.split(":")
-    client = http.client.HTTPConnection(host, int(port), timeout=LIMIT)
+    client = http.client.HTTPConnection(host, int(port), timeout=limit_s)
     try:
         client.request("GET", path)
         return client.getresponse().status
-    except (ConnectionError, http.client.HTTPException) as error:
+    except (OSError, http.client.HTTPException) as error:
         return type(error).__name__
     finally:
         client.close()
@@ -164,18 +177,26 @@ def address_space_http(stage):
     root = stage.folder()
     with open(os.path.join(root, "file"), "wb") as file:
         file.write(b"x" * MIB)
-    server = stage.server("--root", root, "--cache-size", "0", name="http")
+    server = stage.server("--root", root, "--cache-size", "0", name="http", env=ONE_ARENA)
     pid, address = server.process.pid, server.addresses[0]
-    readers = []
+    readers, served = [], 0
     with machine.lowered(pid, resource.RLIMIT_AS, machine.virtual(pid) + 512 * 1024):
-        for _ in range(stage.size.squeeze):
-            reader = socket.create_connection((address.split(":")[0], int(address.split(":")[1])))
-            stage.context.callback(reader.close)
+        for _ in range(HTTP_READERS * stage.size.squeeze):
             with contextlib.suppress(ConnectionError):  # nobody promised it memory
+                reader = connect(address)
+                stage.context.callback(reader.close)
+                readers.append(reader)
                 reader.sendall(b"GET /file HTTP/1.1\r\nHost: x\r\n\r\n" * 20)
-            readers.append(reader)
-        answer = ask(address, "/file")
-        result.figure("answer at the limit", answer)
+        result.figure("answer at the limit", ask(address, "/file", QUIET))
+        for reader in readers:
+            with contextlib.suppress(OSError):
+                served += len(reader.recv(1, socket.MSG_DONTWAIT))
+        result.figure("readers", len(readers))
+        result.figure("readers that were answered", served)
+        result.need("readers that were answered", served, len(readers) - 1)
+        # A thread's stack alone is more than what is left.
+        result.need("readers that were answered, at least", served, not stage.blocking(),
+                    least=True)
         result.need_equal("the server has ended", server.process.poll() is not None, False)
     for reader in readers:
         reader.close()
@@ -187,13 +208,13 @@ def address_space_http(stage):
 
 
 def download(address, size):
-    """Fetches the file and returns the number of its bytes."""
-    with connect(address) as client:
+    """Fetches the file and returns whether all its bytes came."""
+    count = 0
+    with contextlib.suppress(ConnectionError), connect(address) as client:
         client.sendall(b"GET /file HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-        count = 0
         while more := client.recv(1 << 20):
             count += len(more)
-        return count >= size
+    return count >= size
 
 
 def cgroup(stage):
@@ -212,10 +233,12 @@ def cgroup(stage):
         server = stage.server("--root", root, name="http", preexec_fn=group.enter)
         stopped = []
         for _ in range(size.squeeze):
-            client = connect(server.addresses[0])
-            stage.context.callback(client.close)
-            client.sendall(b"GET /file HTTP/1.1\r\nHost: x\r\n\r\n")
-            stopped.append(client)
+            with contextlib.suppress(ConnectionError):  # who is refused has not stopped
+                client = connect(server.addresses[0])
+                stage.context.callback(client.close)
+                client.sendall(b"GET /file HTTP/1.1\r\nHost: x\r\n\r\n")
+                stopped.append(client)
+        result.need("readers that stopped", len(stopped), size.squeeze, least=True)
         result.need_equal("a whole file beside them", download(server.addresses[0], length), True)
         result.figure("limit, MiB", size.cgroup_mib)
         result.figure("times at the limit", int(group.read("memory.failcnt")))

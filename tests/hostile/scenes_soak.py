@@ -1,9 +1,8 @@
 """The soak: four fifths of what the server can do, with connections that come and go."""
 
 import machine
-from stage import MIB, QUEUED_MAX, Mice, Result, alive, let_run, median, no_errors, percentile_us
-
-SETTLE_TRIES, SETTLE_S = 250, 0.02
+from stage import (MIB, QUEUED_MAX, Mice, Result, alive, median, no_errors, percentile_us, settled,
+                   taken_by)
 
 
 def capacity(stage, address):
@@ -11,22 +10,12 @@ def capacity(stage, address):
     return Mice(stage, address, 3 if stage.size.strict else 0.3, rate=0).report()["ops_per_s"]
 
 
-def settled(pid, idle):
-    """The descriptors of a server whose load has just ended: it may still be closing some."""
-    for _ in range(SETTLE_TRIES):
-        count = machine.descriptors(pid)
-        if count <= idle:
-            break
-        let_run(SETTLE_S)
-    return count
-
-
 def soak(stage):
     """Memory, descriptors and p99 at the end are what they were at the beginning."""
     size, result = stage.size, Result("soak", stage.engine)
     server = stage.server()
     pid, address = server.process.pid, server.addresses[0]
-    idle = machine.descriptors(pid)
+    idle = taken_by(server)
     rate = 0.8 * capacity(stage, address)
     count = int(size.soak_s / size.slice_s)
     churn_rate = 200 if not size.sanitized else 20
@@ -38,7 +27,8 @@ def soak(stage):
         mine, come_and_go = main.report(), churn.report()
         no_errors(result, mine)
         no_errors(result, come_and_go, "errors of those that come and go")
-        rows.append({"resident": machine.resident(pid), "descriptors": settled(pid, idle),
+        ordinary, direct = settled(server, idle)
+        rows.append({"resident": machine.resident(pid), "descriptors": ordinary, "direct": direct,
                      "p99_us": percentile_us(mine, 99), "ops": mine["ops"],
                      "connections": come_and_go["ops"]})
     judge(result, size, rows)
@@ -61,6 +51,8 @@ def judge(result, size, rows):
     result.figure("slices", rows)
     result.need("descriptors more than at first",
                 max(row["descriptors"] for row in last) - first[0]["descriptors"], 0)
+    result.need("direct descriptors more than at first",
+                max(row["direct"] for row in last) - first[0]["direct"], 0)
     if not size.sanitized:  # in seconds queues and pools are still filling, up to their bound
         result.need("growth, bytes", grown, MIB if size.strict else QUEUED_MAX)
     if size.strict:

@@ -17,6 +17,7 @@ import subprocess
 import tempfile
 import time
 
+import machine
 import programs
 
 MIB = 1 << 20
@@ -25,6 +26,8 @@ HIGH_MARK = MIB
 BUFFER = 16 * 1024
 QUEUED_MAX = 64 * MIB
 POOL = 256 * BUFFER
+# How long a server may take to close what its peers have left.
+SETTLE_TRIES, SETTLE_S = 250, 0.02
 
 
 def let_run(seconds):
@@ -89,15 +92,15 @@ class Result:
 
     def need(self, text, found, limit, least=False):
         """`found` must be at most the limit, or at least."""
-        met = found >= limit if least else found <= limit
-        found = round(found, 3) if isinstance(found, float) else found
-        limit = round(limit, 3) if isinstance(limit, float) else limit
-        self.needs.append({"text": text, "found": found, "limit": limit, "least": least,
-                           "met": bool(met)})
+        self.add(text, found, limit, found >= limit if least else found <= limit, least=least)
 
     def need_equal(self, text, found, wanted):
-        self.need(text, found, wanted)
-        self.needs[-1].update(met=found == wanted, equal=True)
+        self.add(text, found, wanted, found == wanted, equal=True)
+
+    def add(self, text, found, limit, met, **kind):
+        found = round(found, 3) if isinstance(found, float) else found
+        limit = round(limit, 3) if isinstance(limit, float) else limit
+        self.needs.append({"text": text, "found": found, "limit": limit, "met": bool(met), **kind})
 
 
 class Mice:
@@ -182,9 +185,10 @@ def end_process(process):
 class Stage:
     """An engine, a size, and all that is to be ended afterwards."""
 
-    def __init__(self, engine, size):
+    def __init__(self, engine, size, weir=None):
         self.engine = engine
         self.size = size
+        self.weir = weir or programs.WEIR
         self.load = os.environ["WEIR_LOAD"]
         self.peers = os.environ["HOSTILE_PEERS"]
         self.context = contextlib.ExitStack()
@@ -203,7 +207,7 @@ class Stage:
     def server(self, *options, name="echo", **more):
         if self.size.strict and self.engine != "blocking":
             options += ("--cpu", "0")
-        server = programs.Server(self.engine, *options, name=name, **more)
+        server = programs.Server(self.engine, *options, program=(self.weir, name), **more)
         self.context.callback(server.kill)
         return server
 
@@ -216,11 +220,40 @@ def alive(result, server):
     result.need_equal("the server has ended", server.process.poll() is not None, False)
     answer = ""
     for _ in range(5):  # a scene's last refusals may still be under way
-        with contextlib.suppress(ConnectionError), programs.connect(server.addresses[0]) as client:
-            client.sendall(b"still there?")
-            answer = programs.receive(client, 12).decode()
-            break
+        try:
+            with programs.connect(server.addresses[0]) as client:
+                client.sendall(b"still there?")
+                answer = programs.receive(client, 12).decode()
+        except ConnectionError as error:
+            answer = type(error).__name__
+            continue
+        except TimeoutError:
+            answer = f"nothing in {programs.LIMIT} s"
+        break
     result.need_equal("a new client is served", answer, "still there?")
+
+
+def taken_by(server):
+    """The descriptors of a server, and those in its rings' tables."""
+    pid = server.process.pid
+    return machine.descriptors(pid), machine.direct_descriptors(pid)
+
+
+def settled(server, idle):
+    """The same of a server whose load has just ended: it may still be closing some."""
+    for _ in range(SETTLE_TRIES):
+        taken = taken_by(server)
+        if all(now <= before for now, before in zip(taken, idle)):
+            break
+        let_run(SETTLE_S)
+    return taken
+
+
+def given_back(result, server, idle, when):
+    """No more descriptors are taken than there were, `when` it was that they were counted."""
+    taken = settled(server, idle)
+    result.need(f"descriptors more than {when}", taken[0] - idle[0], 0)
+    result.need(f"direct descriptors more than {when}", taken[1] - idle[1], 0)
 
 
 def terminate(result, server, limit_s):

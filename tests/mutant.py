@@ -1,0 +1,96 @@
+"""Programs with a defect that was planted on purpose.
+
+A patch is applied to a copy of the sources; the files that it changes are compiled, without
+optimization, and linked before the build's own libraries. So a mutant costs seconds, and nothing
+of it is ever a part of what is shipped.
+"""
+
+import json
+import os
+import pathlib
+import re
+import shlex
+import shutil
+import subprocess
+
+SOURCE = pathlib.Path(__file__).resolve().parents[1]
+BUILD = pathlib.Path(os.environ.get("MESON_BUILD_ROOT", SOURCE / "build/release"))
+FOLDERS = ("core", "servers")
+
+
+def run(command, cwd, limit_s=60):
+    return subprocess.run(
+        command,
+        cwd=cwd,
+        timeout=limit_s,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+
+
+def compile_commands():
+    """The compiler's arguments for each source of the static library, by path in the project."""
+    commands = {}
+    for entry in json.loads((BUILD / "compile_commands.json").read_text()):
+        path = (BUILD / entry["file"]).resolve()
+        if any(path.is_relative_to(SOURCE / folder) for folder in FOLDERS):
+            commands[str(path.relative_to(SOURCE))] = shlex.split(entry["command"])
+    return commands
+
+
+def link_command(program):
+    """How the build links this program, which is named by its path in the build."""
+    said = run(["ninja", "-t", "commands", program], BUILD).stdout
+    return shlex.split(said.strip().splitlines()[-1])
+
+
+class Mutant:
+    """One patch, built in a folder of its own."""
+
+    def __init__(self, patch, folder):
+        self.patch = patch
+        self.folder = pathlib.Path(folder)
+
+    def apply(self):
+        """Returns the changed copy of the sources, and the files that were changed."""
+        tree = self.folder / "tree"
+        for folder in FOLDERS:
+            shutil.copytree(SOURCE / folder, tree / folder)
+        said = run(["patch", "-p1", "--no-backup-if-mismatch", "-i", str(self.patch)], tree)
+        if said.returncode:
+            raise AssertionError(f"{self.patch.name} does not apply any more:\n{said.stdout}")
+        return tree, re.findall(r"^\+\+\+ b/(\S+)", self.patch.read_text(), re.MULTILINE)
+
+    def build(self, compilers, linker):
+        """Returns the program's path."""
+        tree, changed = self.apply()
+        objects = [self.compile(compilers[name], tree, name) for name in changed]
+        program = self.folder / "mutant"
+        at = linker.index("-o")
+        command = [*linker[:at], "-o", str(program), *objects, *linker[at + 2 :]]
+        said = run(command, BUILD)
+        if said.returncode:
+            raise AssertionError(f"{self.patch.name} does not link:\n{said.stdout}")
+        return program
+
+    def compile(self, arguments, tree, name):
+        """Compiles the changed file as the build does, but against the changed tree."""
+        target = str(self.folder / (name.replace("/", "_") + ".o"))
+        dropped = {"-MD", "-Werror"}
+        command, skip = [], False
+        for argument in arguments:
+            if skip or argument in dropped or re.match(r"-O\d", argument):
+                skip = False
+            elif argument in ("-MQ", "-MF", "-o", "-c"):
+                skip = True
+            elif argument == f"-I{os.path.relpath(SOURCE / 'core', BUILD)}":
+                command.append(f"-I{tree / 'core'}")
+            else:
+                command.append(argument)
+        said = run([*command, "-w", "-O0", "-o", target, "-c", str(tree / name)], BUILD)
+        if said.returncode:
+            raise AssertionError(f"{self.patch.name} does not compile:\n{said.stdout}")
+        return target
