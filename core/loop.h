@@ -96,6 +96,7 @@ struct weir_stream {
     bool receive_paused : 1; // by the protocol
     bool receive_canceling : 1;
     bool receive_nonempty : 1; // more was waiting after the last receive
+    bool bulk : 1;             // much is expected of it: weir_stream_set_bulk()
     bool starved : 1;          // stands in the queue for a buffer
     bool send_armed : 1;       // a send is in flight
     bool send_listed : 1;      // stands in loop->senders

@@ -334,6 +334,11 @@ WEIR_PUBLIC void weir_slice_release(struct weir_stream *stream, struct weir_slic
 WEIR_PUBLIC void weir_stream_pause(struct weir_stream *stream);
 WEIR_PUBLIC void weir_stream_resume(struct weir_stream *stream);
 
+// Much is coming without a pause, as in an upload, or not any more: a hint from which the engine
+// may gain. The uring engine then receives many buffers at once, which costs more where few bytes
+// come at a time. weir_stream_receive_file() implies it. Best told before the stream is resumed.
+WEIR_PUBLIC void weir_stream_set_bulk(struct weir_stream *stream, bool bulk);
+
 // Sends the queue, then this side's end (half-close). Receiving goes on; `closed` follows when the
 // peer ends too.
 WEIR_PUBLIC void weir_stream_end(struct weir_stream *stream);
@@ -482,6 +487,7 @@ struct weir_stats {
     uint64_t accepts, accept_errors, accept_pauses, refused; // refused: by admit or limit
     uint64_t connects, connect_errors;
     uint64_t received_bytes, sent_bytes, received_slices, copied_slices;
+    uint64_t received_bundles; // uring: completions that brought more than one slice
     uint64_t sends, short_sends;
     uint64_t receive_arms, receive_no_buffers; // arms and re-arms; ENOBUFS
     uint64_t pauses;                           // receive credit withheld

@@ -35,6 +35,7 @@ static const char *const run_plans[] = {
     "default,-no-sqarray",
     "default,-direct",
     "default,-receive-multishot",
+    "default,-receive-bundle",
     "default,-quiet-sends",
     "default,-sendfile",
     "kernel-6.1",

@@ -17,6 +17,7 @@ enum feature_index {
     FEATURE_NO_SQARRAY,
     FEATURE_DIRECT,
     FEATURE_RECEIVE_MULTISHOT,
+    FEATURE_RECEIVE_BUNDLE,
     FEATURE_QUIET_SENDS,
     FEATURE_SENDFILE,
     FEATURES,
@@ -36,6 +37,11 @@ static const struct feature features_rows[FEATURES] = {
     [FEATURE_RECEIVE_MULTISHOT] = { "receive-multishot", "6.17",
                                     "one receive operation per credit instead of one per buffer",
                                     true, probe_receive_multishot },
+    // Bundles are older (6.10), but up to 6.16 some left gaps in what they brought (liburing issues
+    // 1409 and 1423), and the bound of one is the multishot's.
+    [FEATURE_RECEIVE_BUNDLE] = { "receive-bundle", "6.17",
+                                 "uploads fill many receive buffers by one completion", true,
+                                 probe_receive_bundle },
     [FEATURE_QUIET_SENDS] = { "quiet-sends", "5.17",
                               "sends that succeed at once post no completion", true, NULL },
     // From then on sendfile hands pages over, and asks the socket alone whether it may wait.
@@ -121,12 +127,16 @@ static void features_plan(const bool has[FEATURES], struct uring_plan *ret_plan)
         .direct = has[FEATURE_DIRECT],
         .quiet = has[FEATURE_QUIET_SENDS],
         .sendfile = has[FEATURE_SENDFILE],
+        .bundles = has[FEATURE_RECEIVE_BUNDLE],
         .receive = oneshot,
+        .receive_bulk = oneshot,
         .receive_unix = oneshot,
     };
     if (has[FEATURE_RECEIVE_MULTISHOT])
-        ret_plan->receive =
+        ret_plan->receive = ret_plan->receive_bulk =
             (struct uring_receiving){ uring_receive_multishot, uring_receive_multishot_cancel };
+    if (has[FEATURE_RECEIVE_BUNDLE])
+        ret_plan->receive_bulk.arm = uring_receive_bundle;
 }
 
 static void features_describe(struct weir_loop *loop, const bool has[FEATURES])
@@ -156,6 +166,7 @@ int features_resolve(struct weir_loop *loop, struct uring_plan *ret_plan)
         if (i == FEATURE_BUFFER_RING)
             return error;
     }
+    has[FEATURE_RECEIVE_BUNDLE] &= has[FEATURE_RECEIVE_MULTISHOT];
     features_plan(has, ret_plan);
     features_describe(loop, has);
     return 0;

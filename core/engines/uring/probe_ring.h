@@ -17,5 +17,6 @@ int probe_no_sqarray(char *ret_detail, size_t size);
 int probe_direct(char *ret_detail, size_t size);
 int probe_sendfile(char *ret_detail, size_t size);
 int probe_receive_multishot(char *ret_detail, size_t size);
+int probe_receive_bundle(char *ret_detail, size_t size);
 
 #endif

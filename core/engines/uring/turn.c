@@ -170,9 +170,12 @@ static void uring_provide_buffers(struct weir_loop *loop)
     struct uring *uring = uring_of(loop);
     struct buffer_pool *pool = &loop->pool;
     int index, count = 0, mask = io_uring_buf_ring_mask(pool->count);
-    while ((index = pool_take(pool)) >= 0)
+    while ((index = pool_take(pool)) >= 0) {
+        if (uring->places)
+            uring->places[index] = (uint16_t)(uring->buffer_ring->tail + count);
         io_uring_buf_ring_add(uring->buffer_ring, pool_data(pool, (uint32_t)index),
                               (unsigned)pool->size, (unsigned short)index, mask, count++);
+    }
     if (count)
         io_uring_buf_ring_advance(uring->buffer_ring, count);
 }
@@ -282,12 +285,26 @@ static bool uring_translate(struct weir_loop *loop, const struct io_uring_cqe *c
         flags |= COMPLETION_DIRECT;
         token &= ~direct;
     }
+    if (operation == OPERATION_RECEIVE)
+        token &= ~URING_BUNDLE;
     *ret_completion =
         (struct completion){ .token = token,
                              .result = result,
                              .flags = (uint16_t)flags,
                              .buffer = (uint16_t)(cqe->flags >> IORING_CQE_BUFFER_SHIFT) };
     return true;
+}
+
+// Fills completions from the kernel's, from `count` on; returns their number then.
+static unsigned uring_take(struct weir_loop *loop, const struct io_uring_cqe *cqe, unsigned count)
+{
+    const uint64_t bundle = (uint64_t)OPERATION_RECEIVE << TOKEN_OPERATION_SHIFT | URING_BUNDLE;
+    const uint64_t kind = UINT64_MAX << TOKEN_AUXILIARY_SHIFT;
+    if (!uring_translate(loop, cqe, &loop->completions[count]))
+        return count;
+    if ((cqe->user_data & kind) == bundle && cqe->res > 0)
+        return uring_bundle_begin(loop, count);
+    return count + 1;
 }
 
 static unsigned uring_reap_stash(struct weir_loop *loop, unsigned count)
@@ -297,7 +314,7 @@ static unsigned uring_reap_stash(struct weir_loop *loop, unsigned count)
         struct io_uring_cqe cqe = uring->stash[uring->stash_first];
         uring->stash_first = (uring->stash_first + 1) % uring->ring.cq.ring_entries;
         uring->stash_count--;
-        count += uring_translate(loop, &cqe, &loop->completions[count]);
+        count = uring_take(loop, &cqe, count);
     }
     return count;
 }
@@ -306,13 +323,14 @@ static unsigned uring_reap(struct weir_loop *loop, unsigned count)
 {
     struct uring *uring = uring_of(loop);
     unsigned seen = 0, head;
+    count = uring_bundle_spread(loop, count); // what the last turn had no room for
     count = uring_reap_stash(loop, count);
     struct io_uring_cqe *cqe;
     io_uring_for_each_cqe(&uring->ring, head, cqe)
     {
         if (count == LOOP_COMPLETIONS_MAX)
             break;
-        count += uring_translate(loop, cqe, &loop->completions[count]);
+        count = uring_take(loop, cqe, count);
         seen++;
     }
     io_uring_cq_advance(&uring->ring, seen);
@@ -378,7 +396,7 @@ static int uring_submit_and_wait(struct weir_loop *loop, uint64_t deadline_ns)
 {
     struct uring *uring = uring_of(loop);
     unsigned submit = uring_publish(uring);
-    if (io_uring_cq_ready(&uring->ring) || uring->stash_count)
+    if (io_uring_cq_ready(&uring->ring) || uring->stash_count || uring->bundle.left)
         deadline_ns = 0;
     if (deadline_ns == 0) {
         if (!submit && !uring_work_visible(uring))
