@@ -29,6 +29,7 @@ enum {
     RECEIVE_CREDIT_MAX = 1024 * 1024,
     BLOCK_CLASSES = 4,
     JOBS_MAX = 1024,
+    LOOP_MIN_WAIT_MAX_NS = 100000000,
 };
 
 // --- Slots: every completion names its object by slot and generation, never by pointer -----------

@@ -140,7 +140,10 @@ struct weir_loop_config {
     uint64_t idle_timeout_ns;   // no byte either way for this long closes a stream; 0: never
     uint64_t close_timeout_ns;  // no progress for this long after close aborts; 0: never
     uint64_t busy_poll_ns;      // look for work this long before sleeping; 0: sleep at once
-    uint32_t job_threads;       // helpers for weir_job_start, 1 to 64, made when first needed
+    // uring, Linux 6.12: a loop that was just busy sleeps until several events came, or this long
+    // for one, at most 100 ms and not with busy_poll_ns. Saves CPU, costs latency. 0: one event.
+    uint64_t min_wait_ns;
+    uint32_t job_threads; // helpers for weir_job_start, 1 to 64, made when first needed
     // WEIR_ABILITY_ bits: the ring takes nothing else from its first turn on (-EACCES). 0: all.
     // The kernel's part only: what system calls may do is for `confine`.
     uint32_t abilities;
@@ -154,7 +157,8 @@ struct weir_loop_config {
 };
 
 // Fills in the defaults: auto, 16,384 streams, 256 buffers of 16 KiB, marks 1 MiB and 256 KiB,
-// 64 MiB queued, no idle time-out, 30 s close time-out, no busy poll, 2 job threads. Any thread.
+// 64 MiB queued, no idle time-out, 30 s close time-out, no busy poll, no min wait, 2 job threads.
+// Any thread.
 WEIR_PUBLIC void weir_loop_config_init(struct weir_loop_config *config);
 
 // Makes a loop; the caller destroys it. The first turn binds it to its thread (or, before that,

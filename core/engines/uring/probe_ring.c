@@ -67,6 +67,20 @@ int probe_no_sqarray(char *ret_detail, size_t size)
                        ret_detail, size);
 }
 
+int probe_min_wait(char *ret_detail, size_t size)
+{
+    struct io_uring_params params;
+    int error = probe_setup(0, &params);
+
+    if (!error && !(params.features & IORING_FEAT_MIN_TIMEOUT))
+        error = -EINVAL;
+    if (error == -EINVAL)
+        snprintf(ret_detail, size, "this kernel is too old; a loop wakes for each event");
+    else if (error)
+        snprintf(ret_detail, size, "io_uring_setup: %s", strerror(-error));
+    return error;
+}
+
 // --- Rings that are used -------------------------------------------------------------------------
 
 // Waits for one completion. A feature that does not answer in time counts as absent.

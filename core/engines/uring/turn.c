@@ -37,19 +37,37 @@ static uint64_t uring_clock(const struct weir_loop *loop)
     return loop->system->clock(loop->system_state);
 }
 
-// Submits, and waits for one event.
+// How many events to wait for, and in *ret_us for how long before one is enough. A loop that was
+// idle waits for one, so the first event after a pause is never late; and a stream alone has nobody
+// to wait for. The kernel waits this time out before it looks at the deadline, so it must not be
+// longer.
+static unsigned uring_min_wait(const struct weir_loop *loop, uint64_t left_ns, uint32_t *ret_us)
+{
+    const struct uring *uring = uring_of(loop);
+    uint64_t us = uring->plan.min_wait_us;
+    if (left_ns / 1000 < us)
+        us = left_ns / 1000;
+    if (!us || !uring->busy || loop->streams_open < 2)
+        return 1;
+    *ret_us = (uint32_t)us;
+    return loop->streams_open < URING_MIN_WAIT_EVENTS ? loop->streams_open : URING_MIN_WAIT_EVENTS;
+}
+
+// Submits, and waits for one event, or for several as above.
 static int uring_enter_timed(struct weir_loop *loop, unsigned submit, uint64_t deadline_ns)
 {
     struct io_uring_getevents_arg argument = { 0 };
     struct __kernel_timespec timeout;
+    uint64_t left_ns = WEIR_NEVER;
     if (deadline_ns != WEIR_NEVER) {
         uint64_t now_ns = uring_clock(loop);
-        uint64_t left_ns = deadline_ns > now_ns ? deadline_ns - now_ns : 0;
+        left_ns = deadline_ns > now_ns ? deadline_ns - now_ns : 0;
         timeout.tv_sec = (long long)(left_ns / 1000000000);
         timeout.tv_nsec = (long long)(left_ns % 1000000000);
         argument.ts = (uint64_t)(uintptr_t)&timeout;
     }
-    return uring_enter(loop, submit, 1, IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG, &argument,
+    unsigned wait = uring_min_wait(loop, left_ns, &argument.min_wait_usec);
+    return uring_enter(loop, submit, wait, IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG, &argument,
                        sizeof argument);
 }
 
@@ -436,5 +454,6 @@ int uring_flush(struct weir_loop *loop, uint64_t deadline_ns)
         uring->failure = result;
     unsigned count = uring_reap_quiet(loop, uring_reap(loop, uring_reap_marked(loop)));
     uring->quiet_left = uring->quiet_count > 0;
+    uring->busy = count > 0;
     return uring->failure && !count ? uring->failure : (int)count;
 }

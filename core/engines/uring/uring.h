@@ -20,7 +20,8 @@ enum {
     URING_FILES_EXTRA = 64,      // direct descriptors that are still closing
     URING_SHORTAGE_NS = 1000000, // between two attempts to submit to a kernel without memory
     URING_SHORTAGE_ATTEMPTS = 100,
-    URING_CANCEL_S = 1, // how long the operations of a broken ring are waited for
+    URING_MIN_WAIT_EVENTS = 32, // that end a min-wait before its time
+    URING_CANCEL_S = 1,         // how long the operations of a broken ring are waited for
 };
 
 // In a RECEIVE token's auxiliary part: it may bring many buffers at once.
@@ -35,10 +36,11 @@ struct uring_receiving {
 // What was resolved from the table of features, once, at start. Nothing else reads a feature.
 struct uring_plan {
     unsigned setup_flags;
-    bool direct;   // accepted sockets live in the ring's table
-    bool quiet;    // sends that succeed while they are submitted post no completion
-    bool sendfile; // what is in the page cache is sent by sendfile(2); see send_file.c
-    bool bundles;  // receives of streams of which much is expected take many buffers
+    bool direct;          // accepted sockets live in the ring's table
+    bool quiet;           // sends that succeed while they are submitted post no completion
+    bool sendfile;        // what is in the page cache is sent by sendfile(2); see send_file.c
+    uint32_t min_wait_us; // what a busy loop waits for several events; 0: it waits for one
+    bool bundles;         // receives of streams of which much is expected take many buffers
     struct uring_receiving receive;
     struct uring_receiving receive_bulk; // see docs/decisions/bundles.md
     struct uring_receiving receive_unix; // see docs/decisions/unix-end.md
@@ -73,6 +75,7 @@ struct uring {
     void *operations_state;
     struct uring_plan plan;
     bool enabled, wake_armed;
+    bool busy;                    // the last flush brought something
     int failure;                  // submission broke
     struct io_uring_sqe sqe_void; // takes what is prepared after that
     struct uring_quiet quiet[URING_QUIET_MAX];
