@@ -111,6 +111,13 @@ const char *loop_config_fault(const struct weir_loop_config *config)
         return "send_low must be below send_high, and that at most 1 GiB";
     if (config->job_threads < 1 || config->job_threads > 64)
         return "job_threads: 1 to 64";
+    if (config->min_wait_ns > LOOP_MIN_WAIT_MAX_NS)
+        return "min_wait_ns: at most 100 ms";
+    if (config->min_wait_ns && config->busy_poll_ns)
+        return "min_wait_ns: not with busy_poll_ns";
+    if (config->min_wait_ns &&
+        (config->engine == WEIR_ENGINE_EPOLL || config->engine == WEIR_ENGINE_BLOCKING))
+        return "min_wait_ns: only the uring engine has it";
     return NULL;
 }
 
@@ -133,7 +140,8 @@ static const struct engine *loop_engine_choose(const struct weir_loop_config *co
         return &engine_uring;
     struct weir_loop log = { .config = *config };
     if (config->engine == WEIR_ENGINE_AUTO) {
-        loop_log(&log, WEIR_LOG_WARNING, "io_uring is not available, using epoll: %s", reason);
+        loop_log(&log, WEIR_LOG_WARNING, "io_uring is not available, using epoll%s: %s",
+                 config->min_wait_ns ? " without min_wait_ns" : "", reason);
         return &engine_epoll;
     }
     loop_log(&log, WEIR_LOG_ERROR, "io_uring is not available: %s", reason);

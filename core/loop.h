@@ -29,6 +29,7 @@ enum {
     RECEIVE_CREDIT_MAX = 1024 * 1024,
     BLOCK_CLASSES = 4,
     JOBS_MAX = 1024,
+    LOOP_MIN_WAIT_MAX_NS = 100000000,
 };
 
 // --- Slots: every completion names its object by slot and generation, never by pointer -----------
@@ -96,6 +97,7 @@ struct weir_stream {
     bool receive_paused : 1; // by the protocol
     bool receive_canceling : 1;
     bool receive_nonempty : 1; // more was waiting after the last receive
+    bool bulk : 1;             // much is expected of it: weir_stream_set_bulk()
     bool starved : 1;          // stands in the queue for a buffer
     bool send_armed : 1;       // a send is in flight
     bool send_listed : 1;      // stands in loop->senders

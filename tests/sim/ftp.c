@@ -246,6 +246,7 @@ const struct run_protocol run_ftp = {
     .clients_max = FTP_CLIENTS_MAX,
     .files = true,
     .names = true,
+    .bulk = true,
     .open = ftp_open,
     .draw = ftp_draw,
     .check_client = ftp_check_client,

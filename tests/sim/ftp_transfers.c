@@ -130,6 +130,9 @@ static void transfers_draw_upload(struct ftp_script *script)
     struct ftp_sim_transfer *transfer = &script->transfer;
     const struct ftp_model *model = &script->files[transfer->file];
     transfer->wire_size = (size_t)client_scaled(script->control, 14);
+    // Some fill several receive buffers at once.
+    if (client_random(script->control, 4) == 0)
+        transfer->wire_size = (size_t)client_random(script->control, FTP_FILE_MAX);
     if (client_random(script->control, 3) == 0 && model->there && !transfer->ascii &&
         transfer->kind == FTP_SIM_STORE)
         transfer->offset = client_random(script->control, model->size + 1);

@@ -18,6 +18,11 @@ static int setup_buffer_ring(struct weir_loop *loop)
     uring->buffer_ring = memory;
     uring->buffer_ring_size = size;
     io_uring_buf_ring_init(uring->buffer_ring);
+    if (uring->plan.bundles) {
+        uring->places = malloc(loop->pool.count * sizeof *uring->places);
+        if (!uring->places)
+            return -ENOMEM;
+    }
     struct io_uring_buf_reg registration = { .ring_addr = (uint64_t)(uintptr_t)memory,
                                              .ring_entries = loop->pool.count,
                                              .bgid = URING_BUFFER_GROUP };
@@ -65,6 +70,7 @@ static void setup_free(struct uring *uring)
 {
     if (uring->buffer_ring)
         munmap(uring->buffer_ring, uring->buffer_ring_size);
+    free(uring->places);
     free(uring->stash);
     free(uring);
 }
@@ -137,7 +143,9 @@ static void setup_wake(struct weir_loop *loop)
 static const struct uring_receiving *setup_receiving(const struct weir_stream *stream)
 {
     const struct uring_plan *plan = &uring_of(stream->loop)->plan;
-    return stream->peer_address.any.sa_family == AF_UNIX ? &plan->receive_unix : &plan->receive;
+    if (stream->peer_address.any.sa_family == AF_UNIX)
+        return &plan->receive_unix;
+    return stream->bulk || stream->sink ? &plan->receive_bulk : &plan->receive;
 }
 
 static void setup_receive(struct weir_loop *loop, struct weir_stream *stream)
