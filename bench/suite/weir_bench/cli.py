@@ -289,6 +289,8 @@ def command_capacity(options):
     capacity.parse_objective(options.slo)
     scenario.endpoints = ["capacity_per_s"]
     scenario.budget = 0.0
+    for cell in scenario.cells:
+        cell.turns = 0  # each search has rates of its own
     session = make_session(scenario, options, capacity.CapacitySession)
     return study(options, session, "capacity", slo=options.slo)
 
