@@ -184,6 +184,15 @@ class Session:
             self.count_failure(record, tell=False)
         self.progress.skip(len(self.done))
 
+    def take_rates(self, path, earlier):
+        """Offers what an earlier run found that the slowest could do."""
+        for cell, _ in self.plan:
+            if cell.rate_of and cell.name not in earlier["rates"]:
+                raise Problem(f"--rates {path}: it has no rate for {cell.name}")
+            if cell.rate_of:
+                self.rates[cell.name] = earlier["rates"][cell.name]
+        self.report["rates"] = dict(self.rates)
+
     def new_report(self):
         scenario = self.scenario
         return {
@@ -191,6 +200,8 @@ class Session:
             "started": time.strftime("%Y-%m-%d %H:%M:%S %z"), "seed": self.seed,
             "base": scenario.base, "blocks_done": 0, "skipped": {}, "rates": {},
             "by_trials": self.by_trials,
+            "reference": environment.reference_of(self.programs, next(
+                variant.command for variant in scenario.variants if variant.name == scenario.base)),
             "conformance": {}, "floors": {}, "ceilings": {},
             "sources": {name: asdict(cell) for name, cell in scenario.sources.items()},
             "server_cpus": ",".join(map(str, sorted(self.server_cpus))),
@@ -378,7 +389,7 @@ class Session:
         """
         capacities = {}
         for cell, variants in list(self.plan):
-            if not cell.rate_of:
+            if not cell.rate_of or cell.name in self.rates:
                 continue
             source, found = self.scenario.sources[cell.name], []
             for variant in variants:
