@@ -11,9 +11,9 @@ import re
 import subprocess
 
 from . import Problem
-from .estimate import paired_ratio
+from .estimate import ratio_of
 from .scenario import WEIR_SERVERS, Variant, engine_variant
-from .summary import by_block, usable
+from .summary import logs_between, usable
 
 BASE = "default"
 ENDPOINT = "machine_cpu_ns"
@@ -114,12 +114,16 @@ def climbs(report, endpoint=ENDPOINT):
 
 
 def climb(trials, names, endpoint):
-    values = {name: by_block(usable(trials, name), endpoint) for name in (BASE, *names)}
+    good = {name: usable(trials, name) for name in (BASE, *names)}
+
+    def ratio(name, other):
+        return ratio_of(list(logs_between(good[name], good[other], endpoint).values()))
+
     steps, before = [], None
     for name in names:
-        level = paired_ratio(values[name], values[BASE])
+        level = ratio(name, BASE)
         if level:
-            step = before and paired_ratio(values[name], values[before])
+            step = before and ratio(name, before)
             steps.append((name, level["ratio"], step))
             before = name
     return steps
