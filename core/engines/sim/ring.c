@@ -305,8 +305,13 @@ static int ring_enter(void *state, struct io_uring *ring, unsigned submit, unsig
     if (sim->counts.broken)
         return -EIO;
     // A kernel without memory for requests takes none (io_submit_sqes).
-    if (submit && sim_strikes(sim, SIM_BUSY))
+    if (submit && sim_strikes(sim, SIM_BUSY)) {
+        if (++sim->busy > sim->counts.busy)
+            sim->counts.busy = sim->busy;
         return -EAGAIN;
+    }
+    if (submit)
+        sim->busy = 0;
     unsigned taken = ring_submit(sim, submit);
     if (!sim->ring->deferred)
         ring_run_work(sim, UINT_MAX);
