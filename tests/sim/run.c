@@ -14,6 +14,7 @@ enum {
     RUN_TURNS_MAX = 400000,
     RUN_ALLOCATIONS = 40,
     RUN_DRAIN_QUIET_NS = 1000000,
+    RUN_BUSY_MAX = 100,
     RUN_CROWDED = 64
 };
 
@@ -213,10 +214,18 @@ static void run_check_kernel(struct run *run, bool loop_gone)
 
 // --- The run -------------------------------------------------------------------------------------
 
+// A kernel that takes nothing for so long is given up (URING_SHORTAGE_ATTEMPTS).
+static bool run_was_starved(const struct run *run)
+{
+    struct sim_counts counts;
+    sim_count(run->sim, &counts);
+    return counts.busy >= RUN_BUSY_MAX;
+}
+
 static bool run_turn(struct run *run, uint64_t deadline_ns)
 {
     int result = weir_loop_turn(run->loop, deadline_ns);
-    if (result == -EIO && run->breaks)
+    if ((result == -EIO && run->breaks) || (result == -EAGAIN && run_was_starved(run)))
         run->broken = true;
     else if (result < 0)
         run_complain(run, "the loop broke: %s", strerror(-result));
@@ -320,7 +329,8 @@ static void run_check(struct run *run)
 {
     struct sim_counts counts;
     sim_count(run->sim, &counts);
-    run->broken |= counts.broken; // perhaps while the loop was destroyed
+    // Perhaps while the loop was destroyed.
+    run->broken |= counts.broken || counts.busy >= RUN_BUSY_MAX;
     // Of a broken ring, nobody knows which closes were done.
     if (!run->broken)
         run_check_kernel(run, true);
