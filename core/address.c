@@ -6,6 +6,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -239,6 +240,27 @@ static int address_open(const struct weir_address *address,
     return fd;
 }
 
+// Has the kernel drop every segment with SYN and ACK before the socket sees it: the answer to a
+// SYN, which no server sends. Accepted sockets inherit the filter, and keep it when they are
+// disconnected.
+static int address_refuse_answers(int fd)
+{
+    enum { FLAGS_OFFSET = 13, SYN_AND_ACK = 0x12 }; // in the header of TCP
+    struct sock_filter lines[] = {
+        BPF_STMT(BPF_LD | BPF_B | BPF_ABS, FLAGS_OFFSET),
+        BPF_STMT(BPF_ALU | BPF_AND | BPF_K, SYN_AND_ACK),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYN_AND_ACK, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, 0),
+        BPF_STMT(BPF_RET | BPF_K, UINT32_MAX),
+    };
+    const struct sock_fprog program = {
+        .len = sizeof(lines) / sizeof(lines[0]),
+        .filter = lines,
+    };
+
+    return setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof(program)) ? -errno : 0;
+}
+
 static int address_bind(int fd, const struct weir_address *address)
 {
     return bind(fd, &address->any, address->size) ? -errno : 0;
@@ -337,6 +359,8 @@ static int address_bind_listener(int fd, const struct weir_address *address,
     // [::] leaves 0.0.0.0 to a listener of its own, whatever net.ipv6.bindv6only says.
     if (!error && address->any.sa_family == AF_INET6)
         error = address_set(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1);
+    if (!error && options->incoming_only)
+        error = address_refuse_answers(fd);
     return error ? error : address_bind(fd, address);
 }
 

@@ -70,11 +70,12 @@ struct engine {
     // Sets loop->engine_state. `argument` comes from loop_create_on. Writes loop->plan. The
     // buffer pool (loop->pool) is ready; its free buffers are the engine's to receive into.
     int (*init)(struct weir_loop *loop, void *argument);
-    // Nothing is in flight any more.
+    // Nothing is in flight any more, or the engine broke (loop->failed): then it ends what is.
     void (*fini)(struct weir_loop *loop);
 
     // Submits, waits for a completion until deadline_ns (CLOCK_MONOTONIC; 0: does not wait), fills
-    // loop->completions. Returns their number, or -errno if the engine is broken. EINTR is 0.
+    // loop->completions. Returns their number, or -errno if the engine is broken and everything
+    // that completed before was returned. EINTR is 0.
     int (*flush)(struct weir_loop *loop, uint64_t deadline_ns);
 
     // One accept into listener->peers[index] and peer_sizes[index]; ACCEPT completes with the
@@ -129,5 +130,6 @@ struct engine {
 extern const struct engine engine_uring;
 extern const struct engine engine_epoll;
 extern const struct engine engine_blocking;
+extern const struct engine engine_broken; // in the place of one that broke, while its loop ends
 
 #endif

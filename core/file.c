@@ -232,11 +232,13 @@ void file_range_skip(struct piece *range, uint64_t size)
     range->room -= size < range->room ? (uint32_t)size : range->room;
 }
 
-// A stream alone sends 64 KiB, a segment as large as there are, and lets its acknowledgements be
-// seen before it goes on: larger calls cost it up to a third more. Where several streams send, the
-// calls of the others lie in between, and each takes more, up to their shares of a turn: so that
-// small answers do not wait long behind large files.
-enum { FILE_TURN = 2 * 1024 * 1024, FILE_PART_MIN = 64 * 1024, FILE_PART_MAX = 256 * 1024 };
+// What one call takes. It ends with a push: bytes that do not fill a packet leave in one of their
+// own, and wake the peer for it. So a call takes as many full segments of Ethernet (1448 bytes) as
+// the kernel puts into one packet, and the loopback's packet, of 65,483 bytes, takes them too. A
+// stream alone takes one packet and lets its acknowledgements be seen before it goes on; where
+// several send, the calls of the others lie in between, and each takes two, as long as all of
+// them stay under FILE_TURN: small answers shall not wait long behind large files.
+enum { FILE_TURN = 2 * 1024 * 1024, FILE_PART_MIN = 45 * 1448, FILE_PART_MAX = 2 * FILE_PART_MIN };
 
 size_t file_part(struct weir_loop *loop)
 {
@@ -246,13 +248,9 @@ size_t file_part(struct weir_loop *loop)
         loop->file_turn = loop->turn_index;
     }
     loop->file_sends++;
-    size_t sends = loop->file_sends_before ? loop->file_sends_before : 1;
-    size_t part = sends * FILE_PART_MIN, share = FILE_TURN / sends;
-    if (part > FILE_PART_MAX)
-        part = FILE_PART_MAX;
-    if (share < FILE_PART_MIN)
-        share = FILE_PART_MIN;
-    return part < share ? part : share;
+    bool several = loop->file_sends_before > 1;
+    bool many = loop->file_sends_before > FILE_TURN / FILE_PART_MAX;
+    return several && !many ? FILE_PART_MAX : FILE_PART_MIN;
 }
 
 // The link to the first file range, and how many bytes stand before it.

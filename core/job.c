@@ -20,13 +20,16 @@ enum { JOB_STACK_SIZE = 256 * 1024 };
 struct job_pool {
     struct weir_loop *loop;
     pthread_mutex_t lock;
-    pthread_cond_t changed; // a job was queued, `confined` grew, or `ending` was set
+    pthread_cond_t changed; // a job was queued, `confined` grew, or `ending` was set; while
+                            // somebody settles, `idle` grew
     struct weir_post *first, **last;
     uint32_t queued;   // in the list
     uint32_t idle;     // helpers that wait for a job
     uint32_t confined; // helpers that have tried to confine themselves
+    uint32_t gone;     // helpers that could not
     int failure;       // the first error of that
     bool ending;
+    bool settling; // the loop waits in jobs_settle()
     bool background;
     uint32_t threads_count, threads_max;
     pthread_t threads[];
@@ -62,6 +65,8 @@ static struct weir_operation *job_next(struct job_pool *pool)
 
     pthread_mutex_lock(&pool->lock);
     pool->idle++;
+    if (pool->settling)
+        pthread_cond_broadcast(&pool->changed);
     while (!pool->first && !pool->ending)
         pthread_cond_wait(&pool->changed, &pool->lock);
     pool->idle--;
@@ -87,6 +92,7 @@ static bool job_confine(struct job_pool *pool)
     error = config->confine(config->confine_context, WEIR_THREAD_JOB);
     pthread_mutex_lock(&pool->lock);
     pool->confined++;
+    pool->gone += error != 0;
     pool->failure = pool->failure ? pool->failure : error;
     pthread_cond_broadcast(&pool->changed);
     pthread_mutex_unlock(&pool->lock);
@@ -262,6 +268,36 @@ void jobs_start(struct weir_loop *loop, struct weir_operation *operation)
         job_deliver(loop, operation, error);
     else
         job_queue(pool, operation);
+}
+
+static void job_pool_settle(struct job_pool *pool)
+{
+    struct weir_post *post, *next;
+
+    if (!pool)
+        return;
+    pthread_mutex_lock(&pool->lock);
+    pool->settling = true;
+    while (pool->idle + pool->gone < pool->threads_count || (pool->first && pool->idle))
+        pthread_cond_wait(&pool->changed, &pool->lock);
+    pool->settling = false;
+    post = pool->first; // nobody is there to run them
+    pool->first = NULL;
+    pool->last = &pool->first;
+    pool->queued = 0;
+    pthread_mutex_unlock(&pool->lock);
+    for (; post; post = next) {
+        next = post->next;
+        job_deliver(pool->loop, job_of_post(post), pool->failure);
+    }
+}
+
+void jobs_settle(struct weir_loop *loop)
+{
+    if (loop->system->end_jobs)
+        loop->system->end_jobs(loop->system_state);
+    job_pool_settle(loop->jobs);
+    job_pool_settle(loop->background_jobs);
 }
 
 static void job_pool_destroy(struct job_pool *pool)

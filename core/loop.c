@@ -111,6 +111,13 @@ const char *loop_config_fault(const struct weir_loop_config *config)
         return "send_low must be below send_high, and that at most 1 GiB";
     if (config->job_threads < 1 || config->job_threads > 64)
         return "job_threads: 1 to 64";
+    if (config->min_wait_ns > LOOP_MIN_WAIT_MAX_NS)
+        return "min_wait_ns: at most 100 ms";
+    if (config->min_wait_ns && config->busy_poll_ns)
+        return "min_wait_ns: not with busy_poll_ns";
+    if (config->min_wait_ns &&
+        (config->engine == WEIR_ENGINE_EPOLL || config->engine == WEIR_ENGINE_BLOCKING))
+        return "min_wait_ns: only the uring engine has it";
     return NULL;
 }
 
@@ -133,7 +140,8 @@ static const struct engine *loop_engine_choose(const struct weir_loop_config *co
         return &engine_uring;
     struct weir_loop log = { .config = *config };
     if (config->engine == WEIR_ENGINE_AUTO) {
-        loop_log(&log, WEIR_LOG_WARNING, "io_uring is not available, using epoll: %s", reason);
+        loop_log(&log, WEIR_LOG_WARNING, "io_uring is not available, using epoll%s: %s",
+                 config->min_wait_ns ? " without min_wait_ns" : "", reason);
         return &engine_epoll;
     }
     loop_log(&log, WEIR_LOG_ERROR, "io_uring is not available: %s", reason);
@@ -227,19 +235,53 @@ free_loop:
     return error;
 }
 
-// A broken engine completed nothing any more, and is gone now: what it had in flight ends here.
-// Streams first, since a protocol may close a listener of its own in `closed`.
+static uint32_t loop_run_posts(struct weir_loop *loop);
+static uint32_t loop_run_attention(struct weir_loop *loop);
+
+// Ends what the engine had in flight, and what `done` began anew: it finds no engine.
+static uint32_t loop_abandon_operations(struct weir_loop *loop)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < loop->slots_used; i++) {
+        if (!loop->slots[i].object || loop->slots[i].kind != SLOT_OPERATION)
+            continue;
+        file_completed(loop->slots[i].object, loop->failure);
+        count++;
+    }
+    return count;
+}
+
+static void loop_settle_all(struct weir_loop *loop)
+{
+    for (uint32_t i = 0; i < loop->slots_used; i++) {
+        if (loop->slots[i].object && loop->slots[i].kind == SLOT_STREAM)
+            stream_settle(loop->slots[i].object);
+    }
+}
+
+// A broken engine completed nothing any more, and is gone now. Everybody is told all the same: each
+// operation is done, with the engine's error, jobs with their results, then each stream closes. No
+// system call is left to wait in, so this needs no turns. Helpers stay until then: in a program
+// that confines its threads, the loop's own may not do what jobs do.
 static void loop_abandon(struct weir_loop *loop)
 {
-    // First those whose memory is a stream's: nothing completes them any more.
-    for (uint32_t i = 0; i < loop->slots_used; i++) {
-        if (loop->slots[i].object && loop->slots[i].kind == SLOT_OPERATION)
-            weir_file_release(((struct weir_operation *)loop->slots[i].object)->file);
-    }
+    loop->engine = &engine_broken;
+    loop->senders = loop->starved = NULL;
+    loop->senders_last = &loop->senders;
+    loop->starved_last = &loop->starved;
     for (uint32_t i = 0; i < loop->slots_used; i++) {
         if (loop->slots[i].object && loop->slots[i].kind == SLOT_STREAM)
             stream_abandon(loop->slots[i].object);
     }
+    uint32_t events;
+    do {
+        events = loop_abandon_operations(loop);
+        events += loop_run_posts(loop);
+        events += loop_run_attention(loop);
+        loop_settle_all(loop);
+        jobs_settle(loop);
+    } while (events || atomic_load_explicit(&loop->posts, memory_order_relaxed));
+    // A protocol may have closed listeners of its own in `closed`.
     while (loop->listeners)
         weir_listener_close(loop->listeners);
     for (uint32_t i = 0; i < loop->slots_used; i++) {
@@ -270,10 +312,11 @@ void weir_loop_destroy(struct weir_loop *loop)
         weir_listener_close(loop->listeners);
     while (!loop->failed && (loop->slots_open || loop->operations_open))
         loop_turn_to_end(loop);
-    jobs_fini(loop);
+    jobs_settle(loop);
     loop->engine->fini(loop);
     if (loop->failed)
         loop_abandon(loop);
+    jobs_fini(loop);
     loop_memory_fini(loop);
     pool_fini(&loop->pool);
     munmap(loop->slots, loop->slots_max * sizeof(struct slot));

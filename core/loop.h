@@ -29,6 +29,7 @@ enum {
     RECEIVE_CREDIT_MAX = 1024 * 1024,
     BLOCK_CLASSES = 4,
     JOBS_MAX = 1024,
+    LOOP_MIN_WAIT_MAX_NS = 100000000,
 };
 
 // --- Slots: every completion names its object by slot and generation, never by pointer -----------
@@ -96,6 +97,7 @@ struct weir_stream {
     bool receive_paused : 1; // by the protocol
     bool receive_canceling : 1;
     bool receive_nonempty : 1; // more was waiting after the last receive
+    bool bulk : 1;             // much is expected of it: weir_stream_set_bulk()
     bool starved : 1;          // stands in the queue for a buffer
     bool send_armed : 1;       // a send is in flight
     bool send_listed : 1;      // stands in loop->senders
@@ -288,7 +290,8 @@ void stream_shut(struct weir_stream *stream, int result);
 void stream_descriptor_closed(struct weir_stream *stream);
 void stream_active(struct weir_stream *stream);
 void stream_drain(struct weir_stream *stream, uint64_t quiet_ns);
-// Ends it without the engine, which is gone.
+// Closes it without the engine, which is gone; stream_settle() frees it when its operations are
+// done.
 void stream_abandon(struct weir_stream *stream);
 
 // receive.c
@@ -364,6 +367,8 @@ void jobs_start(struct weir_loop *loop, struct weir_operation *operation);
 void jobs_run(struct weir_loop *loop, struct weir_operation *operation);
 // Makes all helpers, and returns when each has confined itself: 0, or the first error.
 int jobs_confine(struct weir_loop *loop);
+// Waits until every job that was started has posted its result. The helpers stay.
+void jobs_settle(struct weir_loop *loop);
 void jobs_fini(struct weir_loop *loop); // waits for what runs
 
 // engines/uring: the version of liburing that is linked, for --version.

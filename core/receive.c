@@ -277,6 +277,11 @@ void weir_stream_pause(struct weir_stream *stream)
     receive_cancel(stream);
 }
 
+void weir_stream_set_bulk(struct weir_stream *stream, bool bulk)
+{
+    stream->bulk = bulk; // the next receive that is armed goes by it
+}
+
 void weir_stream_resume(struct weir_stream *stream)
 {
     if (!stream->receive_paused || stream->state > STREAM_OPEN)

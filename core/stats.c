@@ -29,6 +29,7 @@ static const struct stats_row stats_rows[] = {
     { STATS_ROW(sent_bytes) },
     { STATS_ROW(received_slices) },
     { STATS_ROW(copied_slices) },
+    { STATS_ROW(received_bundles) },
     { STATS_ROW(sends) },
     { STATS_ROW(short_sends) },
     { STATS_ROW(receive_arms) },

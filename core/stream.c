@@ -447,13 +447,12 @@ void stream_abandon(struct weir_stream *stream)
     if (!stream->reason)
         stream->reason = loop->failure;
     stream->state = STREAM_CLOSING;
+    weir_timer_stop(stream->loop, &stream->timer);
+    stream->inflight = 0;
+    stream->shutting = stream->send_armed = stream->receive_armed = false;
+    stream->send_listed = stream->starved = false;
     if (stream->sink)
         sink_ended(stream, stream->reason);
-    stream->inflight = 0;
-    stream->shutting = false;
-    stream->operations = 0;
-    stream->attention = stream->send_listed = stream->starved = false;
-    stream_settle(stream);
 }
 
 void stream_drain(struct weir_stream *stream, uint64_t quiet_ns)

@@ -140,7 +140,10 @@ struct weir_loop_config {
     uint64_t idle_timeout_ns;   // no byte either way for this long closes a stream; 0: never
     uint64_t close_timeout_ns;  // no progress for this long after close aborts; 0: never
     uint64_t busy_poll_ns;      // look for work this long before sleeping; 0: sleep at once
-    uint32_t job_threads;       // helpers for weir_job_start, 1 to 64, made when first needed
+    // uring, Linux 6.12: a loop that was just busy sleeps until several events came, or this long
+    // for one, at most 100 ms and not with busy_poll_ns. Saves CPU, costs latency. 0: one event.
+    uint64_t min_wait_ns;
+    uint32_t job_threads; // helpers for weir_job_start, 1 to 64, made when first needed
     // WEIR_ABILITY_ bits: the ring takes nothing else from its first turn on (-EACCES). 0: all.
     // The kernel's part only: what system calls may do is for `confine`.
     uint32_t abilities;
@@ -154,7 +157,8 @@ struct weir_loop_config {
 };
 
 // Fills in the defaults: auto, 16,384 streams, 256 buffers of 16 KiB, marks 1 MiB and 256 KiB,
-// 64 MiB queued, no idle time-out, 30 s close time-out, no busy poll, 2 job threads. Any thread.
+// 64 MiB queued, no idle time-out, 30 s close time-out, no busy poll, no min wait, 2 job threads.
+// Any thread.
 WEIR_PUBLIC void weir_loop_config_init(struct weir_loop_config *config);
 
 // Makes a loop; the caller destroys it. The first turn binds it to its thread (or, before that,
@@ -165,7 +169,8 @@ WEIR_PUBLIC int weir_loop_create(const struct weir_loop_config *config,
                                  struct weir_loop **ret_loop);
 
 // Aborts what is open (each `closed` is called with -ECANCELED, after its operations), then frees.
-// On the loop's thread, outside of callbacks. NULL is allowed.
+// After an error of weir_loop_turn(), operations and streams end with that error instead. On the
+// loop's thread, outside of callbacks. NULL is allowed.
 WEIR_PUBLIC void weir_loop_destroy(struct weir_loop *loop);
 
 // One turn: submits what is queued, waits for an event until deadline_ns (0: does not wait,
@@ -223,7 +228,11 @@ struct weir_socket_options {
     bool keepalive;           // SO_KEEPALIVE
     bool reuse_port;          // SO_REUSEPORT: several loops listen on one address
     bool ordinary_descriptor; // streams need weir_stream_local_address() (FTP's control connection)
-    uint32_t unix_mode;       // permission bits of a unix socket; default: what the umask leaves
+    // Neither a TCP listener nor what it accepts can ever connect elsewhere, however it is asked:
+    // they take no answer to a SYN of theirs. For servers that are confined, because a ring's SEND
+    // connects too (MSG_FASTOPEN). Not for weir_stream_connect().
+    bool incoming_only;
+    uint32_t unix_mode; // permission bits of a unix socket; default: what the umask leaves
 };
 
 struct weir_listener_config {
@@ -329,6 +338,11 @@ WEIR_PUBLIC void weir_slice_release(struct weir_stream *stream, struct weir_slic
 // had already arrived is kept, at most send_high bytes and one buffer.
 WEIR_PUBLIC void weir_stream_pause(struct weir_stream *stream);
 WEIR_PUBLIC void weir_stream_resume(struct weir_stream *stream);
+
+// Much is coming without a pause, as in an upload, or not any more: a hint from which the engine
+// may gain. The uring engine then receives many buffers at once, which costs more where few bytes
+// come at a time. weir_stream_receive_file() implies it. Best told before the stream is resumed.
+WEIR_PUBLIC void weir_stream_set_bulk(struct weir_stream *stream, bool bulk);
 
 // Sends the queue, then this side's end (half-close). Receiving goes on; `closed` follows when the
 // peer ends too.
@@ -478,6 +492,7 @@ struct weir_stats {
     uint64_t accepts, accept_errors, accept_pauses, refused; // refused: by admit or limit
     uint64_t connects, connect_errors;
     uint64_t received_bytes, sent_bytes, received_slices, copied_slices;
+    uint64_t received_bundles; // uring: completions that brought more than one slice
     uint64_t sends, short_sends;
     uint64_t receive_arms, receive_no_buffers; // arms and re-arms; ENOBUFS
     uint64_t pauses;                           // receive credit withheld

@@ -3,6 +3,7 @@
 #include "sandbox.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <malloc.h>
 #include <seccomp.h>
 #include <stdio.h>
@@ -16,6 +17,9 @@
 
 // Landlock before this (Linux 6.7) does not stop a socket from connecting elsewhere.
 enum { SANDBOX_LANDLOCK_STRICT = 4 };
+
+// Shells and supervisors hand out low numbers; a walk over all would take milliseconds.
+enum { SANDBOX_INHERITED_MAX = 4096 };
 
 void sandbox_init(struct sandbox *sandbox, enum sandbox_mode mode,
                   const struct sandbox_needs *needs)
@@ -63,6 +67,17 @@ static int sandbox_refuse(struct sandbox *sandbox, int error, const char *reason
     return error;
 }
 
+// What the process was given by whoever started it, beside the standard streams: all that a server
+// opens itself is close-on-exec.
+static void sandbox_close_inherited(void)
+{
+    for (int fd = STDERR_FILENO + 1; fd < SANDBOX_INHERITED_MAX; fd++) {
+        int flags = fcntl(fd, F_GETFD);
+        if (flags >= 0 && !(flags & FD_CLOEXEC))
+            close(fd);
+    }
+}
+
 int sandbox_enter(struct sandbox *sandbox)
 {
     if (sandbox->mode == SANDBOX_STRICT && !sandbox->needs)
@@ -72,6 +87,7 @@ int sandbox_enter(struct sandbox *sandbox)
     if (sandbox->mode == SANDBOX_OFF || !sandbox->needs)
         return 0;
     sandbox_prepare_libc(sandbox);
+    sandbox_close_inherited();
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0)
         sandbox->no_new_privileges = true;
     else if (sandbox->mode == SANDBOX_STRICT)
@@ -174,9 +190,13 @@ static int sandbox_filter(struct sandbox *sandbox, uint32_t threads)
     bool strict = sandbox->mode == SANDBOX_STRICT;
     int error = -ENOMEM;
     pthread_mutex_lock(&sandbox->lock);
-    scmp_filter_ctx filter = seccomp_init(strict ? SCMP_ACT_KILL_PROCESS : SCMP_ACT_ERRNO(EPERM));
+    const uint32_t refusal = strict ? SCMP_ACT_KILL_PROCESS : SCMP_ACT_ERRNO(EPERM);
+    scmp_filter_ctx filter = seccomp_init(refusal);
     if (filter) {
-        error = sandbox_fill(filter, sandbox, threads);
+        // Calls by another architecture's numbers, too: the library would end only the thread.
+        error = seccomp_attr_set(filter, SCMP_FLTATR_ACT_BADARCH, refusal);
+        if (!error)
+            error = sandbox_fill(filter, sandbox, threads);
         if (!error)
             error = seccomp_load(filter);
         // Still needs malloc, which lives on what every filter leaves.

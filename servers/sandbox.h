@@ -55,6 +55,7 @@ struct sandbox {
     const char *user;                  // to whom privileges were dropped, or NULL
     enum weir_engine engine;           // the one that runs
     uint32_t conditions;               // SANDBOX_WITH_ bits
+    bool fast_open;                    // the kernel lets clients connect by MSG_FASTOPEN
     struct sandbox_path paths[SANDBOX_PATHS_MAX];
     size_t paths_count;
 
@@ -73,8 +74,9 @@ void sandbox_init(struct sandbox *sandbox, enum sandbox_mode mode,
 // Adds what stays in reach. -ENOSPC: there are too many.
 int sandbox_add_path(struct sandbox *sandbox, const struct sandbox_path *path);
 
-// For good: no new privileges, and Landlock for this thread and those that it makes. 0, or -errno
-// with the reason in `fault`: only in strict mode, or for a path that is not there.
+// For good: inherited descriptors are closed (those above the standard streams without FD_CLOEXEC),
+// then no new privileges, and Landlock for this thread and those that it makes. 0, or -errno with
+// the reason in `fault`: only in strict mode, or for a path that is not there.
 int sandbox_enter(struct sandbox *sandbox);
 
 // Gives the calling thread its filter: the `confine` of weir_loop_config, whose context is the

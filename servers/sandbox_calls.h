@@ -41,6 +41,7 @@ struct sandbox_call {
     const char *otherwise; // the call in its place on architectures that lack it, or NULL
     uint32_t threads;      // of enum sandbox_thread
     uint32_t when;         // any of these WEIR_ABILITY_ or SANDBOX_WITH_ bits brings it; 0: always
+    uint32_t unless;       // any of these takes it away
     enum sandbox_level level;
     int refusal; // the error where it is refused; 0: EPERM
     unsigned checks_count;

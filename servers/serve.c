@@ -115,6 +115,7 @@ static void serve_config(struct serve *serve, struct weir_server_config *ret_con
     ret_config->loop.buffer_size = (uint32_t)settings->buffer_size;
     ret_config->loop.idle_timeout_ns = settings->idle_timeout_ns;
     ret_config->loop.busy_poll_ns = settings->busy_poll_us * 1000;
+    ret_config->loop.min_wait_ns = settings->min_wait_us * 1000;
     if (settings->send_high) {
         ret_config->loop.send_high = settings->send_high;
         ret_config->loop.send_low = settings->send_low;
@@ -150,6 +151,11 @@ static int serve_check(const struct serve *serve)
         fault = "--uring: needs --engine uring or auto";
     else if (settings->engine == WEIR_ENGINE_BLOCKING && settings->busy_poll_us)
         fault = "--busy-poll-us: the blocking engine waits in the kernel only";
+    else if (settings->min_wait_us &&
+             (settings->engine == WEIR_ENGINE_EPOLL || settings->engine == WEIR_ENGINE_BLOCKING))
+        fault = "--min-wait-us: needs --engine uring or auto";
+    else if (settings->min_wait_us && settings->busy_poll_us)
+        fault = "--min-wait-us: not with --busy-poll-us: the one sleeps longer, the other never";
     else if (settings->buffer_size % 4096)
         fault = "--buffer-size: must be a multiple of 4096 bytes";
     else if (!serve_cpus_present(settings))
@@ -188,6 +194,8 @@ static int serve_listen(struct serve *serve, const struct weir_protocol *protoco
         .notsent_lowat = (int)settings->notsent_lowat,
         .keepalive = settings->keepalive,
         .ordinary_descriptor = settings->ordinary_descriptor,
+        .incoming_only =
+            serve_sandbox_is_incoming_only(&serve->sandbox, weir_server_engine(serve->server)),
         .unix_mode = (uint32_t)settings->unix_mode,
     };
     for (size_t i = 0; i < settings->listens_count; i++) {
@@ -207,6 +215,9 @@ static void serve_say_sandbox(struct serve *serve)
     char text[256];
     sandbox_print(&serve->sandbox, text, sizeof text);
     serve_say(serve, WEIR_LOG_INFO, "sandbox: %s", text);
+    serve_sandbox_fast_open(&serve->sandbox, text, sizeof text);
+    if (*text)
+        serve_say(serve, WEIR_LOG_WARNING, "%s", text);
     if (geteuid() == 0)
         serve_say(serve, WEIR_LOG_WARNING,
                   "this server runs as root; --%s NAME gives up its privileges",

@@ -55,11 +55,26 @@ static int serve_sandbox_add_core(struct sandbox *sandbox)
     return serve_sandbox_add(sandbox, pattern, SANDBOX_REPLACE);
 }
 
+// Whether TCP Fast Open is there for clients, which is the default; where nothing can be read, it
+// is taken for granted.
+static bool serve_sandbox_has_fast_open(void)
+{
+    enum { CLIENTS = 1 };
+    unsigned value = CLIENTS;
+    FILE *file = fopen("/proc/sys/net/ipv4/tcp_fastopen", "re");
+    if (file && fscanf(file, "%u", &value) != 1)
+        value = CLIENTS;
+    if (file)
+        fclose(file);
+    return value & CLIENTS;
+}
+
 int serve_sandbox_init(struct sandbox *sandbox, const struct serve_settings *settings)
 {
     int error = 0;
     sandbox_init(sandbox, settings->sandbox, settings->needs);
     sandbox->user = settings->user;
+    sandbox->fast_open = serve_sandbox_has_fast_open();
     if (sandbox->mode == SANDBOX_OFF || !sandbox->needs)
         return 0;
     const char *files[SERVE_LOGS_MAX + 2] = { settings->log_path, settings->stats_path };
@@ -92,6 +107,24 @@ void serve_sandbox_configure(struct sandbox *sandbox, struct weir_server_config 
     config->loop.abilities = sandbox->needs->abilities;
     config->loop.confine = sandbox_confine;
     config->loop.confine_context = sandbox;
+}
+
+bool serve_sandbox_is_incoming_only(const struct sandbox *sandbox, const char *engine)
+{
+    return sandbox->mode != SANDBOX_OFF && sandbox->needs &&
+           !(sandbox->needs->abilities & WEIR_ABILITY_CONNECT) && !strcmp(engine, "uring");
+}
+
+// The rows of sandbox_calls.c refuse it to system calls, and incoming_only to what was accepted.
+void serve_sandbox_fast_open(const struct sandbox *sandbox, char *ret_text, size_t size)
+{
+    *ret_text = '\0';
+    if (sandbox->mode != SANDBOX_OFF && sandbox->needs && sandbox->fast_open &&
+        sandbox->engine == WEIR_ENGINE_URING && sandbox->needs->abilities & WEIR_ABILITY_LISTEN &&
+        !(sandbox->needs->abilities & WEIR_ABILITY_CONNECT))
+        snprintf(ret_text, size,
+                 "sandbox: whoever took this server over could still connect by TCP Fast Open; "
+                 "close that with: sysctl net.ipv4.tcp_fastopen=0, or use --engine epoll");
 }
 
 // --- Limits --------------------------------------------------------------------------------------

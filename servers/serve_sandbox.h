@@ -13,6 +13,13 @@ int serve_sandbox_init(struct sandbox *sandbox, const struct serve_settings *set
 // Has the server's loops restricted and confined.
 void serve_sandbox_configure(struct sandbox *sandbox, struct weir_server_config *config);
 
+// Whether the listeners and what they accept must never connect (weir_socket_options): a ring could
+// have them do it.
+bool serve_sandbox_is_incoming_only(const struct sandbox *sandbox, const char *engine);
+
+// A warning where a ring can connect sockets that the server makes while it runs, or an empty text.
+void serve_sandbox_fast_open(const struct sandbox *sandbox, char *ret_text, size_t size);
+
 // Advice where rings may not fit into the limit of locked memory, or an empty text.
 void serve_sandbox_memlock(const struct serve_settings *settings, char *ret_text, size_t size);
 

@@ -25,6 +25,8 @@ static void client_carry(struct worker *worker, const struct request *request, u
 {
     const struct worker_order *order = &worker->order;
     uint64_t until_ns = done_ns < order->to_ns ? done_ns : order->to_ns;
+    if (worker->options->turns)
+        return; // nothing reaches over a turn's end
     if (request->sent_ns < order->from_ns && until_ns > order->from_ns)
         worker->result.carried_in_ns += until_ns - order->from_ns;
     if (worker_in_window(worker, request->sent_ns) && done_ns > order->to_ns)
@@ -35,7 +37,7 @@ static void client_record(struct worker *worker, const struct request *request, 
 {
     worker->running--;
     client_carry(worker, request, done_ns);
-    if (worker_in_window(worker, done_ns))
+    if (worker_ended_in_window(worker, done_ns))
         worker->result.ops++;
     if (!worker_counts(worker, request))
         return;
@@ -252,7 +254,7 @@ static void client_replied(struct connection *connection, uint64_t now_ns)
     const struct options *options = worker->options;
     connection->replies++;
     connection->outstanding--;
-    if (worker_in_window(worker, now_ns)) {
+    if (worker_ended_in_window(worker, now_ns)) {
         worker->result.echoes++;
         worker->result.bytes += connection->received;
     }
@@ -277,7 +279,7 @@ static void client_replied(struct connection *connection, uint64_t now_ns)
 void client_completed(struct connection *connection, uint64_t now_ns, bool compared)
 {
     struct worker *worker = connection->worker;
-    worker->result.verified += compared && worker_in_window(worker, now_ns);
+    worker->result.verified += compared && worker_ended_in_window(worker, now_ns);
     client_replied(connection, now_ns);
     if (!worker->options->churn)
         lists_free_add(connection);
@@ -317,7 +319,7 @@ static bool client_take_reply(struct connection *connection, struct weir_slice *
     slice->data += piece.used;
     slice->size -= piece.used;
     if (piece.whole) {
-        worker->result.verified += compares && worker_in_window(worker, now_ns);
+        worker->result.verified += compares && worker_ended_in_window(worker, now_ns);
         client_replied(connection, now_ns);
     }
     return true;
@@ -508,6 +510,8 @@ static void client_scan(struct weir_loop *loop, struct weir_timer *timer)
         client_abort(connection, FAILURE_TIMEOUT);
     }
     uint64_t pause_ns = options->timeout_ns / 8;
+    if (worker->phase == PHASE_REST)
+        return; // nothing is outstanding, and nothing may wake
     weir_timer_start(loop, timer, pause_ns < CLIENT_SCAN_MAX_NS ? pause_ns : CLIENT_SCAN_MAX_NS);
 }
 

@@ -15,10 +15,14 @@
 #include <unistd.h>
 
 #include "live.h"
+#include "turns.h"
 
 #define CREW_SECOND_NS UINT64_C(1000000000)
 #define CREW_STALL_NS (5 * CREW_SECOND_NS) // without a new connection, the run starts with fewer
 #define CREW_LEAD_NS UINT64_C(2000000)     // orders reach all workers before they take effect
+
+// And so long before a turn's first request is due; a closed loop does not wait for it.
+#define CREW_TURN_LEAD_NS UINT64_C(200000)
 
 enum { CREW_CONNECTING_MAX = 256 };
 
@@ -28,9 +32,12 @@ struct crew {
     sem_t release;
     int notice;  // eventfd: the workers'
     int signals; // signalfd
+    int input;   // of turns; negative while no line is wanted
+    struct turns turns;
     uint32_t signals_seen;
     struct live live;
     struct worker_order order;
+    uint64_t begin_ns; // of the turn
     struct crew_result result;
     char *error;
 };
@@ -52,16 +59,20 @@ static void crew_wait(struct crew *crew, uint64_t until_ns)
 {
     uint64_t now_ns = weir_clock_now(), drained;
     struct signalfd_siginfo information;
-    struct pollfd files[] = { { crew->notice, POLLIN, 0 }, { crew->signals, POLLIN, 0 } };
+    struct pollfd files[] = { { crew->notice, POLLIN, 0 },
+                              { crew->signals, POLLIN, 0 },
+                              { crew->input, POLLIN, 0 } };
     uint64_t wait_ns = until_ns > now_ns ? until_ns - now_ns : 0;
     struct timespec wait = { .tv_sec = (time_t)(wait_ns / CREW_SECOND_NS),
                              .tv_nsec = (long)(wait_ns % CREW_SECOND_NS) };
-    if (ppoll(files, 2, &wait, NULL) <= 0)
+    if (ppoll(files, 3, &wait, NULL) <= 0)
         return;
     while (read(crew->notice, &drained, sizeof drained) > 0)
         ;
     while (read(crew->signals, &information, sizeof information) > 0)
         crew->signals_seen++;
+    if (files[2].revents && turns_fill(&crew->turns, crew->input) != 0)
+        crew->turns.ended = true; // what cannot be read says nothing more
 }
 
 static uint32_t crew_count(const struct crew *crew, enum worker_state state)
@@ -213,13 +224,150 @@ static void crew_interrupt(struct crew *crew)
     if (order->to_ns > soon_ns) {
         order->to_ns = soon_ns;
         order->give_up_ns = soon_ns + WORKER_DRAIN_NS;
-        if (order->from_ns > soon_ns)
+        if (order->from_ns > soon_ns && order->from_ns != WEIR_NEVER)
             order->from_ns = soon_ns;
     }
     if (crew->signals_seen > 1)
         order->give_up_ns = soon_ns;
     crew_order(crew);
 }
+
+// --- Turns ---------------------------------------------------------------------------------------
+
+static uint64_t crew_cpu_ns(void)
+{
+    struct timespec spent;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &spent);
+    return (uint64_t)spent.tv_sec * CREW_SECOND_NS + (uint64_t)spent.tv_nsec;
+}
+
+// What all workers did in their turns until now. They rest.
+static struct worker_turn crew_turn_sum(const struct crew *crew)
+{
+    struct worker_turn sum = { 0 };
+    for (uint32_t i = 0; i < crew->count; i++) {
+        const struct worker_turn *turn = &crew->workers[i].turn;
+        sum.ended_ns = turn->ended_ns > sum.ended_ns ? turn->ended_ns : sum.ended_ns;
+        sum.ops += turn->ops;
+        sum.echoes += turn->echoes;
+        sum.verified += turn->verified;
+        sum.failures += turn->failures;
+        sum.unended += turn->unended;
+    }
+    return sum;
+}
+
+static bool crew_turn_over(const struct crew *crew)
+{
+    for (uint32_t i = 0; i < crew->count; i++)
+        if (atomic_load_explicit(&crew->workers[i].turns, memory_order_acquire) < crew->order.turn)
+            return false;
+    return true;
+}
+
+static int crew_turn_wait(struct crew *crew)
+{
+    uint32_t signals_handled = crew->signals_seen;
+    while (!crew_turn_over(crew)) {
+        crew_wait(crew, weir_clock_now() + CREW_SECOND_NS);
+        if (crew->signals_seen != signals_handled) {
+            signals_handled = crew->signals_seen;
+            crew_interrupt(crew);
+        }
+        int error = crew_check(crew);
+        if (!error && weir_clock_now() > crew->order.start_ns + CREW_SECOND_NS)
+            error = crew_check_reachable(crew);
+        if (error)
+            return error;
+    }
+    return 0;
+}
+
+static int crew_turn_print(struct crew *crew, const struct turn *turn, uint64_t cpu_ns,
+                           const struct worker_turn *before, const struct worker_turn *now)
+{
+    printf("{\"turn\": %u, \"warm\": %s, \"ops\": %" PRIu64 ", \"echoes\": %" PRIu64
+           ", \"verified\": %" PRIu64 ", \"errors\": %" PRIu64 ", \"unended\": %" PRIu64
+           ", \"length_ns\": %" PRIu64 ", \"wall_ns\": %" PRIu64 ", \"cpu_ns\": %" PRIu64 "}\n",
+           crew->order.turn, turn->warms ? "true" : "false", now->ops - before->ops,
+           now->echoes - before->echoes, now->verified - before->verified,
+           now->failures - before->failures, now->unended - before->unended, turn->length_ns,
+           now->ended_ns - crew->begin_ns, cpu_ns);
+    return fflush(stdout) == 0 ? 0 : crew_say(crew, "cannot write of turn %u", crew->order.turn);
+}
+
+// One turn, from the order to the last worker's rest.
+static int crew_turn(struct crew *crew, const struct turn *turn)
+{
+    struct crew_result *result = &crew->result;
+    struct worker_order *order = &crew->order;
+    double user_s, system_s, user_end_s, system_end_s;
+    struct worker_turn before = crew_turn_sum(crew);
+    uint64_t cpu_ns = crew_cpu_ns();
+    crew_usage(&user_s, &system_s);
+    crew->begin_ns = weir_clock_now();
+    order->turn++;
+    order->from_ns = turn->warms ? WEIR_NEVER : crew->begin_ns;
+    order->start_ns = crew->begin_ns + CREW_TURN_LEAD_NS;
+    order->to_ns = order->start_ns + turn->length_ns;
+    order->give_up_ns = order->to_ns + WORKER_DRAIN_NS;
+    crew_order(crew);
+    int error = crew_turn_wait(crew);
+    if (error)
+        return error;
+    struct worker_turn now = crew_turn_sum(crew);
+    crew_usage(&user_end_s, &system_end_s);
+    if (!turn->warms) {
+        result->turns++;
+        result->user_s += user_end_s - user_s;
+        result->system_s += system_end_s - system_s;
+        result->measured_ns += now.ended_ns - crew->begin_ns;
+    }
+    return crew_turn_print(crew, turn, crew_cpu_ns() - cpu_ns, &before, &now);
+}
+
+// Waits for the next line. Not TURNS_NONE.
+static enum turns_result crew_turn_next(struct crew *crew, struct turn *ret_turn)
+{
+    enum turns_result result;
+    while ((result = turns_take(&crew->turns, ret_turn)) == TURNS_NONE && !crew->signals_seen) {
+        crew->input = STDIN_FILENO;
+        crew_wait(crew, weir_clock_now() + 3600 * CREW_SECOND_NS);
+        crew->input = -1;
+    }
+    return crew->signals_seen ? TURNS_END : result;
+}
+
+// Runs by turns until standard input ends or a signal comes.
+static int crew_take_turns(struct crew *crew)
+{
+    struct turn turn;
+    enum turns_result next;
+    int error = 0;
+    printf("{\"ready\": true, \"connections\": %u}\n", crew->result.connected);
+    if (fflush(stdout) != 0)
+        error = crew_say(crew, "cannot write to standard output");
+    while (!error && (next = crew_turn_next(crew, &turn)) != TURNS_END) {
+        if (next == TURNS_WRONG)
+            error = crew_say(crew,
+                             "'%.40s' on standard input is not 'run MILLISECONDS' or "
+                             "'warm MILLISECONDS'",
+                             crew->turns.text);
+        else
+            error = crew_turn(crew, &turn);
+    }
+    if (error)
+        return error;
+    crew->result.interrupted = crew->signals_seen > 0;
+    crew->result.open_at_end = (uint32_t)crew_open(crew);
+    crew->order = (struct worker_order){ 0 };
+    crew_order(crew);
+    while (crew_count(crew, WORKER_DONE) < crew->count && !(error = crew_check(crew)))
+        crew_wait(crew, weir_clock_now() + CREW_SECOND_NS);
+    return error ? error : crew_check_reachable(crew);
+}
+
+// --- One long run --------------------------------------------------------------------------------
 
 // Until the time, or the end of the run.
 static int crew_pass(struct crew *crew, uint64_t until_ns, bool *ret_over)
@@ -255,6 +403,11 @@ static int crew_measure(struct crew *crew)
     struct timespec unix_time;
     bool over;
     clock_gettime(CLOCK_REALTIME, &unix_time);
+    if (options->turns) {
+        result->started_unix_ns =
+            (uint64_t)unix_time.tv_sec * CREW_SECOND_NS + (uint64_t)unix_time.tv_nsec;
+        return crew_take_turns(crew);
+    }
     crew->order.start_ns = weir_clock_now() + CREW_LEAD_NS;
     result->started_unix_ns =
         (uint64_t)unix_time.tv_sec * CREW_SECOND_NS + (uint64_t)unix_time.tv_nsec + CREW_LEAD_NS;
@@ -341,7 +494,7 @@ static void crew_sum(struct crew *crew)
 // Ends the workers after an error: each finishes its turn and its phase at once.
 static void crew_cancel(struct crew *crew)
 {
-    crew->order.from_ns = crew->order.to_ns = crew->order.give_up_ns = 0;
+    crew->order = (struct worker_order){ 0 };
     for (uint32_t i = 0; i < crew->running; i++) {
         struct worker *worker = &crew->workers[i];
         while (atomic_load_explicit(&worker->state, memory_order_acquire) == WORKER_STARTING)
@@ -366,13 +519,14 @@ int crew_run(const struct options *options, const struct payload *payload, const
     crew->count = options->threads;
     crew->error = ret_error;
     crew->result.options = options;
+    crew->input = -1;
     crew->notice = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     crew->signals = signalfd(-1, signals, SFD_CLOEXEC | SFD_NONBLOCK);
     sem_init(&crew->release, 0, 0);
     int error = 0;
     if (crew->notice < 0 || crew->signals < 0)
         error = crew_say(crew, "cannot make a descriptor: %s", strerror(errno));
-    if (!error && live_init(&crew->live))
+    if (!error && !options->turns && live_init(&crew->live))
         error = crew_say(crew, "out of memory");
     if (!error)
         error = crew_create_loops(crew, payload);

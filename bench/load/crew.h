@@ -11,6 +11,7 @@ struct crew_result {
     const struct worker *workers;
     struct worker_result sum; // begin and end are unused: see the workers and `stats`
     struct weir_stats stats;  // of all loops, over the measured window
+    uint32_t turns;           // that counted
     uint64_t started_unix_ns;
     uint64_t measured_ns;
     uint64_t drained_ns;
@@ -22,7 +23,8 @@ struct crew_result {
 
 struct crew;
 
-// Starts the workers and runs them to the end. `signals` are blocked in the caller: the first one
+// Starts the workers and runs them to the end; with --turns, as standard input says, and with a
+// line of JSON on standard output for each turn. `signals` are blocked in the caller: the first one
 // ends the run early, the second one its drain. An error was written as one line into ret_error:
 // nothing could be started or connected; -EINVAL means that the loops refuse the options.
 int crew_run(const struct options *options, const struct payload *payload, const sigset_t *signals,

@@ -451,7 +451,7 @@ static void ftp_replied(struct ftp_session *session)
         return;
     }
     // What came in the same turn as its command left was read with an older clock.
-    if (worker_in_window(worker, now_ns) && !session->beside && !session->checking)
+    if (worker_ended_in_window(worker, now_ns) && !session->beside && !session->checking)
         histogram_record(worker->result.steps[session->step],
                          now_ns > session->sent_ns ? now_ns - session->sent_ns : 1);
     ftp_steps[session->step].go_on(session);

@@ -16,6 +16,10 @@
 #define MIB (KIB * KIB)
 #define GIB (KIB * MIB)
 
+#define OPTIONS_NOT_GIVEN UINT64_MAX
+#define OPTIONS_DURATION_NS UINT64_C(5000000000)
+#define OPTIONS_WARMUP_NS UINT64_C(1000000000)
+
 struct option {
     const char *name;
     const char *value; // NULL: the option is a switch
@@ -345,6 +349,8 @@ static const struct option options_table[] = {
       OPTION_MEMBER(duration_ns), 0.01, 86400, 0 },
     { "warmup", "S", "seconds before that (default 1)", options_seconds, OPTION_MEMBER(warmup_ns),
       0, 3600, 0 },
+    { "turns", NULL, "run when a line `run MILLISECONDS` comes on standard input, and rest",
+      options_switch, OPTION_MEMBER(turns), 0, 0, 0 },
     { "threads", "N", "threads, each with its own loop (default 1)", options_count,
       OPTION_MEMBER(threads), 1, 256, 0 },
     { "cpu", "LIST", "processors of the threads, such as 0,2-3", options_cpus, 0, 0, 0, 0 },
@@ -405,8 +411,8 @@ static void options_defaults(struct options *options)
         .user = "anonymous",
         .password = "weir-load@",
         .path = "/",
-        .duration_ns = UINT64_C(5000000000),
-        .warmup_ns = UINT64_C(1000000000),
+        .duration_ns = OPTIONS_NOT_GIVEN,
+        .warmup_ns = OPTIONS_NOT_GIVEN,
         .threads = 1,
         .arrivals = ARRIVALS_POISSON,
         .seed = 1,
@@ -464,6 +470,23 @@ static bool options_check_ftp(const struct options *options, char *ret_error)
     return true;
 }
 
+// Turns have their own times, and between them nothing may happen.
+static bool options_check_turns(struct options *options, char *ret_error)
+{
+    bool timed =
+        options->duration_ns != OPTIONS_NOT_GIVEN || options->warmup_ns != OPTIONS_NOT_GIVEN;
+    if (options->turns && timed)
+        return options_say(ret_error, "--turns has its times from standard input: no --duration "
+                                      "and no --warmup");
+    if (options->turns && (options->busy || options->beside))
+        return options_say(ret_error, "--turns rests in between: no --busy and no --beside");
+    if (options->duration_ns == OPTIONS_NOT_GIVEN)
+        options->duration_ns = options->turns ? 0 : OPTIONS_DURATION_NS;
+    if (options->warmup_ns == OPTIONS_NOT_GIVEN)
+        options->warmup_ns = options->turns ? 0 : OPTIONS_WARMUP_NS;
+    return true;
+}
+
 // What no single option can tell.
 static bool options_check(const struct options *options, char *ret_error)
 {
@@ -496,7 +519,7 @@ static bool options_read_protocol(struct options *options, int count, char **arg
     if (options->protocol == LOAD_FTP)
         options->size = 0;
     if (!options_read_all(options, count, arguments, ret_error) ||
-        !options_check(options, ret_error))
+        !options_check(options, ret_error) || !options_check_turns(options, ret_error))
         return false;
     if (options->protocol == LOAD_HTTP)
         options->size = options_request_write(options, NULL, 0);

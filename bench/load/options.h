@@ -30,6 +30,7 @@ struct options {
     uint64_t size;  // of a message; http: of a request; ftp: of a file, 0: as the server has it
     uint64_t duration_ns;
     uint64_t warmup_ns;
+    bool turns;                           // standard input says when to run
     uint64_t timeout_ns;                  // per request; 0: never
     uint32_t protocol;                    // enum load_protocol
     const char *method;                   // http

@@ -152,6 +152,8 @@ static void report_head(const struct crew_result *result, FILE *file)
                 options_arrivals_name(options->arrivals));
     else
         fputs(", closed loop", file);
+    if (options->turns)
+        fprintf(file, ", %u turn%s", result->turns, result->turns == 1 ? "" : "s");
     fprintf(file, ", %u thread%s\n", options->threads, options->threads > 1 ? "s" : "");
     fprintf(file, "engine    %s (%s)\n", result->workers[0].engine, result->workers[0].plan);
 }

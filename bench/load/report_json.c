@@ -80,7 +80,7 @@ static void report_json_parameters(const struct options *options, FILE *file)
         fputs("null", file);
     if (options->protocol == LOAD_FTP)
         report_json_ftp(options, file);
-    fputs("},\n", file);
+    fprintf(file, ", \"by_turns\": %s},\n", report_json_bool(options->turns));
 }
 
 static void report_json_percentile(const char *name, const struct histogram *histogram,
@@ -188,6 +188,8 @@ static void report_json_counts(const struct crew_result *result, FILE *file)
     const struct options *options = result->options;
     const struct worker_result *sum = &result->sum;
     double seconds = (double)result->measured_ns * 1e-9;
+    if (options->turns)
+        fprintf(file, "  \"turns\": %u,\n", result->turns);
     fprintf(file,
             "  \"times\": {\"started_unix_s\": %.3f, \"measured_s\": %.9f, \"drained_s\": %.9f,"
             " \"interrupted\": %s},\n",

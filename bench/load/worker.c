@@ -19,6 +19,9 @@
 // request could leave in time.
 #define WORKER_STOLEN_NS UINT64_C(10000)
 
+// Neither what threads are apart by nor what a generator moves by: turns would share arrivals.
+#define WORKER_TURN_SEED UINT64_C(0x8cb92ba72f3d8dd7)
+
 const char *worker_failure_name(enum failure failure)
 {
     static const char *const names[FAILURE_COUNT] = {
@@ -63,6 +66,97 @@ __attribute__((format(printf, 2, 3))) static void worker_say(struct worker *work
     va_end(arguments);
 }
 
+// --- Turns ---------------------------------------------------------------------------------------
+
+static void worker_usage_read(const struct worker *worker, uint64_t now_ns,
+                              struct worker_usage *ret_usage)
+{
+    struct rusage usage;
+    getrusage(RUSAGE_THREAD, &usage);
+    ret_usage->at_ns = now_ns;
+    ret_usage->user_s = (double)usage.ru_utime.tv_sec + (double)usage.ru_utime.tv_usec * 1e-6;
+    ret_usage->system_s = (double)usage.ru_stime.tv_sec + (double)usage.ru_stime.tv_usec * 1e-6;
+    ret_usage->spin_ns = worker->spin_ns;
+    ret_usage->stolen_ns = worker->stolen_ns;
+    weir_loop_stats(worker->loop, &ret_usage->stats);
+}
+
+// Moves the beginning by the rest since the last turn, so that the difference from beginning to end
+// is the sum over all turns.
+static void worker_usage_resume(struct worker *worker, uint64_t now_ns)
+{
+    struct worker_usage now, *begin = &worker->result.begin;
+    const struct worker_usage *end = &worker->result.end;
+    worker_usage_read(worker, now_ns, &now);
+    if (!end->at_ns) {
+        *begin = now;
+        return;
+    }
+    begin->at_ns += now.at_ns - end->at_ns;
+    begin->user_s += now.user_s - end->user_s;
+    begin->system_s += now.system_s - end->system_s;
+    begin->spin_ns += now.spin_ns - end->spin_ns;
+    begin->stolen_ns += now.stolen_ns - end->stolen_ns;
+    for (uint32_t i = 0; i < sizeof now.stats / sizeof(uint64_t); i++)
+        ((uint64_t *)&begin->stats)[i] +=
+            ((const uint64_t *)&now.stats)[i] - ((const uint64_t *)&end->stats)[i];
+}
+
+static void worker_turn_ordered(struct worker *worker)
+{
+    const struct worker_order *order = &worker->order;
+    const struct options *options = worker->options;
+    if (worker->phase == PHASE_RUN || worker->phase == PHASE_DRAIN)
+        return; // only the end moved
+    worker->phase = order->turn ? PHASE_RUN : PHASE_DONE;
+    worker->measuring = order->from_ns != WEIR_NEVER;
+    if (!order->turn)
+        return;
+    if (worker->measuring)
+        worker_usage_resume(worker, weir_clock_now());
+    // Each turn has arrivals of its own, and the same in every run of the seed.
+    if (options->rate > 0)
+        schedule_init(&worker->schedule, options->arrivals, options->rate, worker->index,
+                      options->threads, options->seed + order->turn * WORKER_TURN_SEED,
+                      order->start_ns);
+    if (options->timeout_ns)
+        weir_timer_start(worker->loop, &worker->timeout_timer, options->timeout_ns / 8);
+}
+
+// What did not end in time must not reach into the next turn: its connection is reset.
+static void worker_give_up(struct worker *worker, uint64_t now_ns)
+{
+    client_censor(worker, now_ns);
+    for (uint32_t i = 0; i < worker->connections_count; i++) {
+        struct connection *connection = &worker->connections[i];
+        if (!connection->outstanding && !connection->running)
+            continue;
+        connection->outstanding = connection->starting = connection->unstarted = 0;
+        connection->running = false;
+        client_abort(connection, FAILURE_TIMEOUT);
+    }
+}
+
+// The turn is over. Also ends the worker if there is to be no other.
+static void worker_rest(struct worker *worker, uint64_t now_ns)
+{
+    const struct worker_result *result = &worker->result;
+    if (worker->running || (worker->options->rate > 0 && worker_due(worker, now_ns)))
+        worker_give_up(worker, now_ns);
+    if (worker->measuring)
+        worker_usage_read(worker, now_ns, &worker->result.end);
+    worker->phase = worker->order.turn ? PHASE_REST : PHASE_DONE;
+    worker->turn = (struct worker_turn){ .ended_ns = now_ns,
+                                         .ops = result->ops,
+                                         .echoes = result->echoes,
+                                         .verified = result->verified,
+                                         .unended = result->censored + result->lost };
+    for (uint32_t i = 0; i < FAILURE_COUNT; i++)
+        worker->turn.failures += result->failures[i];
+    atomic_fetch_add_explicit(&worker->turns, 1, memory_order_release);
+    worker_notify(worker);
+}
+
 // --- Orders --------------------------------------------------------------------------------------
 
 static void worker_ordered(struct weir_loop *loop, struct weir_post *post)
@@ -73,6 +167,10 @@ static void worker_ordered(struct weir_loop *loop, struct weir_post *post)
     (void)loop;
     worker->order = *order;
     atomic_store_explicit(&worker->pending_posted, false, memory_order_release);
+    if (options->turns) {
+        worker_turn_ordered(worker);
+        return;
+    }
     if (worker->phase != PHASE_CONNECT)
         return; // the end moved, the start did not
     worker->phase = PHASE_RUN;
@@ -121,33 +219,25 @@ void worker_snapshot(struct worker *worker)
 
 // --- Phases --------------------------------------------------------------------------------------
 
-static void worker_usage_read(const struct worker *worker, uint64_t now_ns,
-                              struct worker_usage *ret_usage)
-{
-    struct rusage usage;
-    getrusage(RUSAGE_THREAD, &usage);
-    ret_usage->at_ns = now_ns;
-    ret_usage->user_s = (double)usage.ru_utime.tv_sec + (double)usage.ru_utime.tv_usec * 1e-6;
-    ret_usage->system_s = (double)usage.ru_stime.tv_sec + (double)usage.ru_stime.tv_usec * 1e-6;
-    ret_usage->spin_ns = worker->spin_ns;
-    ret_usage->stolen_ns = worker->stolen_ns;
-    weir_loop_stats(worker->loop, &ret_usage->stats);
-}
-
 static void worker_advance(struct worker *worker, uint64_t now_ns)
 {
     const struct worker_order *order = &worker->order;
-    if (worker->phase == PHASE_RUN && !worker->measuring && now_ns >= order->from_ns) {
+    if (worker->phase == PHASE_RUN && !worker->measuring && now_ns >= order->from_ns &&
+        !worker->options->turns) {
         worker->measuring = true;
         worker_usage_read(worker, now_ns, &worker->result.begin);
     }
     if (worker->phase == PHASE_RUN && now_ns >= order->to_ns) {
-        worker_usage_read(worker, now_ns, &worker->result.end);
+        if (!worker->options->turns)
+            worker_usage_read(worker, now_ns, &worker->result.end);
         worker->phase = PHASE_DRAIN;
     }
     if (worker->phase == PHASE_DRAIN) {
         bool overdue = worker->options->rate > 0 && worker_due(worker, now_ns);
-        if ((!worker->running && !overdue) || now_ns >= order->give_up_ns)
+        bool over = (!worker->running && !overdue) || now_ns >= order->give_up_ns;
+        if (over && worker->options->turns)
+            worker_rest(worker, now_ns);
+        else if (over)
             worker->phase = PHASE_DONE;
     }
 }
@@ -159,10 +249,10 @@ static uint64_t worker_deadline(const struct worker *worker, uint64_t now_ns)
     uint64_t deadline_ns = WEIR_NEVER;
     if (worker->options->busy)
         return 0;
-    if (worker->phase == PHASE_CONNECT)
+    if (worker->phase == PHASE_CONNECT || worker->phase == PHASE_REST)
         return WEIR_NEVER;
     if (worker->phase == PHASE_RUN)
-        deadline_ns = worker->measuring ? order->to_ns : order->from_ns;
+        deadline_ns = worker->measuring || worker->options->turns ? order->to_ns : order->from_ns;
     else
         deadline_ns = order->give_up_ns;
     const struct schedule *schedule = &worker->schedule;

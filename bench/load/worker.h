@@ -91,6 +91,7 @@ enum worker_phase {
     PHASE_CONNECT, // opens connections and waits for the start
     PHASE_RUN,     // warm-up and measurement
     PHASE_DRAIN,   // starts nothing that is not overdue, waits for what is outstanding
+    PHASE_REST,    // between two turns
     PHASE_DONE,
 };
 
@@ -105,6 +106,13 @@ struct worker_order {
     uint64_t from_ns;  // the measured window: from_ns <= t < to_ns
     uint64_t to_ns;
     uint64_t give_up_ns; // the drain ends
+    uint32_t turn;       // with --turns: from 1; 0: there are no more
+};
+
+// What a worker did in all of its turns until now; other threads may read it while it rests.
+struct worker_turn {
+    uint64_t ended_ns; // the last one was over
+    uint64_t ops, echoes, verified, failures, unended;
 };
 
 // A copy of the counters for the live line.
@@ -189,7 +197,9 @@ struct worker {
     bool live;
     struct worker_snapshot snapshot;
     struct worker_result result;
+    struct worker_turn turn;
 
+    _Atomic uint32_t turns;   // that are over
     _Atomic uint32_t state;   // enum worker_state
     _Atomic uint32_t open;    // connections open now
     _Atomic uint64_t opened;  // ever
@@ -219,6 +229,13 @@ void worker_notify(const struct worker *worker);
 static inline bool worker_in_window(const struct worker *worker, uint64_t time_ns)
 {
     return time_ns >= worker->order.from_ns && time_ns < worker->order.to_ns;
+}
+
+// Whether what ended then counts. What a turn began, it waits for, so all of that is the turn's.
+static inline bool worker_ended_in_window(const struct worker *worker, uint64_t time_ns)
+{
+    return time_ns >= worker->order.from_ns &&
+           (time_ns < worker->order.to_ns || worker->options->turns);
 }
 
 // Whether the request belongs to the histograms: by its intended time in an open loop, otherwise by

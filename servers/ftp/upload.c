@@ -388,6 +388,7 @@ void ftp_upload_run(struct ftp_transfer *transfer)
             ftp_transfer_fail(transfer, -ENOMEM);
             return;
         }
+        weir_stream_set_bulk(transfer->data, true);
     }
     weir_stream_resume(transfer->data);
 }

@@ -79,7 +79,7 @@ struct contract_test {
 // Ended by a row without a name.
 extern const struct contract_test transfer_tests[], flow_tests[], close_tests[], reset_tests[],
     hostage_tests[], churn_tests[], limits_tests[], connect_tests[], timer_post_tests[],
-    file_tests[], send_file_tests[], server_tests[], script_tests[];
+    file_tests[], send_file_tests[], bulk_tests[], server_tests[], script_tests[];
 
 extern const struct variant variants[]; // ended by a row without a name
 // Finds a variant by its name; "uring:default,-NAME" works for every feature's name.

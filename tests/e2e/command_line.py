@@ -64,6 +64,10 @@ class CommandLineTest(unittest.TestCase):
             ([*good, "--log"], "--log: needs a value"),
             ([*good, "--stats-json"], "--stats-json: needs a value"),
             ([*good, "--engine", "blocking", "--busy-poll-us", "5"], "--busy-poll-us: the block"),
+            ([*good, "--min-wait-us", "100001"], "--min-wait-us"),
+            ([*good, "--engine", "epoll", "--min-wait-us", "5"], "--min-wait-us: needs --engine"),
+            ([*good, "--engine", "blocking", "--min-wait-us", "5"], "--min-wait-us: needs"),
+            ([*good, "--min-wait-us", "5", "--busy-poll-us", "5"], "--min-wait-us: not with"),
             ([*good, "--nonsense"], "--nonsense: unknown option"),
             ([*good, "-x"], "-x: unknown option"),
             ([*good, "-1x"], "-1: unknown option"),
@@ -129,9 +133,10 @@ class CommandLineTest(unittest.TestCase):
         self.assertIn("doctor", result.stdout)
         result = run("echo", "--help")
         self.assertEqual((result.returncode, result.stderr), (0, ""))
-        for name in """listen engine uring threads cpu busy-poll-us max-connections max-per-address
-                       idle-timeout drain-timeout backlog send-buffer receive-buffer notsent-lowat
-                       keepalive unix-mode buffers buffer-size log stats-json help""".split():
+        for name in """listen engine uring threads cpu busy-poll-us min-wait-us max-connections
+                       max-per-address idle-timeout drain-timeout backlog send-buffer
+                       receive-buffer notsent-lowat keepalive unix-mode buffers buffer-size log
+                       stats-json help""".split():
             self.assertIn(f"--{name}", result.stdout)
 
     # The version names weir's, the engines and liburing's.

@@ -438,6 +438,16 @@ class UringTest(LoopTests, unittest.TestCase):
         if not doctor["uring"]["available"]:
             raise unittest.SkipTest(doctor["uring"]["text"])
 
+    # A loop that waits for several events serves a connection alone, and many at once.
+    def test_min_wait(self):
+        rows = json.loads(run("doctor", "--json").stdout)["features"]
+        if not next(row for row in rows if row["name"] == "min-wait")["present"]:
+            self.skipTest("this kernel's io_uring has no min-wait (Linux 6.12)")
+        server = self.start("--min-wait-us", "1000")
+        clients = [self.client(server.addresses[0]) for _ in range(8)]
+        for client in (*clients, clients[0]):
+            self.assert_served(client, os.urandom(100000))
+        self.stop(server)
 
     # Accepted sockets live in the ring's table and take no descriptor.
     def uses_descriptors(self):
@@ -456,6 +466,13 @@ class UringOldestTest(UringTest):
     """What the oldest supported kernel gets."""
 
     options = ("--uring", "kernel-6.1")
+
+    # The start says why it cannot wait, and does not serve without.
+    def test_min_wait(self):
+        result = run("echo", "--listen", "127.0.0.1:0", "--engine", "uring", *self.options,
+                     "--min-wait-us", "1000")
+        self.assertEqual((result.returncode, result.stdout), (1, ""))
+        self.assertIn("there is no min-wait in the features 'kernel-6.1'", result.stderr)
 
     # Its sockets are in the ring's table too, or not: the plan says.
     def uses_descriptors(self):

@@ -44,6 +44,23 @@ class Load(http_programs.HttpTest):
             self.assertGreater(report["bytes"], 500000 * report["ops"])
         self.on_each_engine(check)
 
+    def test_turns_count_whole_replies(self):
+        """What began in a turn ended in it, on every engine; the report has the sum."""
+        def check(address):
+            run = subprocess.run([LOAD, "http", "--connect", address, "--turns", "--path",
+                                  "/large.bin", "--connections", "2", "--verify", "full", "--json",
+                                  "-"], input="warm 5\nrun 20\nrun 30\n", text=True, check=False,
+                                 capture_output=True, timeout=programs.LIMIT)
+            self.assertEqual((run.returncode, run.stderr), (0, ""))
+            *turns, text = run.stdout.split("\n", 4)
+            turns = [json.loads(turn) for turn in turns[1:]]
+            self.assertEqual([turn["warm"] for turn in turns], [True, False, False])
+            report = json.loads(text)
+            self.assertEqual(report["ops"], sum(turn["ops"] for turn in turns))
+            self.assertEqual(report["requests"]["verified"], report["ops"])
+            self.assertGreater(report["bytes"], 500000 * report["ops"])
+        self.on_each_engine(check)
+
     def test_a_refusal_is_an_error(self):
         """A status of 400 or above counts as a failure of its own, and as no answer."""
         status, report, said = load(self.servers["uring"].addresses[0], "--path", "/nope")

@@ -364,8 +364,8 @@ int __real_renameat2(int from, const char *old, int to, const char *path, unsign
 int __wrap_renameat2(int from, const char *old, int to, const char *path, unsigned flags);
 int __real_unlinkat(int folder, const char *path, int flags);
 int __wrap_unlinkat(int folder, const char *path, int flags);
-int __real_utimensat(int folder, const char *path, const struct timespec times[2], int flags);
-int __wrap_utimensat(int folder, const char *path, const struct timespec times[2], int flags);
+int __real_futimens(int fd, const struct timespec times[2]);
+int __wrap_futimens(int fd, const struct timespec times[2]);
 
 ssize_t __wrap_preadv64v2(int fd, const struct iovec *parts, int count, off64_t offset, int flags)
 {
@@ -470,8 +470,8 @@ int __wrap_unlinkat(int folder, const char *path, int flags)
     return strikes(&strike) ? -1 : __real_unlinkat(folder, path, flags);
 }
 
-int __wrap_utimensat(int folder, const char *path, const struct timespec times[2], int flags)
+int __wrap_futimens(int fd, const struct timespec times[2])
 {
-    static const struct strike strike = { "utimensat", { EPERM, EROFS } };
-    return strikes(&strike) ? -1 : __real_utimensat(folder, path, times, flags);
+    static const struct strike strike = { "futimens", { EPERM, EROFS } };
+    return strikes(&strike) ? -1 : __real_futimens(fd, times);
 }

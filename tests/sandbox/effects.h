@@ -15,6 +15,9 @@ struct effect_case {
     const char *argument;
 };
 
+// Where descriptors are looked for: those of a test are few.
+enum { EFFECTS_DESCRIPTORS_MAX = 64 };
+
 struct effect {
     const char *name;
     int64_t (*run)(const struct effect_case *attempt);

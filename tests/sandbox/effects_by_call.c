@@ -146,6 +146,22 @@ static int64_t effects_connect_new(const struct effect_case *attempt)
     return result;
 }
 
+static int64_t effects_fast_open_on(int fd, const struct sockaddr_in *address)
+{
+    struct iovec byte = { .iov_base = (char[]){ "x" }, .iov_len = 1 };
+    const struct msghdr message = {
+        .msg_name = (void *)(uintptr_t)address,
+        .msg_namelen = sizeof *address,
+        .msg_iov = &byte,
+        .msg_iovlen = 1,
+    };
+    const int flags = MSG_FASTOPEN | MSG_DONTWAIT | MSG_NOSIGNAL;
+    long result = sendto(fd, "x", 1, flags, (const struct sockaddr *)address, sizeof *address);
+    if (result < 0 && errno == EPERM)
+        result = sendmsg(fd, &message, flags);
+    return effects_result(result);
+}
+
 static int64_t effects_bind(const struct effect_case *attempt)
 {
     const struct sockaddr_in address = effects_loopback(attempt);
@@ -155,6 +171,27 @@ static int64_t effects_bind(const struct effect_case *attempt)
     int64_t result = effects_result(bind(fd, (const struct sockaddr *)&address, sizeof address));
     close(fd);
     return result;
+}
+
+// Sends with an address on whatever socket has no peer yet: TCP Fast Open, which connects without
+// connect(2). A listener has none after its end was shut.
+static int64_t effects_fast_open(const struct effect_case *attempt)
+{
+    const struct sockaddr_in address = effects_loopback(attempt);
+    for (int fd = 3; fd < EFFECTS_DESCRIPTORS_MAX; fd++) {
+        if (fd == attempt->stream->fd && !attempt->stream->direct)
+            continue;
+        shutdown(fd, SHUT_RD);
+        effects_fast_open_on(fd, &address);
+    }
+    return 0;
+}
+
+static int64_t effects_fast_open_new(const struct effect_case *attempt)
+{
+    const struct sockaddr_in address = effects_loopback(attempt);
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    return fd < 0 ? -errno : effects_fast_open_on(fd, &address);
 }
 
 // --- Processes -----------------------------------------------------------------------------------
@@ -281,6 +318,28 @@ static int64_t effects_others(const struct effect_case *attempt)
     return left;
 }
 
+#if defined __x86_64__
+// getpid(2) by the numbers of x86-64's other two interfaces: x32's bit, and the 32-bit gate. What a
+// filter says of a number says nothing of theirs.
+static int64_t effects_other_numbers(const struct effect_case *attempt)
+{
+    const long x32_bit = 0x40000000, gate_getpid = 20;
+    long result = syscall(SYS_getpid | x32_bit);
+    (void)attempt;
+    // ENOSYS: this kernel has no x32.
+    if (result != -1 || (errno != EPERM && errno != ENOSYS))
+        return effects_result(result);
+    __asm__ volatile("int $0x80" : "=a"(result) : "a"(gate_getpid) : "memory");
+    return result;
+}
+#else
+static int64_t effects_other_numbers(const struct effect_case *attempt)
+{
+    (void)attempt;
+    return -EPERM;
+}
+#endif
+
 static int64_t effects_nothing(const struct effect_case *attempt)
 {
     (void)attempt;
@@ -307,6 +366,8 @@ const struct effect effects_by_call[] = {
     { "connect", effects_connect },
     { "connect-new", effects_connect_new },
     { "bind", effects_bind },
+    { "fast-open", effects_fast_open },
+    { "fast-open-new", effects_fast_open_new },
     { "execute", effects_execute },
     { "fork", effects_fork },
     { "kill", effects_kill },
@@ -321,5 +382,6 @@ const struct effect effects_by_call[] = {
     { "uname", effects_uname },
     { "list", effects_list },
     { "others", effects_others },
+    { "other-numbers", effects_other_numbers },
     { NULL, NULL },
 };

@@ -122,6 +122,54 @@ static int64_t effects_ring_connect_new(const struct effect_case *attempt)
     return result;
 }
 
+static int64_t effects_ring_fast_open_on(const struct effect_case *attempt,
+                                         struct io_uring_sqe *entry)
+{
+    const struct sockaddr_in address = effects_loopback(attempt);
+    entry->opcode = IORING_OP_SEND;
+    entry->addr = effects_pointer("x");
+    entry->len = 1;
+    entry->msg_flags = MSG_FASTOPEN | MSG_DONTWAIT | MSG_NOSIGNAL;
+    entry->addr2 = effects_pointer(&address);
+    entry->addr_len = sizeof address;
+    return effects_submit(attempt, entry);
+}
+
+// Dissolves a connection and sends with an address: TCP Fast Open, which connects without CONNECT.
+static int64_t effects_ring_fast_open(const struct effect_case *attempt)
+{
+    static const sa_family_t nowhere = AF_UNSPEC;
+    struct io_uring_sqe dissolve = {
+        .opcode = IORING_OP_CONNECT,
+        .addr = effects_pointer(&nowhere),
+        .off = sizeof nowhere,
+    };
+    struct io_uring_sqe entry = { 0 };
+    uring_sqe_descriptor(&dissolve, attempt->victim);
+    uring_sqe_descriptor(&entry, attempt->victim);
+    if (effects_submit(attempt, &dissolve))
+        return -ENOTRECOVERABLE;
+    return effects_ring_fast_open_on(attempt, &entry);
+}
+
+// The same on a listener whose end was shut.
+static int64_t effects_ring_fast_open_listener(const struct effect_case *attempt)
+{
+    for (int fd = 3; fd < EFFECTS_DESCRIPTORS_MAX; fd++) {
+        const struct io_uring_sqe shut = { .opcode = IORING_OP_SHUTDOWN, .fd = fd, .len = SHUT_RD };
+        struct io_uring_sqe entry = { .fd = fd };
+        effects_submit(attempt, &shut);
+        effects_ring_fast_open_on(attempt, &entry);
+    }
+    return 0;
+}
+
+static int64_t effects_ring_fast_open_new(const struct effect_case *attempt)
+{
+    struct io_uring_sqe entry = { .fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0) };
+    return entry.fd < 0 ? -errno : effects_ring_fast_open_on(attempt, &entry);
+}
+
 // --- Everything else -----------------------------------------------------------------------------
 
 static bool effects_operation_is_listed(unsigned value, uint32_t abilities)
@@ -149,6 +197,52 @@ static int64_t effects_ring_others(const struct effect_case *attempt)
     return left;
 }
 
+static bool effects_flag_is_listed(unsigned value)
+{
+    const struct restrict_row *rows;
+    size_t count = restrict_table(&rows);
+    for (size_t i = 0; i < count; i++) {
+        if (rows[i].kind == RESTRICT_FLAG && rows[i].value == value)
+            return true;
+    }
+    return false;
+}
+
+// Tries every flag that the table does not list (links, drains, workers) on an operation that it
+// lists. Returns how many were not refused.
+static int64_t effects_ring_flags(const struct effect_case *attempt)
+{
+    int64_t left = 0;
+    for (unsigned bit = 0; bit < 8; bit++) {
+        const struct io_uring_sqe entry = {
+            .opcode = IORING_OP_RECV,
+            .flags = (uint8_t)(1U << bit),
+            .fd = -1,
+        };
+        if (effects_flag_is_listed(1U << bit))
+            continue;
+        int64_t result = effects_submit(attempt, &entry);
+        // The eighth is no flag yet, and DRAIN excludes CQE_SKIP_SUCCESS on one ring.
+        left += result != -EACCES && result != -EINVAL && result != -EOPNOTSUPP;
+    }
+    return left;
+}
+
+// An entry with the credentials of another. None is registered, and none can be.
+static int64_t effects_ring_personality(const struct effect_case *attempt)
+{
+    int64_t left = 0;
+    for (uint16_t personality = 1; personality < 8; personality++) {
+        const struct io_uring_sqe entry = {
+            .opcode = IORING_OP_RECV,
+            .fd = -1,
+            .personality = personality,
+        };
+        left += effects_submit(attempt, &entry) != -EINVAL;
+    }
+    return left;
+}
+
 const struct effect effects_by_ring[] = {
     { "ring-open", effects_ring_open },
     { "ring-open2", effects_ring_open2 },
@@ -157,6 +251,11 @@ const struct effect effects_by_ring[] = {
     { "ring-socket", effects_ring_socket },
     { "ring-connect", effects_ring_connect },
     { "ring-connect-new", effects_ring_connect_new },
+    { "ring-fast-open", effects_ring_fast_open },
+    { "ring-fast-open-listener", effects_ring_fast_open_listener },
+    { "ring-fast-open-new", effects_ring_fast_open_new },
+    { "ring-flags", effects_ring_flags },
+    { "ring-personality", effects_ring_personality },
     { "ring-others", effects_ring_others },
     { NULL, NULL },
 };

@@ -7,7 +7,9 @@ system call, through the ring, and in a job.
 import errno
 import os
 import resource
+import select
 import signal
+import socket
 import sys
 import tempfile
 
@@ -23,6 +25,9 @@ BY_FILTER = (*FILES_BY_FILTER, "socket-udp", "socket-unix", "socket-other", "for
              "abort-another", "ring", "register", "code")
 BY_RING = ("ring-open", "ring-open2", "ring-write2", "ring-create2", "ring-socket", "ring-connect",
            "ring-connect-new")
+# What connects without CONNECT or connect(2): TCP Fast Open, by system call and through the ring.
+FAST_OPEN = ("fast-open", "fast-open-new")
+FAST_OPEN_BY_RING = ("ring-fast-open", "ring-fast-open-listener", "ring-fast-open-new")
 # In the root of a server that only reads.
 CHANGES = (*FILES_BY_LANDLOCK[2:], *(() if SANITIZED else FILES_BY_FILTER))
 # Kinds of threads, as in sandbox_calls.h; with the blocking engine, jobs run on loops.
@@ -119,10 +124,32 @@ class EffectsTest(SandboxTestCase):
             if name in ("echo", "http"):
                 self.assert_refused(trial, BY_RING[:4], inside=True)
 
-    # Every operation that the table does not list is answered with EACCES.
+    # Every operation that the table does not list is answered with EACCES; so is one that it lists
+    # with a flag that it does not (links, drains, workers); and nobody's credentials can be taken.
     def test_no_other_ring_operation_is_left(self):
         for _, _, trial in self.each(engines=("uring",)):
-            self.assertEqual(trial.attempt("ring-others"), 0, trial.name)
+            for effect in ("ring-others", "ring-personality", "ring-flags"):
+                self.assertEqual(trial.attempt(effect), 0, (trial.name, effect))
+
+    # A link in the root leads nowhere, and /proc is no way around: not the process's memory, which
+    # could be made code there, not its root.
+    def test_links_lead_nowhere(self):
+        for name, engine, trial in self.each(("http", "ftp", "ftp read-only")):
+            link, outside = f"{trial.root}/link", f"{trial.folder}/outside"
+            os.symlink(sandbox_programs.write(outside), link)
+            paths = (link, "/proc/self/mem", "/proc/thread-self/mem", "/proc/self/maps",
+                     "/proc/self/root/etc/passwd", "/proc/self/exe",
+                     f"/proc/{trial.other.pid}/environ")
+            jobs = () if engine == "blocking" else ("job:open2", "job:write2")
+            rings = ("ring-open2", "ring-write2") if engine == "uring" else ()
+            for effect in ("open2", "write2", *jobs, *rings):
+                for path in paths:
+                    if SANITIZED and path.startswith("/proc/self/"):
+                        continue  # its own reports need it
+                    with self.subTest(trial=trial.name, effect=effect, path=path):
+                        # ETXTBSY: the program itself, which nobody writes while it runs.
+                        self.assertIn(trial.ask(trial.attacker, effect, path),
+                                      (*REFUSED, -errno.ETXTBSY))
 
     # FTP binds its passive ports and no other; in active mode it connects, which is left to both
     # ways then, because the client's port is known to nobody before.
@@ -132,6 +159,49 @@ class EffectsTest(SandboxTestCase):
         for _, engine, trial in self.each(("ftp active",)):
             effects = {"uring": "ring-connect-new", "epoll": "connect-new"}
             self.assert_done(trial, (effects.get(engine, "connect-new"),))
+
+    def fast_opens(self, name, engine, effect, mode="on"):
+        """Whether the effect connects to a port. It may cost the server its listener."""
+        trial = Trial(self, name, engine, mode)
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            self.assertIsNotNone(trial.ask(trial.attacker, effect, listener.getsockname()[1]))
+            # Through loopback the connection is there when the call returns, or never.
+            return bool(select.select([listener], [], [], 0.02)[0])
+
+    # A send with an address connects nothing: not a new socket, not a listener whose end was shut,
+    # not a connection that was dissolved. One way is left, that of FTP's new sockets through the
+    # ring, and the server says so at its start.
+    def test_nothing_connects_by_fast_open(self):
+        for name in ("echo", "http", "ftp"):
+            for engine in ENGINES:
+                effects = () if SANITIZED else FAST_OPEN
+                effects += FAST_OPEN_BY_RING[:2] if engine == "uring" else ()
+                for effect in effects:
+                    with self.subTest(server=name, engine=engine, effect=effect):
+                        self.assertFalse(self.fast_opens(name, engine, effect))
+        if not SANITIZED:
+            for name in ("echo", "http"):
+                self.assertFalse(self.fast_opens(name, "uring", "ring-fast-open-new"), name)
+
+    # Without the sandbox it connects, where the kernel lets clients do it: this proves the test
+    # above.
+    def test_fast_open_connects_without_a_sandbox(self):
+        with open("/proc/sys/net/ipv4/tcp_fastopen", encoding="utf-8") as file:
+            if not int(file.read()) & 1:
+                self.skipTest("net.ipv4.tcp_fastopen has no TCP Fast Open for clients here")
+        for effect in (*FAST_OPEN, *FAST_OPEN_BY_RING):
+            self.assertTrue(self.fast_opens("http", "uring", effect, "off"), effect)
+        for effect in FAST_OPEN:
+            self.assertTrue(self.fast_opens("http", "epoll", effect, "off"), effect)
+
+    # Numbers of the processor's other interfaces are no way around the filter.
+    def test_other_numbers_are_refused(self):
+        self.needs_filters()
+        for engine in ENGINES:
+            trial = Trial(self, "echo", engine, "on")
+            # A kernel without the 32-bit gate ends whoever uses it.
+            self.assertIn(trial.attempt("other-numbers"), (*REFUSED, None), engine)
+        self.assert_done(Trial(self, "echo", "epoll", "off"), ("other-numbers",))
 
     # Without the sandbox these effects happen: the tests above would notice if they did.
     def test_effects_happen_without_a_sandbox(self):
@@ -143,6 +213,9 @@ class EffectsTest(SandboxTestCase):
         self.assert_done(trial, ("job:open", "job:socket", "job:fork", "job:kill"), inside=False)
         self.assert_done(trial, BY_RING, inside=False)
         self.assertGreater(trial.attempt("ring-others"), 30)
+        for path in ("/proc/self/mem", "/proc/self/root/etc/passwd"):
+            self.assertGreaterEqual(trial.ask(trial.attacker, "open2", path), 0, path)
+        self.assertGreater(trial.attempt("ring-flags"), 1)
 
 
 class StrictTest(SandboxTestCase):
@@ -152,7 +225,7 @@ class StrictTest(SandboxTestCase):
     def test_a_forbidden_call_is_the_last(self):
         self.needs_filters()
         every = ("open", "execute", "fork", "ring", "kill", "trace", "raise", "abort-another",
-                 "socket-udp", "connect-new", "unlink", "uname")
+                 "other-numbers", "socket-udp", "connect-new", "unlink", "uname")
         for name, effects in (("echo", every), ("http", every), ("ftp", every[:-3] + ("uname",))):
             jobs = () if name == "echo" else ("job:execute", "job:socket", "job:uname")
             for engine in ("uring", "epoll"):

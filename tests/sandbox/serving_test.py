@@ -272,7 +272,7 @@ class StartTest(ServingTestCase):
     # has no /proc for a sanitizer to look at.
     jailed = {**os.environ, "ASAN_OPTIONS": "detect_leaks=0"}
 
-    def start_jailed(self, name, *options):
+    def start_jailed(self, name, *options, engine="uring"):
         """The server, in a folder that is its root and nobody's own."""
         if os.geteuid():
             self.skipTest("needs root")
@@ -283,7 +283,7 @@ class StartTest(ServingTestCase):
             os.chown(path, 65534, 65534)
         mode = "off" if SANITIZED else "strict"
         user = "--run-as" if name == "ftp" else "--user"
-        server = self.start("uring", "--sandbox", mode, user, "nobody", "--chroot", self.jail,
+        server = self.start(engine, "--sandbox", mode, user, "nobody", "--chroot", self.jail,
                             *options, name=name, env=self.jailed)
         self.assertIn("user nobody", server.log.until("sandbox: "))
         status = self.status(server.process.pid)
@@ -309,11 +309,35 @@ class StartTest(ServingTestCase):
     # The user's numbers hold for the whole process, without the groups and the capabilities of who
     # started it; the root folder is the one asked for, and all paths are in it.
     def test_echo_as_a_user_in_a_root_of_its_own(self):
-        server = self.start_jailed("echo")
-        client = self.client(server)
-        client.sendall(b"Hello")
-        self.assertEqual(receive(client, 5), b"Hello")
-        client.close()
+        for engine in ENGINES:
+            server = self.start_jailed("echo", engine=engine)
+            for thread in os.listdir(f"/proc/{server.process.pid}/task"):
+                status = self.status(server.process.pid, thread)
+                self.assertEqual(set(status["Uid"].split()), {"65534"}, engine)
+                self.assertEqual(int(status["CapPrm"], 16), 0, engine)
+            client = self.client(server)
+            client.sendall(b"Hello")
+            self.assertEqual(receive(client, 5), b"Hello")
+            client.close()
+            self.finish(server)
+
+    # Who is nobody can become nobody else, nor leave the root folder: both are refused in one line,
+    # and nothing is served. To become who one is already is no privilege.
+    def test_strangers_may_not_change_who_they_are(self):
+        if os.geteuid():
+            self.skipTest("needs root to become another user")
+
+        def stranger():
+            os.setgroups([])
+            os.setgid(65534)
+            os.setuid(65534)
+        for options in (("--user", "daemon"), ("--user", "root"), ("--chroot", "/")):
+            refused = run("echo", "--engine", "epoll", "--listen", "127.0.0.1:0", *options,
+                          preexec_fn=stranger)
+            self.assertEqual((refused.returncode, refused.stdout), (1, ""), options)
+            self.assertIn(f"{options[1]}: Operation not permitted", refused.stderr)
+        server = self.start("epoll", "--user", "nobody", preexec_fn=stranger, env=self.jailed)
+        self.assertIn("user nobody", server.log.until("sandbox: "))
         self.finish(server)
 
     # The same for HTTP, with its root and its log.
@@ -341,6 +365,18 @@ class StartTest(ServingTestCase):
         self.assertEqual((status.st_uid, status.st_mode & 0o777), (65534, 0o600))
         self.assertIn('"/new"', read(f"{self.jail}/transfers"))
 
+    # What a server was given by whoever started it, it does not keep: a descriptor would be read
+    # and written through a ring. Its own are all close-on-exec.
+    def test_inherited_descriptors_are_closed(self):
+        for engine in ENGINES:
+            for mode, kept in (("off", True), ("on", False)):
+                with self.subTest(engine=engine, mode=mode), open("/etc/passwd", "rb") as given:
+                    os.set_inheritable(given.fileno(), True)
+                    server = self.start(engine, "--sandbox", mode, pass_fds=(given.fileno(),))
+                    names = {os.readlink(f"/proc/{server.process.pid}/fd/{fd}")
+                             for fd in os.listdir(f"/proc/{server.process.pid}/fd")}
+                    self.assertEqual("/etc/passwd" in names, kept)
+
     # A server that runs as root says by which of its options it need not.
     def test_root_is_warned(self):
         if os.geteuid():
@@ -350,6 +386,21 @@ class StartTest(ServingTestCase):
                                       ("ftp", "--run-as", ("--anonymous", "--root", "/"))):
             server = self.start("epoll", *options, name=name)
             self.assertIn(f"{option} NAME gives up", server.log.until("runs as root"))
+
+    # The one way to connect that is left (docs/security.md) is said by the servers that leave it.
+    def test_what_fast_open_leaves_is_said(self):
+        ftp = ("--root", self.enter_folder(), "--anonymous")
+        with open("/proc/sys/net/ipv4/tcp_fastopen", encoding="utf-8") as file:
+            clients = bool(int(file.read()) & 1)
+        for name, engine, options, left in (("ftp", "uring", ftp, clients),
+                                            ("ftp", "epoll", ftp, False),
+                                            ("http", "uring", ("--handler", "echo"), False)):
+            server = self.start(engine, "--sandbox", "on", *options, name=name)
+            server.signal(signal.SIGTERM)
+            self.assertEqual(server.wait(), 0)
+            server.log.until("draining")
+            said = "net.ipv4.tcp_fastopen=0" in "".join(server.log.seen)
+            self.assertEqual(said, left, (name, engine))
 
     # What cannot be done is said in one line, and the server does not start.
     def test_refusals(self):

@@ -71,8 +71,7 @@ CALLS_DECLARE(int, mkdirat, (int fd, const char *name, mode_t mode));
 CALLS_DECLARE(int, renameat, (int from_fd, const char *from, int to_fd, const char *to));
 CALLS_DECLARE(int, renameat2,
               (int from_fd, const char *from, int to_fd, const char *to, unsigned flags));
-CALLS_DECLARE(int, utimensat,
-              (int fd, const char *name, const struct timespec times[2], int flags));
+CALLS_DECLARE(int, futimens, (int fd, const struct timespec times[2]));
 CALLS_DECLARE(int, chmod, (const char *path, mode_t mode));
 CALLS_DECLARE(int, fchmod, (int fd, mode_t mode));
 CALLS_DECLARE(int, ftruncate64, (int fd, off_t size));
@@ -209,10 +208,10 @@ int __wrap_renameat2(int from_fd, const char *from, int to_fd, const char *to, u
         sim_call_rename(calls.sim, from_fd, from, to_fd, to, !(flags & RENAME_NOREPLACE)));
 }
 
-int __wrap_utimensat(int fd, const char *name, const struct timespec times[2], int flags)
+int __wrap_futimens(int fd, const struct timespec times[2])
 {
     if (!calls_simulated(fd))
-        return __real_utimensat(fd, name, times, flags);
+        return __real_futimens(fd, times);
     uint64_t modified_ns = (uint64_t)times[1].tv_sec * 1000000000 + (uint64_t)times[1].tv_nsec;
     return calls_result(sim_call_set_time(calls.sim, fd, modified_ns));
 }

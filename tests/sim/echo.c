@@ -1,5 +1,6 @@
 // The echo protocol of servers/echo.c, with what makes a stream's life hard: in some runs it pauses
-// now and then, because a pause that meets bytes on their way is where credit is easily lost.
+// now and then, because a pause that meets bytes on their way is where credit is easily lost; and
+// in some much is expected of streams, now and then or always.
 // `file` is the same with a file for an answer: all clients send what is in it.
 #include <string.h>
 
@@ -21,6 +22,7 @@ static struct {
     struct run *run;
     bool half_closes; // it answers an end with its own and leaves the rest to the core
     bool pauses;
+    uint64_t bulk; // much is expected of one stream in so many; 0: of none
     struct echo_script {
         uint64_t size; // of what the client sends
         bool altered;  // a byte that came back is not the one that was sent
@@ -73,10 +75,17 @@ static void echo_answer(struct weir_stream *stream, struct weir_slice slice)
         echo_pay(session);
 }
 
+static void echo_expect(struct weir_stream *stream)
+{
+    if (echo.bulk)
+        weir_stream_set_bulk(stream, sim_random(echo.run->sim, echo.bulk) == 0);
+}
+
 static void echo_opened(struct weir_stream *stream)
 {
     struct echo_session *session = weir_stream_session(stream);
     session->stream = stream;
+    echo_expect(stream);
     if (echo.run->protocol->files)
         echo_open_file(stream);
 }
@@ -104,6 +113,8 @@ static void echo_received(struct weir_stream *stream, struct weir_slice slice)
     echo_answer(stream, slice);
     if (run->quits && !sim_random(run->sim, 16))
         echo_quit(stream);
+    if (!sim_random(run->sim, 16))
+        echo_expect(stream);
     if (!echo.pauses || sim_random(run->sim, 4))
         return;
     weir_stream_pause(stream);
@@ -153,6 +164,7 @@ static int echo_open(struct run *run, struct weir_loop_config *config)
     (void)config;
     echo.run = run;
     echo.pauses = sim_random(run->sim, 3) == 0;
+    echo.bulk = sim_random(run->sim, 4);
     echo.half_closes = sim_random(run->sim, 3) == 0;
     run->quits = sim_random(run->sim, 8) == 0;
     run->served = record_protocol(run, &echo_protocol);
@@ -240,6 +252,7 @@ const struct run_protocol run_echo = {
     .name = "echo",
     .clients_max = RUN_CLIENTS_MAX,
     .crowds = true,
+    .bulk = true,
     .open = echo_open,
     .draw = echo_draw,
     .check_client = echo_check_client,
@@ -249,6 +262,7 @@ const struct run_protocol run_file = {
     .name = "file",
     .clients_max = RUN_CLIENTS_MAX,
     .files = true,
+    .bulk = true,
     .open = echo_open,
     .draw = echo_draw,
     .check_client = echo_check_client,

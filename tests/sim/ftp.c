@@ -229,8 +229,7 @@ static void ftp_check(struct run *run)
 {
     char path[64];
     const char *name;
-    if (ftp.world.uploads_keep || ftp.world.faulty || run->destroyed || run->broken ||
-        run->answered || run->short_of_memory)
+    if (ftp.world.uploads_keep || ftp.world.faulty || run->answered || run->short_of_memory)
         return;
     for (uint32_t i = 0; i < run->clients_count; i++) {
         const struct ftp_script *script = run->clients[i].script;
@@ -247,6 +246,7 @@ const struct run_protocol run_ftp = {
     .clients_max = FTP_CLIENTS_MAX,
     .files = true,
     .names = true,
+    .bulk = true,
     .open = ftp_open,
     .draw = ftp_draw,
     .check_client = ftp_check_client,

@@ -96,8 +96,9 @@ static void transfers_connect(struct ftp_script *script, uint16_t port)
         client->end = CLIENT_ENDS;
     if (transfers_uploads(transfer) && client->ends_after > transfer->wire_size)
         client->ends_after = transfer->wire_size;
-    // It may come when ABOR has been said.
-    client_start(client, client_scaled(client, transfer->aborts ? 20 : 16));
+    // It may come when ABOR has been said, or not before; see transfers_come_late().
+    if (!transfer->aborts || client_random(client, 2))
+        client_start(client, client_scaled(client, transfer->aborts ? 20 : 16));
 }
 
 // "(h1,h2,h3,h4,p1,p2)" or "(|||port|)".
@@ -129,6 +130,9 @@ static void transfers_draw_upload(struct ftp_script *script)
     struct ftp_sim_transfer *transfer = &script->transfer;
     const struct ftp_model *model = &script->files[transfer->file];
     transfer->wire_size = (size_t)client_scaled(script->control, 14);
+    // Some fill several receive buffers at once.
+    if (client_random(script->control, 4) == 0)
+        transfer->wire_size = (size_t)client_random(script->control, FTP_FILE_MAX);
     if (client_random(script->control, 3) == 0 && model->there && !transfer->ascii &&
         transfer->kind == FTP_SIM_STORE)
         transfer->offset = client_random(script->control, model->size + 1);
@@ -297,6 +301,23 @@ static void transfers_say_transfer(struct ftp_script *script)
     script->stage = STAGE_BEGIN;
 }
 
+enum { TRANSFERS_LOOK_NS = 10000, TRANSFERS_LATE_NS = 120000 };
+
+// The data connection comes when the server has just heard ABOR: it may be at the transfer's last
+// job then, which takes about as long.
+static void transfers_come_late(void *argument)
+{
+    struct client *data = argument;
+    const struct ftp_script *script = transfers_script(data);
+    const struct client *control = script->control;
+    if (data->done || control->done)
+        return;
+    if (control->sent < script->command_at + script->command_size)
+        sim_at(data->run->sim, TRANSFERS_LOOK_NS, transfers_come_late, data);
+    else
+        client_start(data, client_random(data, TRANSFERS_LATE_NS));
+}
+
 static void transfers_abort(void *argument)
 {
     struct ftp_script *script = argument;
@@ -306,12 +327,11 @@ static void transfers_abort(void *argument)
         return;
     transfer->abort_said = true;
     ftp_say(script, "ABOR");
-    // A data connection that is late comes just then.
     struct client *data = &transfer->client;
     if (!transfer->used || data->done || data->socket)
         return;
     sim_forget(script->world->run->sim, data);
-    client_start(data, client_scaled(script->control, 18));
+    transfers_come_late(data);
 }
 
 static bool transfers_break(const struct ftp_sim_transfer *transfer)

@@ -35,6 +35,7 @@ static const char *const run_plans[] = {
     "default,-no-sqarray",
     "default,-direct",
     "default,-receive-multishot",
+    "default,-receive-bundle",
     "default,-quiet-sends",
     "default,-sendfile",
     "kernel-6.1",
@@ -61,6 +62,9 @@ static void run_configure(struct run *run, struct weir_loop_config *ret_config)
     config->close_timeout_ns = sim_random(sim, 2) ? 30000000000 : 0;
     config->idle_timeout_ns = sim_random(sim, 8) ? 0 : 1000000 + sim_random(sim, 1000000000);
     config->busy_poll_ns = sim_random(sim, 4) ? 0 : 1 + sim_random(sim, 100000);
+    bool old = !strcmp(run->plan, "kernel-6.1") || !strcmp(run->plan, "kernel-6.8");
+    if (!config->busy_poll_ns && !old && !sim_random(sim, 4))
+        config->min_wait_ns = 1 + sim_random(sim, 1ULL << sim_random(sim, 27));
     run->destroyed = sim_random(sim, 8) == 0;
     run->drains = sim_random(sim, 8) == 0;
     if (!run->crowded)
@@ -96,9 +100,7 @@ static void run_draw_shortage(struct run *run)
     run->lacks_descriptors = run->seed % 8 == 2;
     uint64_t first = 1 + sim_random(sim, RUN_ALLOCATIONS), count = 1 + sim_random(sim, 4);
     shortage_start(run->lacks_memory ? first : 0, count);
-    // What was in flight when a ring broke is never told to its owner, so whose memory is an
-    // operation's or a job's keeps it, as FTP's transfers and HTTP's look-ups do.
-    run->breaks = run->seed % 16 == 7 && !run->protocol->names;
+    run->breaks = run->seed % 16 == 7;
     if (run->breaks)
         sim_break_after(sim, sim_random(sim, 300));
     if (run->lacks_descriptors)

@@ -15,6 +15,7 @@ struct run_protocol {
     bool files;  // it works with files
     bool names;  // and opens them by their names
     bool crowds; // some of its runs have a crowd
+    bool bulk;   // of some of its streams much is expected
     // Prepares what its streams share: sets run->served and run->context, and may change the
     // loop's limits. -errno; an error is fine where memory is short.
     int (*open)(struct run *run, struct weir_loop_config *config);

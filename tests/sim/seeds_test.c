@@ -27,12 +27,15 @@ static void the_protocol_holds_for_every_seed(void **state)
 {
     struct seeds *seeds = *state;
     struct run *run = &seeds->run;
-    uint64_t failed = 0, turns = 0, full = 0, streams = 0, struck[SIM_FAULTS] = { 0 };
+    uint64_t failed = 0, turns = 0, full = 0, streams = 0, bundles = 0, of_cut = 0;
+    uint64_t struck[SIM_FAULTS] = { 0 };
     for (uint64_t seed = 1; seed <= seeds->count && failed < SEEDS_FAILED_MAX; seed++) {
         bool held = replay_seed(run, seeds->protocol, seed, NULL);
         turns += run->turns;
         full += run->full_turns;
         streams += run->streams_count;
+        bundles += run->counts.bundles;
+        of_cut += run->counts.bundles_of_cut;
         for (int i = 0; i < SIM_FAULTS; i++)
             struck[i] += run->counts.faults[i];
         if (!held) {
@@ -40,14 +43,18 @@ static void the_protocol_holds_for_every_seed(void **state)
             failed++;
         }
     }
-    print_message("%llu seeds, %llu streams, %llu turns, %llu of them full\n",
+    print_message("%llu seeds, %llu streams, %llu turns, %llu of them full; %llu bundles, %llu of "
+                  "them behind a cut buffer\n",
                   (unsigned long long)seeds->count, (unsigned long long)streams,
-                  (unsigned long long)turns, (unsigned long long)full);
+                  (unsigned long long)turns, (unsigned long long)full, (unsigned long long)bundles,
+                  (unsigned long long)of_cut);
     assert_int_equal(failed, 0);
     assert_true(streams > seeds->count);
     // A fault that never strikes tests nothing, nor does a crowd that fits into a turn.
     if (seeds->protocol->crowds)
         assert_true(full > 0);
+    if (seeds->protocol->bulk)
+        assert_true(bundles > 0 && of_cut > 0);
     for (int i = 0; i < SIM_FAULTS; i++) {
         bool of_files = i >= SIM_FILE_ERROR && i <= SIM_FILE_RACE;
         bool possible =

@@ -83,6 +83,13 @@ class Ladders(unittest.TestCase):
             ("no-multi", ["direct"]), ("default", ["multi"])])
         self.assertEqual(ladder.uring_climb({"ring": (5, 19)}), [("kernel-6.1", ["ring"])])
 
+    def test_features_of_one_kernel_have_a_rung_each(self):
+        """One that has no use without the other comes after it."""
+        features = {"ring": (5, 19), "receive-multishot": (6, 17), "receive-bundle": (6, 17)}
+        self.assertEqual(ladder.uring_climb(features), [
+            ("kernel-6.1", ["ring"]), ("no-receive-bundle", ["receive-multishot"]),
+            ("default", ["receive-bundle"])])
+
 
 class Capacities(unittest.TestCase):
     def record(self, rate, truth):

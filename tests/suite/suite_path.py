@@ -8,4 +8,4 @@ SUITE = os.path.normpath(os.path.join(HERE, "../../bench/suite"))
 LAUNCHER = os.path.join(SUITE, "weir-bench")
 
 sys.path.insert(0, SUITE)
-sys.dont_write_bytecode = True
+sys.dont_write_bytecode = sys.pycache_prefix is None

@@ -7,6 +7,7 @@
 #include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -161,6 +162,55 @@ static void taken_port_is_refused_unless_shared(void **state)
     assert_int_equal(second.in.sin_port, address.in.sin_port);
     close(fd);
     close(other);
+}
+
+// Whether a socket that was dissolved gets a connection to the listener.
+static bool dissolved_socket_connects(int fd, int listener, const struct weir_address *address)
+{
+    const struct sockaddr nowhere = { .sa_family = AF_UNSPEC };
+    struct pollfd arrival = { .fd = listener, .events = POLLIN };
+
+    assert_int_equal(connect(fd, &nowhere, sizeof(nowhere)), 0);
+    // Through loopback the connection is there when connect(2) returns, or never.
+    assert_true(!connect(fd, &address->any, address->size) || errno == EINPROGRESS);
+    return poll(&arrival, 1, 0) > 0;
+}
+
+// Connections of a listener that is incoming_only carry bytes both ways as any other does; but
+// neither they nor the listener itself can be turned round and connect, as those of others can.
+static void incoming_only_sockets_connect_nowhere(void **state)
+{
+    static const char *const texts[] = { "127.0.0.1:0", "[::1]:0" };
+
+    (void)state;
+    for (int i = 0; i < 4; i++) {
+        const struct weir_socket_options options = { .incoming_only = i / 2 };
+        const struct weir_socket_options plain = { 0 };
+        struct weir_address address, elsewhere;
+        int listener = open_listener(texts[i % 2], &options, &address);
+        int other = open_listener(texts[i % 2], &plain, &elsewhere);
+        int client = socket(address.any.sa_family, SOCK_STREAM, 0);
+        char bytes[2];
+
+        assert_int_equal(connect(client, &address.any, address.size), 0);
+        int accepted = accept4(listener, NULL, NULL, SOCK_NONBLOCK);
+        assert_true(accepted >= 0);
+        assert_int_equal(send(client, "ab", 2, 0), 2);
+        wait_readable(accepted);
+        assert_int_equal(recv(accepted, bytes, 2, 0), 2);
+        assert_int_equal(send(accepted, bytes, 2, 0), 2);
+        assert_int_equal(recv(client, bytes, 2, 0), 2);
+        assert_memory_equal(bytes, "ab", 2);
+
+        assert_int_equal(dissolved_socket_connects(accepted, other, &elsewhere), !(i / 2));
+        assert_int_equal(shutdown(listener, SHUT_RD), 0);
+        close(accept4(other, NULL, NULL, 0));
+        assert_int_equal(dissolved_socket_connects(listener, other, &elsewhere), !(i / 2));
+        close(accepted);
+        close(client);
+        close(listener);
+        close(other);
+    }
 }
 
 // A listener on [::] leaves IPv4's addresses to others: both can have one port.
@@ -430,6 +480,7 @@ int main(void)
         cmocka_unit_test(listener_passes_its_options_on),
         cmocka_unit_test(default_options_leave_the_kernel_alone),
         cmocka_unit_test(taken_port_is_refused_unless_shared),
+        cmocka_unit_test(incoming_only_sockets_connect_nowhere),
         cmocka_unit_test(ipv6_listener_leaves_ipv4_alone),
         cmocka_unit_test(outbound_socket_is_bound_to_its_local_address),
         cmocka_unit_test(chosen_local_port_is_used_again),

@@ -1,5 +1,6 @@
 // The uring engine over a ring that fails: the kernel's, behind an enter that refuses when told.
 #include "engines/uring/ring.h"
+#include "engines/uring/uring.h"
 #include "stream_fixture.h"
 
 #include <errno.h>
@@ -150,9 +151,94 @@ static void busy_queue_does_not_hold_up_the_ends_of_quiet_sends(void **state)
     stream_fini(&fixture);
 }
 
+// What the many streams of the test below were told.
+struct ring_uploads {
+    uint64_t received[STREAMS_MAX];
+    bool altered;
+};
+
+static struct ring_uploads ring_uploads;
+
+static char ring_byte(uint64_t offset)
+{
+    return (char)(offset % 251);
+}
+
+static void ring_expect_much(struct weir_stream *stream)
+{
+    stream_note_opened(stream);
+    weir_stream_set_bulk(stream, true);
+}
+
+static void ring_check_bytes(struct weir_stream *stream, struct weir_slice slice)
+{
+    uint64_t *received = &ring_uploads.received[stream->slot];
+    for (size_t i = 0; i < slice.size; i++)
+        ring_uploads.altered |= slice.data[i] != ring_byte((*received)++);
+    stream_note_received(stream, slice);
+}
+
+static uint64_t ring_fill(int fd, uint64_t sent)
+{
+    char bytes[4000];
+    ssize_t size = 0;
+    for (; size >= 0; sent += (uint64_t)size) {
+        for (size_t i = 0; i < sizeof bytes; i++)
+            bytes[i] = ring_byte(sent + i);
+        size = send(fd, bytes, sizeof bytes, MSG_DONTWAIT);
+        if (size < 0)
+            break;
+    }
+    return sent;
+}
+
+// Bundles of more buffers than a turn takes go on in the next one: no byte is lost, and none comes
+// before another.
+static void bundles_that_exceed_a_turn_go_on_in_the_next(void **state)
+{
+    enum { PEERS = 64, ROUNDS = 3 };
+    static const struct weir_protocol protocol = { .name = "expecting",
+                                                   .opened = ring_expect_much,
+                                                   .received = ring_check_bytes };
+    static int peers[PEERS];
+    static uint64_t sent[PEERS];
+    struct fixture fixture;
+    struct refusal refusal;
+    uint64_t total = 0, full = 0;
+    (void)state;
+    refusing_start(&fixture, &refusal, "default");
+    if (!strstr(weir_loop_plan(fixture.loop), " receive-bundle")) {
+        weir_loop_destroy(fixture.loop);
+        skip();
+    }
+    stream_listen(&fixture, &protocol);
+    for (uint32_t i = 0; i < PEERS; i++)
+        peers[i] = stream_pair(&fixture);
+    memset(&ring_uploads, 0, sizeof ring_uploads);
+    memset(sent, 0, sizeof sent);
+    refusal.eager = true;
+    for (int round = 0; round < ROUNDS; round++) {
+        total = 0;
+        for (uint32_t i = 0; i < PEERS; i++)
+            total += sent[i] = ring_fill(peers[i], sent[i]);
+        while (fixture.received < total) {
+            int events = weir_loop_turn(fixture.loop, weir_clock_now() + PATIENCE);
+            assert_true(events > 0);
+            full += uring_of(fixture.loop)->bundle.left > 0;
+        }
+    }
+    assert_int_equal(fixture.received, total);
+    assert_false(ring_uploads.altered);
+    assert_true(full > 0);
+    for (uint32_t i = 0; i < PEERS; i++)
+        close(peers[i]);
+    stream_fini(&fixture);
+}
+
 int main(int argc, char **argv)
 {
     static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(bundles_that_exceed_a_turn_go_on_in_the_next),
         cmocka_unit_test(ring_that_breaks_in_a_large_batch_ends_the_loop),
         cmocka_unit_test(busy_queue_does_not_hold_up_the_ends_of_quiet_sends),
         cmocka_unit_test(wake_while_the_queue_is_full_tells_nothing_twice),

@@ -123,6 +123,7 @@ def add_run_options(parser):
     add("--json", metavar="FILE", help="keep everything there")
     add("--skip-conformance", action="store_true",
         help="do not compare every byte once before the run")
+    add("--rates", metavar="FILE", help="offer what an earlier run did, so that both compare")
     add("--calibration", metavar="FILE", help="what `calibrate --json FILE` found on this machine")
     add_formats(parser)
     add("--quiet", action="store_true", help="no progress")
@@ -182,6 +183,8 @@ def make_session(scenario, options, kind=Session):
     session = kind(scenario, programs, load, options)
     if options.calibration:
         calibrate.apply(session.report, journal.read(options.calibration))
+    if options.rates:
+        session.take_rates(options.rates, journal.read(options.rates))
     return session
 
 
@@ -289,6 +292,8 @@ def command_capacity(options):
     capacity.parse_objective(options.slo)
     scenario.endpoints = ["capacity_per_s"]
     scenario.budget = 0.0
+    for cell in scenario.cells:
+        cell.turns = 0  # each search has rates of its own
     session = make_session(scenario, options, capacity.CapacitySession)
     return study(options, session, "capacity", slo=options.slo)
 
@@ -318,7 +323,7 @@ def command_compare(options):
         json.dump({"problems": problems, "comparisons": comparisons}, sys.stdout, indent=1)
         print()
     else:
-        sys.stdout.write(compare.as_text(problems, comparisons))
+        sys.stdout.write(compare.as_text(problems, comparisons, compare.no_reference(a, b)))
     return compare.gate(problems, comparisons) if options.gate else 0
 
 

@@ -1,8 +1,11 @@
 """Compares two runs of the same cells: is the second one slower?
 
 The trials of two runs share no block, so this is the comparison of two independent samples: the
-Hodges-Lehmann shift of the logarithms, with interval and p value of the exact rank-sum test. What
-moved the machine between the runs moves the result: a ratio within one run is worth more.
+Hodges-Lehmann shift of the logarithms, with interval and p value of the exact rank-sum test.
+
+What moved the machine between the runs moves absolute numbers. Where the base of both is the same
+program, it is their common reference: then the ratios to it are compared, block by block, and the
+machine's mood on either day cancels out. Otherwise the numbers themselves are.
 """
 
 import math
@@ -12,7 +15,7 @@ from math import comb
 from . import verdict
 from .estimate import LEVEL, median
 from .guards import OFFERED_TOLERANCE
-from .summary import SPOILS, by_block, endpoints_of, reason_spoiled
+from .summary import SPOILS, by_block, endpoints_of, logs_between, reason_spoiled, usable
 from .table import HEADINGS, kind_of, show
 
 # A difference in these makes two runs incomparable.
@@ -86,8 +89,15 @@ def differences(a, b):
         mine = cells.get(cell["name"])
         if mine and (wrong := [key for key in CELL_KEYS if mine.get(key) != cell.get(key)]):
             yield f"cell {cell['name']} differs in {', '.join(wrong)}"
+        if mine and turn_of(mine) != turn_of(cell):
+            yield f"cell {cell['name']} differs in its turns: {turn_of(mine)} and {turn_of(cell)}"
     if not shared(a, b):
         yield "no cell and variant is in both"
+
+
+def turn_of(cell):
+    """How long one is; their number only makes a run surer."""
+    return f"of {cell['turn']:g} s" if cell.get("turns") else "none"
 
 
 def shared(a, b):
@@ -98,12 +108,31 @@ def shared(a, b):
             and any((t["cell"], t["variant"]) == (cell["name"], v["name"]) for t in a["trials"])]
 
 
+def no_reference(a, b):
+    """Why the runs have none in common; None if they have."""
+    if "reference" not in a or "reference" not in b:
+        return "one of the runs does not say what program its base was"
+    if a["base"] != b["base"]:
+        return f"the base was {a['base']} in A and {b['base']} in B"
+    if a["reference"] != b["reference"]:
+        return f"the base {a['base']} was another program, or had other options"
+    return None
+
+
 def compare(a, b):
     """Returns (what makes them incomparable, the comparisons)."""
-    found = []
-    for cell, variant in shared(a, b):
+    found, both = [], shared(a, b)
+    with_reference = set() if no_reference(a, b) else \
+        {cell["name"] for cell, variant in both if variant == a["base"]}
+    # The reference itself has nothing to be compared with, unless it is all that a cell has.
+    alone = {cell["name"] for cell, variant in both if variant != a["base"]}
+    for cell, variant in both:
+        is_relative = cell["name"] in with_reference & alone
+        if is_relative and variant == a["base"]:
+            continue
+        compare_pair = compare_ratios if is_relative else compare_one
         for endpoint in endpoints_of(a, cell):
-            if comparison := compare_one(a, b, cell, variant, endpoint):
+            if comparison := compare_pair(a, b, cell, variant, endpoint):
                 found.append({"cell": cell["name"], "variant": variant, **comparison})
     for endpoint in verdict.MORE_IS_BETTER:
         family = [c for c in found if c["endpoint"] == endpoint and not c.get("spoiled")]
@@ -125,9 +154,32 @@ def other_rates(a, b, cell):
     return None
 
 
+def trials_of(run, cell, variant):
+    return [t for t in run["trials"] if (t["cell"], t["variant"]) == (cell["name"], variant)]
+
+
+def compare_ratios(a, b, cell, variant, endpoint):
+    """Of a variant to the reference in each run: a difference of differences."""
+    reasons, logs = [other_rates(a, b, cell)], []
+    for which, run in zip("AB", (a, b)):
+        trials = [trials_of(run, cell, name) for name in (variant, run["base"])]
+        reasons += [reason_spoiled(f"{name} of {which}", list_, endpoint)
+                    for name, list_ in zip((variant, run["base"]), trials)]
+        logs.append(list(logs_between(*(usable(list_, name) for list_, name in
+                                        zip(trials, (variant, run["base"]))), endpoint).values()))
+    spoiled = next(filter(None, reasons), None)
+    told = {"endpoint": endpoint, "reference": a["base"]}
+    if not all(logs):
+        return {**told, "margin": 0, "logs": [], "spoiled": spoiled} \
+            if spoiled and endpoint != "capacity_per_s" else None
+    margin = max(verdict.margin_of(run.get("floors", {}), cell, endpoint) for run in (a, b))
+    return {**told, "margin": margin, "a": math.exp(median(logs[0])),
+            "b": math.exp(median(logs[1])), "spoiled": spoiled,
+            "logs": [y - x for x, y in zip(*logs)], **shift(*logs)}
+
+
 def compare_one(a, b, cell, variant, endpoint):
-    trials = [[t for t in run["trials"] if (t["cell"], t["variant"]) == (cell["name"], variant)]
-              for run in (a, b)]
+    trials = [trials_of(run, cell, variant) for run in (a, b)]
     values = [list(by_block([t for t in list_ if t["status"] == "ok"], endpoint).values())
               for list_ in trials]
     values = [[v for v in list_ if v > 0] for list_ in values]
@@ -154,12 +206,16 @@ def gate(problems, comparisons):
     return 0
 
 
-def as_text(problems, comparisons):
+def as_text(problems, comparisons, why_absolute=None):
     lines = [f"not comparable: {problem}" for problem in problems]
+    lines += [f"Compared are the ratios to {name}, the same program in both runs."
+              for name in sorted({c["reference"] for c in comparisons if "reference" in c})]
+    if why_absolute:
+        lines.append(f"Compared are absolute numbers, which change with the machine: {why_absolute}.")
     for c in comparisons:
         numbers = ""
         if "ratio" in c:
-            kind = kind_of(c["endpoint"])
+            kind = "number" if "reference" in c else kind_of(c["endpoint"])
             numbers = (f"{show(c['a'], kind):>10} -> {show(c['b'], kind):>10}  {c['ratio']:.3f} "
                        f"({c['low']:.3f}-{c['high']:.3f})")
         lines.append(f"{c['cell']:<18} {c['variant']:<12} {HEADINGS[c['endpoint']]:<11} "

@@ -105,6 +105,19 @@ def collect(programs):
     }
 
 
+def reference_of(programs, command):
+    """What tells whether the base of another run was the same: its command and its programs'
+    contents, wherever they lie."""
+    words, contents = [], {}
+    for word in command.split():
+        program = programs.get({"{weir}": "weir", "{rungs}": "weir-rungs"}.get(word, ""), word)
+        is_file = bool(program) and os.path.isfile(program)
+        words.append(os.path.basename(program) if is_file else word)
+        if is_file:
+            contents[words[-1]] = digest(program)
+    return {"command": " ".join(words), "programs": contents}
+
+
 def distribution():
     try:
         return platform.freedesktop_os_release().get("PRETTY_NAME")

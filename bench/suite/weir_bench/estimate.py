@@ -67,7 +67,11 @@ def paired_ratio(values, base):
     Returns None without a common block, else {"ratio", "pairs"} and, from two pairs on, "low",
     "high" and "level".
     """
-    logs = paired_logs(values, base)
+    return ratio_of(paired_logs(values, base))
+
+
+def ratio_of(logs):
+    """The same of the blocks' log-ratios."""
     if not logs:
         return None
     result = {"ratio": math.exp(hodges_lehmann(logs)), "pairs": len(logs)}

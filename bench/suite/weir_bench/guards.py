@@ -22,6 +22,7 @@ MIGRATIONS_MAX = 20
 MHZ_TOLERANCE = 0.05
 TIME_WAIT_MAX = 20_000
 UNFINISHED_MAX = 0.001
+UNREST_MAX = 0.02           # of a CPU, by a server that nobody asks for anything
 RESIDENT_MIN = 0.99
 COLD_MAX = 0.5              # what one pass over the file may have brought in by its end
 
@@ -233,6 +234,14 @@ def machine_was_busy(trial):
     return None
 
 
+def somebody_did_not_rest(trial):
+    rest = trial.get("unrest") or {}
+    if rest.get("share", 0) > UNREST_MAX:
+        return (f"{rest['variant']} used {percent(rest['share'])} of a CPU while others had their "
+                "turns")
+    return None
+
+
 def time_was_stolen(trial):
     share = trial["cpu"]["steal_share"]
     return f"{percent(share)} of the time was stolen" if share > STEAL_SHARE_MAX else None
@@ -291,6 +300,7 @@ GUARDS = (
     ("overflow", "warning", counter("overflows", "times the completion queue overflowed")),
     ("accept-errors", "warning", counter("accept_errors", "accepts failed")),
     ("machine-busy", "warning", machine_was_busy),
+    ("unrest", "warning", somebody_did_not_rest),
     ("steal", "warning", time_was_stolen),
     ("40-ms", "warning", forty_milliseconds),
     ("no-drain", "warning", server_did_not_drain),

@@ -45,6 +45,11 @@ class Journal:
         self.report["trials"].append(trial)
         self.write_line({"trial": trial})
 
+    def add_together(self, trials):
+        """What was measured by turns is kept as a whole, or not at all: half of it has no pairs."""
+        self.report["trials"] += trials
+        self.write_line({"trials": trials})
+
     def write_line(self, value):
         if self.part is None:
             return
@@ -111,6 +116,7 @@ def read_part(text):
         try:
             values = json.loads(line)
             report["trials"] += [values.pop("trial")] if "trial" in values else []
+            report["trials"] += values.pop("trials", [])
             report.update(values)
         except ValueError:
             # The last line of a run that was killed while it wrote it.

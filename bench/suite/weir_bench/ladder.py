@@ -11,14 +11,15 @@ import re
 import subprocess
 
 from . import Problem
-from .estimate import paired_ratio
+from .estimate import ratio_of
 from .scenario import WEIR_SERVERS, Variant, engine_variant
-from .summary import by_block, usable
+from .summary import logs_between, usable
 
 BASE = "default"
 ENDPOINT = "machine_cpu_ns"
 GAIN_MIN = 0.05   # a feature that gains less in every row does not earn its place
 NEEDED = ("buffer-ring",)   # every plan has it
+NEEDS = {"receive-bundle": "receive-multishot"}   # has no use without the other
 KERNELS = ("kernel-6.1", "kernel-6.8", "kernel-6.12")
 # As `weir-rungs` names them, each with what the one before does not do.
 EPOLL_RUNGS = ("level", "one-shot", "try-first", "accept-all", "edge-again", "edge", "writev")
@@ -43,16 +44,22 @@ def variant(name, set_, server):
 
 def uring_climb(features):
     """[(variant, what it has that the one before has not)], each with something new."""
-    newest = max(features, key=features.get)
+    newest = max(features.values())
     plans = [(name, {f for f, since in features.items() if since <= version_of(name)})
              for name in KERNELS]
-    plans += [(f"no-{newest}", set(features) - {newest}), (BASE, set(features))]
+    plans += [(f"no-{name}", without(features, name))
+              for name, since in features.items() if since == newest]
+    plans.append((BASE, set(features)))
     climb, has = [], set()
     for name, plan in plans:
         if plan - has:
             climb.append((name, sorted(plan - has)))
             has = plan
     return climb
+
+
+def without(features, name):
+    return {other for other in features if other != name and NEEDS.get(other) != name}
 
 
 def version_of(kernel):
@@ -107,12 +114,16 @@ def climbs(report, endpoint=ENDPOINT):
 
 
 def climb(trials, names, endpoint):
-    values = {name: by_block(usable(trials, name), endpoint) for name in (BASE, *names)}
+    good = {name: usable(trials, name) for name in (BASE, *names)}
+
+    def ratio(name, other):
+        return ratio_of(list(logs_between(good[name], good[other], endpoint).values()))
+
     steps, before = [], None
     for name in names:
-        level = paired_ratio(values[name], values[BASE])
+        level = ratio(name, BASE)
         if level:
-            step = before and paired_ratio(values[name], values[before])
+            step = before and ratio(name, before)
             steps.append((name, level["ratio"], step))
             before = name
     return steps

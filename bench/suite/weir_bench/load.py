@@ -28,6 +28,8 @@ FTP = ("{load} ftp --connect {target} --operation {operation} --connections {con
        "--duration {duration} --warmup {warmup} --verify {verify} --engine uring --seed {seed} "
        "--json -")
 
+TIMES = "--duration {duration} --warmup {warmup}"
+
 HERE = os.path.dirname(os.path.realpath(__file__))
 LAUNCHER = os.path.normpath(os.path.join(HERE, "../weir-bench"))
 SSH = "ssh -o BatchMode=yes"
@@ -82,12 +84,18 @@ class WeirLoad:
     def lacks(self, cell):
         return None
 
+    def takes_turns(self):
+        """Whether it runs when it is told to, and rests in between."""
+        return True
+
     def verifies(self):
         """Whether it can compare every byte."""
         return True
 
-    def command(self, cell, values):
+    def command(self, cell, values, turns=False):
         template = ftp_template(cell) if cell.operation else HTTP if cell.path else COMMON
+        if turns:
+            template = template.replace(TIMES, "--turns")
         if cell.is_open():
             template += f" --rate {{rate}} --arrivals {cell.arrivals}"
         if cell.churn:
@@ -174,7 +182,10 @@ class RemoteLoad(WeirLoad):
             return f"{cell.connections} connections are too few for {len(self.hosts)} hosts"
         return None
 
-    def command(self, cell, values):
+    def takes_turns(self):
+        return False
+
+    def command(self, cell, values, turns=False):
         return [LAUNCHER, "spread", self.ssh, ",".join(self.hosts),
                 *super().command(cell, values)]
 
@@ -207,10 +218,13 @@ class OtherLoad:
                 return f"the load command has no {{{name}}}, so it cannot do {what}"
         return None
 
+    def takes_turns(self):
+        return False
+
     def verifies(self):
         return "verify" in placeholders(self.template)
 
-    def command(self, cell, values):
+    def command(self, cell, values, turns=False):
         return fill(self.template, values)
 
     def parse(self, output, seconds):

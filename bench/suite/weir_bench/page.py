@@ -7,7 +7,8 @@ from html import escape
 from . import compare, replay
 from .pictures import pictures
 from .summary import summarize
-from .table import HEADINGS, KINDS, NOTES, VERDICT_NOTE, head_of, show, warnings_of
+from .table import (HEADINGS, KINDS, NOTES, VERDICT_NOTE, head_of, left_out, show,
+                    warnings_of)
 
 HERE = os.path.dirname(os.path.realpath(__file__))
 
@@ -102,7 +103,7 @@ def one_run(at, name, report, rows):
              *(f"<p>{escape(line)}</p>" for line in head_of(report)), verdict_table(rows),
              f"<p>{escape(VERDICT_NOTE)}</p>", *(f"<p>{escape(note)}</p>" for note in NOTES)]
     told = [*warnings_of(rows, ("invalid", "warning", "note")),
-            *(f"{cell}: not run: {why}" for cell, why in report["skipped"].items())]
+            *left_out(report)]
     if told:
         parts.append("<h3>What the guards say</h3><ul>"
                      + "".join(f"<li>{escape(line)}</li>" for line in told) + "</ul>")

@@ -5,6 +5,7 @@ in order. Should weir-bench itself be killed, the kernel kills them (PR_SET_PDEA
 """
 
 import os
+import select
 import signal
 import subprocess
 import time
@@ -17,9 +18,10 @@ ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Child:
-    """One program. Its output goes to files under `folder`, so it never waits for a reader."""
+    """One program. Its output goes to files under `folder`, so it never waits for a reader; one
+    that talks is written to and read from instead."""
 
-    def __init__(self, what, command, folder, cpus=None, namespace=None):
+    def __init__(self, what, command, folder, cpus=None, namespace=None, talks=False):
         self.what = what
         self.command = command
         self.status = None
@@ -41,10 +43,44 @@ class Child:
 
         with open(self.paths[0], "wb") as out, open(self.paths[1], "wb") as err:
             # preexec_fn is safe here: this program has no threads.
-            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out,
-                                            stderr=err, start_new_session=True,
-                                            preexec_fn=prepare)
+            self.process = subprocess.Popen(command, bufsize=0,
+                                            stdin=subprocess.PIPE if talks else subprocess.DEVNULL,
+                                            stdout=subprocess.PIPE if talks else out, stderr=err,
+                                            start_new_session=True, preexec_fn=prepare)
         self.pid = self.process.pid
+        self.heard = b"" if talks else None
+
+    def say(self, text):
+        """Writes a line to one that talks. Whether it is still there, hear() tells."""
+        try:
+            self.process.stdin.write(text.encode() + b"\n")
+        except BrokenPipeError:
+            pass
+
+    def hear(self, seconds, end=b"\n"):
+        """What one that talks says, up to a line's end or with end=None to its own; None if that
+        does not come in time."""
+        limit = time.monotonic() + seconds
+        file = self.process.stdout.fileno()
+        poll = select.poll()
+        poll.register(file, select.POLLIN)
+        while end is None or end not in self.heard:
+            left = limit - time.monotonic()
+            if left <= 0 or not poll.poll(1000 * left):
+                return None
+            more = os.read(file, 1 << 20)
+            self.heard += more
+            if not more and end is not None:
+                return None
+            if not more:
+                break
+        text, _, self.heard = self.heard.partition(end) if end else (self.heard, b"", b"")
+        return text.decode(errors="replace")
+
+    def hear_the_rest(self, seconds):
+        """Ends its input; what it says after that."""
+        self.process.stdin.close()
+        return self.hear(seconds, None)
 
     def ended(self):
         """Whether it is over. It stays a zombie, so that its clocks can still be read."""
@@ -69,6 +105,8 @@ class Child:
             _, status, self.usage = os.wait4(self.pid, 0)
             self.status = os.waitstatus_to_exitcode(status)
             self.process.returncode = self.status
+            for pipe in filter(None, (self.process.stdin, self.process.stdout)):
+                pipe.close()
         return self.status
 
     def signal_group(self, number):

@@ -74,6 +74,33 @@ def pss_bytes(pids):
     return total
 
 
+MAPPING = re.compile(r"^[0-9a-f]+-[0-9a-f]+ \S+ \S+ \S+ \d+ *(.*)\n"
+                     r"(?:[^\n]*\n)*?Rss: +(\d+) kB\n(?:[^\n]*\n)*?Pss: +(\d+) kB\n", re.M)
+
+
+def mappings(pid):
+    """[(file or else its name, resident, proportional bytes)] of a process."""
+    with open(f"/proc/{pid}/smaps", encoding="utf-8", errors="replace") as file:
+        return [(path, 1024 * int(resident), 1024 * int(part))
+                for path, resident, part in MAPPING.findall(file.read())]
+
+
+def pss_bytes_without(pids, others):
+    """Proportional memory of these processes as if the others were not there: what they share with
+    these, only because they are measured together, counts in full. None where it is not told."""
+    try:
+        shared = [{path for path, _, _ in mappings(pid)} for pid in others]
+        total = 0
+        for path, resident, part in (found for pid in pids for found in mappings(pid)):
+            if part and path.startswith("/"):
+                sharers = resident / part - sum(path in paths for paths in shared)
+                part = resident / max(sharers, 1)
+            total += part
+    except OSError:
+        return None
+    return round(total)
+
+
 def slab_bytes():
     """What the kernel's small objects use, sockets among them; of the whole machine."""
     with open("/proc/meminfo", encoding="ascii") as file:

@@ -31,6 +31,7 @@ SYSTEM_PATH = ":/usr/sbin:/usr/local/sbin"
 # What a cell is served over.
 TRANSPORTS = ("tcp", "unix", "veth")
 MTU_MIN, MTU_MAX = 68, 65535
+TURNS_MAX, TURN_MIN, TURN_MAX = 500, 0.001, 10
 
 # The loopback addresses of a cell with a namespace of its own: ports run out per destination.
 DESTINATIONS = "127.1.0.1-127.1.0.128"
@@ -61,6 +62,8 @@ class Cell:
     mtu: int = 1500          # of the veth pair
     namespace: bool = False  # a network namespace of its own with many destinations
     verify: str = "sample"
+    turns: int = -1          # of all its servers, in a block, see turns.py; 0: trials; -1: as all
+    turn: float = 0          # seconds of one; 0: as all cells of the scenario
     file: str = ""           # what is served, for commands that have {file}
     cache: str = "warm"      # or cold: whether it lies in the page cache when a trial begins
     variants: list = field(default_factory=list)  # only these; empty: all
@@ -124,6 +127,8 @@ class Scenario:
     files: dict = field(default_factory=dict)
     blocks: int = 5
     rounds: int = 1        # in a block, how often every variant runs in each cell
+    turns: int = 0         # in a block, of servers that are alive at once; 0: one after the other
+    turn: float = 0.02     # seconds of one
     seconds: float = 1.5   # measured per trial, at most
     warmup: float = 0.3
     budget: float = 0      # seconds for everything; 0: as long as it takes
@@ -193,6 +198,9 @@ def parse(path, values):
         raise Problem(f"{path}: unknown key '{key}'; a cell is a [[cell]]")
     scenario = make(Scenario, path, values)
     scenario.cells = cells
+    for cell in cells:
+        cell.turns = scenario.turns if cell.turns == -1 else cell.turns
+        cell.turn = cell.turn or scenario.turn
     scenario.variants = [special.get(name) or engine_variant(name, path, server)
                          for name in names]
     check(path, scenario)
@@ -296,6 +304,9 @@ def check_cell(where, cell):
                          ("verify", ("full", "sample", "none")), ("cache", ("warm", "cold"))):
         if getattr(cell, key) not in allowed:
             raise Problem(f"{where}: {key} must be one of {', '.join(allowed)}")
+    if not 0 <= cell.turns <= TURNS_MAX or not TURN_MIN <= cell.turn <= TURN_MAX:
+        raise Problem(f"{where}: turns must be at most {TURNS_MAX}, and a turn between {TURN_MIN} "
+                      f"and {TURN_MAX} seconds")
     if cell.file and not os.path.isfile(cell.file):
         raise Problem(f"{where}: file {cell.file} is not there")
     if cell.namespace and cell.transport != "tcp":

@@ -11,7 +11,7 @@ import tempfile
 import time
 from dataclasses import asdict, replace
 
-from . import SCHEMA, Problem, environment, trial
+from . import SCHEMA, Problem, environment, relay, trial, turns
 from .journal import Journal
 from .namespace import Namespace
 from .progress import Progress
@@ -47,10 +47,21 @@ def order_of_block(cells_and_variants, block, seed, rounds=1):
     order = []
     for cell, variants in cells:
         variants = list(variants)
-        for number in range(rounds):
+        for number in range(1 if cell.turns else rounds):
             chance.shuffle(variants)
             order += [(cell, variant, number) for variant in variants]
     return order
+
+
+def entries_of(order):
+    """What runs together: [(cell, variants, round)], one variant unless they take turns."""
+    entries = []
+    for cell, variant, number in order:
+        if cell.turns and entries and entries[-1][0] is cell:
+            entries[-1][1].append(variant)
+        else:
+            entries.append((cell, [variant], number))
+    return entries
 
 
 def choose_cpus(server, client):
@@ -134,8 +145,11 @@ class Session:
             else options.seed
         self.server_cpus, self.client_cpus = choose_cpus(options.server_cpu, options.client_cpu)
         self.plan = [(cell, scenario.variants_of(cell)) for cell in scenario.cells]
-        self.repetitions = scenario.blocks * scenario.rounds
-        self.total = self.repetitions * sum(len(variants) for _, variants in self.plan)
+        self.by_trials = {}
+        for cell, variants in self.plan:
+            if cell.turns and (reason := turns.why_not(cell, variants, load)):
+                self.by_trials[cell.name], cell.turns = reason, 0
+        self.total = sum(self.repetitions(cell) * len(variants) for cell, variants in self.plan)
         self.failures = {}
         self.finish = lambda report: None  # adds what a kind of run finds out
         self.rates = {}
@@ -143,6 +157,10 @@ class Session:
         self.skipped_before = {}
         self.report = self.new_report()
         self.progress = Progress(self.total, options.quiet)
+
+    def repetitions(self, cell):
+        """How many records there will be of each variant."""
+        return self.scenario.blocks * (1 if cell.turns else self.scenario.rounds)
 
     def go_on(self, begun):
         """Takes over what an interrupted run measured; only the rest is run."""
@@ -166,12 +184,24 @@ class Session:
             self.count_failure(record, tell=False)
         self.progress.skip(len(self.done))
 
+    def take_rates(self, path, earlier):
+        """Offers what an earlier run found that the slowest could do."""
+        for cell, _ in self.plan:
+            if cell.rate_of and cell.name not in earlier["rates"]:
+                raise Problem(f"--rates {path}: it has no rate for {cell.name}")
+            if cell.rate_of:
+                self.rates[cell.name] = earlier["rates"][cell.name]
+        self.report["rates"] = dict(self.rates)
+
     def new_report(self):
         scenario = self.scenario
         return {
             "schema": SCHEMA, "complete": False, "command": self.options.command_line,
             "started": time.strftime("%Y-%m-%d %H:%M:%S %z"), "seed": self.seed,
             "base": scenario.base, "blocks_done": 0, "skipped": {}, "rates": {},
+            "by_trials": self.by_trials,
+            "reference": environment.reference_of(self.programs, next(
+                variant.command for variant in scenario.variants if variant.name == scenario.base)),
             "conformance": {}, "floors": {}, "ceilings": {},
             "sources": {name: asdict(cell) for name, cell in scenario.sources.items()},
             "server_cpus": ",".join(map(str, sorted(self.server_cpus))),
@@ -192,6 +222,8 @@ class Session:
         journal = Journal(self.options.json, self.report, self.progress.say)
         self.progress.say(f"weir-bench {self.scenario.name}: {self.total} trials in "
                           f"{self.scenario.blocks} blocks, seed {self.seed}")
+        for name, reason in self.by_trials.items():
+            self.progress.say(f"{name}: not by turns: {reason}")
         ended_by = 0
         try:
             with self.prepared():
@@ -241,37 +273,60 @@ class Session:
                 return
             seconds = pace.seconds()
             self.progress.expected = seconds + self.scenario.warmup + pace.overhead()
-            for cell, variant, number in order:
-                if self.is_dropped(cell, variant) \
-                        or (cell.name, variant.name, block, number) in self.done:
+            for cell, variants, number in entries_of(order):
+                left = [variant for variant in variants if not self.is_dropped(cell, variant)]
+                done = [(cell.name, variant.name, block, number) in self.done
+                        for variant in variants]
+                if not left or any(done):
                     continue
-                record = self.run_one(cell, variant, (block, number), seconds, journal)
-                pace.ended(record)
-                self.count_failure(record)
+                run = self.run_together if cell.turns else self.run_one
+                for record in run(cell, left, (block, number), seconds, journal):
+                    pace.ended(record)
+                    self.count_failure(record)
             self.report["blocks_done"] = block + 1
             pace.left = self.progress.total - self.progress.done
         self.report["complete"] = True
 
-    def run_one(self, cell, variant, place, seconds, journal):
+    def order(self, cell, variant, place, seconds):
         block, number = place
         # The same schedule and payload for every variant of a round.
         seed = random.Random(f"{self.seed}/{block}/{cell.name}{number or ''}").randrange(1 << 31)
-        order = Order(cell, variant, block, seconds, self.scenario.warmup, seed,
-                      self.rates.get(cell.name, cell.rate), round=number,
-                      ceiling=self.report["ceilings"].get(cell.name, 0),
-                      conformance=self.report["conformance"].get(variant.name, ""))
-        what = f"block {block + 1}/{self.scenario.blocks} {cell.name} {variant.name}"
-        self.progress.begin(what)
+        return Order(cell, variant, block, seconds, self.scenario.warmup, seed,
+                     self.rates.get(cell.name, cell.rate), round=number,
+                     ceiling=self.report["ceilings"].get(cell.name, 0),
+                     conformance=self.report["conformance"].get(variant.name, ""))
+
+    def what(self, order):
+        return (f"block {order.block + 1}/{self.scenario.blocks} {order.cell.name} "
+                f"{order.variant.name}")
+
+    def run_one(self, cell, variants, place, seconds, journal):
+        order = self.order(cell, variants[0], place, seconds)
+        self.progress.begin(self.what(order))
         record = self.perform(order)
         # Before anything is said about it: a terminal may be closed at any moment.
         journal.add(record)
+        self.tell(order, record)
+        return [record]
+
+    def run_together(self, cell, variants, place, seconds, journal):
+        """All variants of a cell by turns."""
+        count = turns.count(cell, seconds, self.scenario.seconds)
+        orders = [self.order(cell, variant, place, count * cell.turn) for variant in variants]
+        self.progress.begin(f"block {place[0] + 1}/{self.scenario.blocks} {cell.name} by turns")
+        records = relay.run(self.setting, orders, count)
+        journal.add_together(records)
+        for order, record in zip(orders, records):
+            self.tell(order, record)
+        return records
+
+    def tell(self, order, record):
         outcome = record["status"]
         if outcome != "failed":
             outcome = show(record["metrics"]["ops_per_s"], "rate") + "/s"
-        self.progress.end(what, outcome)
+        self.progress.end(self.what(order), outcome)
         if record["status"] == "failed":
             self.progress.say(f"{order.name()}: {record['failure']}")
-        return record
 
     def perform(self, order):
         return trial.run(self.setting, order)
@@ -284,7 +339,9 @@ class Session:
             return
         key = record["cell"], record["variant"]
         self.failures[key] = self.failures.get(key, 0) + 1
-        left = self.repetitions - record["block"] * self.scenario.rounds - record["round"] - 1
+        cell = next(c for c in self.scenario.cells if c.name == record["cell"])
+        rounds = self.repetitions(cell) // self.scenario.blocks
+        left = self.repetitions(cell) - record["block"] * rounds - record["round"] - 1
         if self.failures[key] == FAILURES_MAX and left and tell:
             self.progress.drop(left)
             self.progress.say(f"{' '.join(key)}: failed {FAILURES_MAX} times, not tried again")
@@ -293,7 +350,7 @@ class Session:
         variants = next(v for c, v in self.plan if c is cell)
         self.plan = [(c, v) for c, v in self.plan if c is not cell]
         self.report["skipped"][cell.name] = reason
-        self.progress.drop(self.repetitions * len(variants))
+        self.progress.drop(self.repetitions(cell) * len(variants))
         self.progress.say(f"{cell.name}: not run: {reason}")
 
     def skip_impossible(self):
@@ -332,7 +389,7 @@ class Session:
         """
         capacities = {}
         for cell, variants in list(self.plan):
-            if not cell.rate_of:
+            if not cell.rate_of or cell.name in self.rates:
                 continue
             source, found = self.scenario.sources[cell.name], []
             for variant in variants:

@@ -2,8 +2,8 @@
 
 import math
 
-from . import histogram
-from .estimate import median, paired_logs, paired_ratio
+from . import histogram, turns
+from .estimate import median, ratio_of
 from .verdict import SPOILED_SHARE_MAX, decide, margin_of
 
 # Name in the JSON, heading, kind of value.
@@ -32,6 +32,7 @@ SPOILS = {
     "offered": ("p99_ns",),
     "unfinished": ("p99_ns",),
     "conformance": ENDPOINTS,
+    "unrest": ENDPOINTS,
 }
 
 # Shown only where a cell has it.
@@ -91,14 +92,13 @@ def compare_row(report, row, cell, endpoint):
              "margin": margin_of(report.get("floors", {}), cell, endpoint)}
     spoiled = next(filter(None, (reason_spoiled(name, list_, endpoint)
                                  for name, list_ in trials.items())), None)
-    values = [by_block([t for t in list_ if t["status"] == "ok"], endpoint)
-              for list_ in trials.values()]
-    logs = paired_logs(*values)
+    logs = list(logs_between(*([t for t in list_ if t["status"] == "ok"]
+                               for list_ in trials.values()), endpoint).values())
     if spoiled and endpoint != "capacity_per_s":
-        return {**found, **(paired_ratio(*values) or {}), "logs": logs, "spoiled": spoiled}
+        return {**found, **(ratio_of(logs) or {}), "logs": logs, "spoiled": spoiled}
     if not logs:
         return None
-    return {**found, **paired_ratio(*values), "logs": logs}
+    return {**found, **ratio_of(logs), "logs": logs}
 
 
 def reason_spoiled(variant, trials, endpoint, spoils=SPOILS):
@@ -133,7 +133,7 @@ def summarize_one(cell, name, base, trials, base_trials):
             continue
         metrics[metric] = {"median": median(values.values()), "trials": len(values)}
         if name != base:
-            ratio = paired_ratio(values, by_block(base_trials, metric))
+            ratio = ratio_of(list(logs_between(good, base_trials, metric).values()))
             metrics[metric].update(ratio or {})
     return {"cell": cell["name"], "title": cell["title"], "variant": name, "base": base,
             "trials": len(trials), "used": len(good), "metrics": metrics,
@@ -152,6 +152,19 @@ def by_block(trials, metric):
     """{block: value}, for the blocks that have one."""
     values = {block: value_of(rounds, metric) for block, rounds in blocks_of(trials).items()}
     return {block: value for block, value in values.items() if value is not None}
+
+
+def logs_between(mine, theirs, metric):
+    """{block: the logarithm of the ratio}, for the blocks that both have. Where both took turns it
+    is that of their turns, neighbour by neighbour."""
+    values, base = by_block(mine, metric), by_block(theirs, metric)
+    found = {block: math.log(values[block] / base[block]) for block in sorted(values)
+             if block in base and values[block] > 0 and base[block] > 0}
+    turned = [{t["block"]: t["turns"] for t in list_ if "turns" in t} for list_ in (mine, theirs)]
+    for block in found.keys() & turned[0].keys() & turned[1].keys():
+        ratio = turns.log_ratio(turned[0][block], turned[1][block], metric)
+        found[block] = found[block] if ratio is None else ratio
+    return found
 
 
 def value_of(rounds, metric):

@@ -141,6 +141,13 @@ VERDICT_NOTE = (
     "number means something\nelse.")
 
 
+def left_out(report):
+    """What was not run, or not as the scenario says, and why."""
+    return [*(f"{name}: not run: {why}" for name, why in report["skipped"].items()),
+            *(f"{name}: not by turns: {why}"
+              for name, why in report.get("by_trials", {}).items())]
+
+
 def head_of(report):
     environment = report["environment"]
     lines = [f"weir-bench {report['scenario']['name']}, {report['started']}, "
@@ -171,7 +178,7 @@ def as_text(report):
     for heading, severities in (("Warnings", ("invalid", "warning")), ("Notes", ("note",))):
         found = list(warnings_of(rows, severities))
         if severities[0] == "invalid":
-            found += [f"{name}: not run: {why}" for name, why in report["skipped"].items()]
+            found += left_out(report)
         if found:
             lines += ["", f"{heading}:", *(f"  {line}" for line in found)]
     return "\n".join(lines) + "\n"
@@ -203,7 +210,7 @@ def as_markdown(report):
     if counts := list(counts_of(rows)):
         lines += ["", VERDICT_NOTE, "", *(f"- {line}" for line in (*counts, *reasons_of(rows)))]
     found = [*warnings_of(rows, ("invalid", "warning", "note")),
-             *(f"{name}: not run: {why}" for name, why in report["skipped"].items())]
+             *left_out(report)]
     if found:
         lines += ["", *(f"- {line}" for line in found)]
     # Two blanks at a line's end would be a break; in the file they would only be noise.

@@ -51,6 +51,10 @@ class Setting:
     server_cpus: set
     client_cpus: set
     host: str = "127.0.0.1"  # what servers listen on
+    root: str = ""           # with the files that servers serve; empty: in the folder
+
+    def root_folder(self):
+        return self.root or os.path.join(self.folder, "root")
 
 
 def write_files(folder, files):
@@ -112,9 +116,8 @@ class Order:
         return f"trial {self.cell.name} {self.variant.name} {place}"
 
 
-def run(setting, order):
-    """Runs one trial; returns its record. Failures are in the record, too."""
-    record = {"cell": order.cell.name, "variant": order.variant.name, "block": order.block,
+def new_record(setting, order):
+    return {"cell": order.cell.name, "variant": order.variant.name, "block": order.block,
               "round": order.round,
               "seconds": order.seconds, "warmup": order.warmup, "seed": order.seed,
               "rate": order.rate, "started": time.time(), "status": "ok",
@@ -124,15 +127,25 @@ def run(setting, order):
               "ceiling_per_s": order.ceiling, "churn": order.cell.churn,
               "cpus_allowed": len(setting.server_cpus | setting.client_cpus),
               "server_cpus": len(setting.server_cpus), "size": order.cell.size}
+
+
+def judge(record):
+    """Lets the guards look at a trial that ended well."""
+    record["guards"] = guards.check(record)
+    if any(guard["severity"] == "invalid" for guard in record["guards"]):
+        record["status"] = "invalid"
+
+
+def run(setting, order):
+    """Runs one trial; returns its record. Failures are in the record, too."""
+    record = new_record(setting, order)
     try:
         if path := file_of(setting, order.cell):
             prepare_file(path, order.cell.cache)
             record["file"] = {"cache": order.cell.cache, "before": residency(path)}
         with place.of(order.cell, setting.folder, setting.host) as where:
             run_in(setting, order, where, record)
-        record["guards"] = guards.check(record)
-        if any(guard["severity"] == "invalid" for guard in record["guards"]):
-            record["status"] = "invalid"
+        judge(record)
     except (Problem, OSError) as error:
         record.update(status="failed", failure=str(error))
     record["took"] = time.time() - record["started"]
@@ -143,7 +156,7 @@ def file_of(setting, cell):
     """The file that the cell reads, if it is known; else None."""
     if cell.operation == "stor":
         return cell.file or None
-    path = os.path.join(setting.folder, "root", cell.path.lstrip("/"))
+    path = os.path.join(setting.root_folder(), cell.path.lstrip("/"))
     return cell.file or (path if cell.path and os.path.isfile(path) else None)
 
 
@@ -153,7 +166,7 @@ def run_in(setting, order, where, record):
     for path in paths.values():
         if os.path.exists(path):
             os.unlink(path)
-    empty_folders(os.path.join(setting.folder, "root"))
+    empty_folders(setting.root_folder())
     with Children() as children:
         server, address, listening = start_server(setting, order, where, children,
                                                   paths["stats.json"])
@@ -197,7 +210,7 @@ def start_server(setting, order, where, children, stats_path):
         "python": sys.executable, "reflector": REFLECTOR,
         "address": where.listen(port), "host": where.host, "port": port,
         "stats": stats_path, "cpu": cpu_list(setting.server_cpus), "size": order.cell.size,
-        "root": os.path.join(setting.folder, "root"), "peers": PEERS, "folder": setting.folder,
+        "root": setting.root_folder(), "peers": PEERS, "folder": setting.folder,
         "file": order.cell.file})
     try:
         server = children.start("server", command, setting.folder, setting.server_cpus,
@@ -274,8 +287,7 @@ def cpu_list(cpus):
     return ",".join(map(str, sorted(cpus)))
 
 
-def run_load(setting, order, where, children, server, address, crowd):
-    """Runs the load to its end. Returns it and the meter."""
+def start_load(setting, order, where, children, address, talks=False):
     cell = order.cell
     target = where.connect(address)
     host, _, port = target.rpartition(":")
@@ -285,13 +297,19 @@ def run_load(setting, order, where, children, server, address, crowd):
         "path": cell.path, "operation": cell.operation,
         "duration": f"{order.seconds:g}", "warmup": f"{order.warmup:g}",
         "rate": f"{order.rate:.0f}", "churn": cell.churn, "idle": cell.idle,
-        "verify": cell.verify, "seed": order.seed, "cpu": cpu_list(setting.client_cpus)})
-    slab = slab_bytes()
+        "verify": cell.verify, "seed": order.seed, "cpu": cpu_list(setting.client_cpus)},
+        talks)
     try:
-        load = children.start("load", command, setting.folder, setting.client_cpus,
-                              where.load)
+        return children.start("load", command, setting.folder, setting.client_cpus, where.load,
+                              talks)
     except OSError as error:
         raise TrialFailed(f"the load {command[0]} did not start: {error}") from None
+
+
+def run_load(setting, order, where, children, server, address, crowd):
+    """Runs the load to its end. Returns it and the meter."""
+    slab = slab_bytes()
+    load = start_load(setting, order, where, children, address)
     if order.instrument:
         watch(setting, order, children, server)
     meter = Meter(setting.machine, group_pids(server.pid),
@@ -402,12 +420,18 @@ def keep_costs(setting, order, record, result, meter):
     metrics["server_cpu_ns"] = spent.server / done
     # Without weir-bench's own samples; what else ran is machine time, and warned about.
     metrics["machine_cpu_ns"] = (spent.machine - spent.own) / done
-    whole = operations_of_server(order.cell, record["server"]["stats"], result)
-    if whole:
-        metrics["calls"] = record["server"]["stats"]["enters"] / whole
-    whole = whole or result.ops_per_s * (order.seconds + order.warmup)
-    metrics["switches"] = record["server"]["usage"]["switches"] / whole
+    keep_calls(order, record, result)
     keep_memory(order.cell, metrics, meter.memory_at(end))
+
+
+def keep_calls(order, record, result):
+    """What the server counted from its start to its end, per operation."""
+    server, metrics = record["server"], record["metrics"]
+    whole = operations_of_server(order.cell, server["stats"], result)
+    if whole:
+        metrics["calls"] = server["stats"]["enters"] / whole
+    whole = whole or result.ops_per_s * (record["seconds"] + record["warmup"])
+    metrics["switches"] = server["usage"]["switches"] / whole
 
 
 def keep_memory(cell, metrics, memory):

@@ -149,9 +149,10 @@ struct sim_operation {
     const struct sim_opcode *opcode;
     uint64_t user_data;
     enum sim_operation_state state;
-    bool skip_success, canceled, multishot, poll_first, direct, non_blocking;
-    bool no_wait; // REQ_F_NOWAIT: one attempt, at submission
-    bool failed;  // although its result may be a count
+    bool skip_success, canceled, multishot, poll_first, direct, non_blocking, bundle;
+    bool has_received; // so it knows how many bytes there are
+    bool no_wait;      // REQ_F_NOWAIT: one attempt, at submission
+    bool failed;       // although its result may be a count
     uint32_t completion_flags;
     int fd;
     uint32_t each, total; // caps of a multishot; total_capped tells whether there is one
@@ -303,8 +304,13 @@ int64_t sim_sendfile(void *state, enum system_signal *signal, int fd, int file, 
 int sim_cancel(struct sim *sim, const struct sim_operation *cancel);
 
 // buffers.c
-struct io_uring_buf *sim_buffer_next(const struct sim_ring *ring); // NULL: there is none
-uint32_t sim_buffer_take(struct sim_ring *ring);                   // its completion flags
+// The buffers that a receive may fill: the next one, or as many as a bundle of at most `most` bytes
+// has room for in iovecs. Their number; 0: there is none.
+enum { SIM_BUNDLE_MAX = 256 }; // PEEK_MAX_IMPORT
+uint32_t sim_buffer_select(const struct sim_ring *ring, struct iovec *ret_iovec);
+uint32_t sim_buffer_select_bundle(const struct sim_ring *ring, size_t most,
+                                  struct iovec *ret_iovecs);
+uint32_t sim_buffer_take(struct sim_ring *ring, uint32_t count); // completion flags of the first
 
 // files.c
 struct sim_node *sim_node_root(struct sim *sim);

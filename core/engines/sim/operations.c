@@ -116,17 +116,21 @@ static int operations_prepare_receive(struct sim *sim, struct sim_operation *ope
                                       const struct io_uring_sqe *sqe)
 {
     (void)sim;
-    const unsigned known = IORING_RECV_MULTISHOT | IORING_RECVSEND_POLL_FIRST;
+    const unsigned known =
+        IORING_RECV_MULTISHOT | IORING_RECVSEND_POLL_FIRST | IORING_RECVSEND_BUNDLE;
     if (sqe->ioprio & ~known || !(sqe->flags & IOSQE_BUFFER_SELECT) || sqe->msg_flags)
         return -EINVAL;
     operation->multishot = sqe->ioprio & IORING_RECV_MULTISHOT;
     operation->poll_first = sqe->ioprio & IORING_RECVSEND_POLL_FIRST;
+    operation->bundle = sqe->ioprio & IORING_RECVSEND_BUNDLE;
     // io_recvmsg_prep(): the caps belong to multishots.
     if (!operation->multishot && sqe->optlen)
         return -EINVAL;
     operation->each = sqe->len;
     operation->total = sqe->optlen;
     operation->total_capped = sqe->optlen != 0;
+    if (operation->bundle && (!operation->total_capped || operation->each))
+        return -EINVAL; // not simulated
     return operations_check_socket(operation);
 }
 
@@ -142,31 +146,75 @@ static bool operations_receive_goes_on(struct sim *sim, struct sim_operation *op
     return operation->total > 0;
 }
 
-// One receive. SIM_REQUEUE: its completion was posted, and there may be more.
-static int operations_receive_once(struct sim *sim, struct sim_operation *operation)
+// io_recv_buf_select(): a bundle is for what there is credit for, and from its second receive on
+// for what there is to receive.
+static uint32_t operations_select(struct sim_operation *operation, struct iovec *ret_iovecs)
 {
-    struct sim_socket *socket = operations_socket(operation);
-    struct io_uring_buf *buffer = sim_buffer_next(sim->ring);
-    // The buffer is chosen first: without one it fails, whether bytes are there or not.
-    if (!buffer || sim_strikes(sim, SIM_NO_BUFFERS))
-        return -ENOBUFS;
-    size_t size = buffer->len;
+    const struct sim_ring *ring = operation->sim->ring;
+    size_t most = operation->total, there = operations_socket(operation)->in.size;
+    if (!operation->bundle)
+        return sim_buffer_select(ring, ret_iovecs);
+    if (operation->has_received && there > 1 && there < most)
+        most = there;
+    return sim_buffer_select_bundle(ring, most, ret_iovecs);
+}
+
+static size_t operations_receive_size(struct sim *sim, const struct sim_operation *operation,
+                                      const struct iovec *iovecs, uint32_t count)
+{
+    const struct sim_socket *socket = operations_socket(operation);
+    size_t size = 0;
+    for (uint32_t i = 0; i < count; i++)
+        size += iovecs[i].iov_len;
     if (operation->each && operation->each < size)
         size = operation->each;
     if (socket->in.size && socket->in.size < size)
         size = socket->in.size;
     if (sim->faults.receive_max && sim->faults.receive_max < size)
         size = sim->faults.receive_max;
-    size = sim_shortened(sim, SIM_SHORT_RECEIVE, size);
-    int64_t result = sim_socket_read(socket, operations_pointer(buffer->addr), size);
+    return sim_shortened(sim, SIM_SHORT_RECEIVE, size);
+}
+
+// Fills the buffers one after the other; returns a count or an error, and how many have bytes.
+static int64_t operations_read(struct sim_socket *socket, const struct iovec *iovecs, size_t size,
+                               uint32_t *ret_used)
+{
+    size_t total = 0;
+    uint32_t used = 0;
+    do {
+        size_t part = iovecs[used].iov_len < size - total ? iovecs[used].iov_len : size - total;
+        int64_t result = sim_socket_read(socket, iovecs[used].iov_base, part);
+        if (result <= 0)
+            return result; // the first: nothing takes bytes away in between
+        total += (size_t)result;
+        used++;
+    } while (total < size);
+    *ret_used = used;
+    return (int64_t)total;
+}
+
+// One receive. SIM_REQUEUE: its completion was posted, and there may be more.
+static int operations_receive_once(struct sim *sim, struct sim_operation *operation)
+{
+    struct sim_socket *socket = operations_socket(operation);
+    struct iovec iovecs[SIM_BUNDLE_MAX];
+    uint32_t used = 0, count = operations_select(operation, iovecs);
+    // The buffer is chosen first: without one it fails, whether bytes are there or not.
+    if (!count || sim_strikes(sim, SIM_NO_BUFFERS))
+        return -ENOBUFS;
+    size_t size = operations_receive_size(sim, operation, iovecs, count);
+    int64_t result = operations_read(socket, iovecs, size, &used);
     if (result == -EAGAIN)
         return SIM_AGAIN;
     if (result <= 0) {
         if (sim_strikes(sim, SIM_BUFFER_WITH_END))
-            operation->completion_flags = sim_buffer_take(sim->ring);
+            operation->completion_flags = sim_buffer_take(sim->ring, 1);
         return (int)result;
     }
-    uint32_t flags = sim_buffer_take(sim->ring);
+    operation->has_received = true;
+    sim->counts.bundles += used > 1;
+    sim->counts.bundles_of_cut += used > 1 && iovecs[0].iov_len < iovecs[1].iov_len;
+    uint32_t flags = sim_buffer_take(sim->ring, used);
     flags |= socket->in.size ? IORING_CQE_F_SOCK_NONEMPTY : 0;
     if (operations_receive_goes_on(sim, operation, (uint32_t)result) &&
         sim_operation_post(operation, (int)result, flags))

@@ -269,7 +269,8 @@ static int ring_wait(struct sim *sim, struct ring_patience patience)
     if (sim->faults.clock_jump_max_ns && sim_strikes(sim, SIM_CLOCK_JUMP))
         sim_spend(sim, sim_random(sim, sim->faults.clock_jump_max_ns));
     while (!ring_satisfied(sim, patience.wait)) {
-        if (sim->now_ns >= patience.deadline_ns)
+        // The deadline's timer is started when the first one has run out.
+        if (!patience.min_end_ns && sim->now_ns >= patience.deadline_ns)
             return -ETIME;
         if (patience.min_end_ns && sim->now_ns >= patience.min_end_ns) {
             if (ring_completions(sim->ring))
@@ -279,9 +280,7 @@ static int ring_wait(struct sim *sim, struct ring_patience patience)
         }
         if (!sim_list_empty(&sim->ring->ready))
             continue;
-        uint64_t until_ns = patience.deadline_ns;
-        if (patience.min_end_ns && patience.min_end_ns < until_ns)
-            until_ns = patience.min_end_ns;
+        uint64_t until_ns = patience.min_end_ns ? patience.min_end_ns : patience.deadline_ns;
         if (!sim_pass(sim, until_ns)) {
             sim->counts.stuck = true;
             return -EDEADLK;

@@ -61,6 +61,8 @@ struct sim_counts {
     uint32_t bad_descriptors;    // operations on descriptors that were not open
     uint32_t overflows;          // completions that found no room
     uint32_t sockets;            // that exist, also those of peers
+    uint32_t bundles;            // completions of several buffers
+    uint32_t bundles_of_cut;     // of them, those whose first buffer had been cut before
     uint32_t answered;           // how often sim_answer() had its way
     bool broken;                 // the ring has answered as sim_break_after() told it
     bool stuck;                  // a wait that nothing could have ended

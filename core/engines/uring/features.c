@@ -17,8 +17,10 @@ enum feature_index {
     FEATURE_NO_SQARRAY,
     FEATURE_DIRECT,
     FEATURE_RECEIVE_MULTISHOT,
+    FEATURE_RECEIVE_BUNDLE,
     FEATURE_QUIET_SENDS,
     FEATURE_SENDFILE,
+    FEATURE_MIN_WAIT,
     FEATURES,
 };
 
@@ -36,11 +38,19 @@ static const struct feature features_rows[FEATURES] = {
     [FEATURE_RECEIVE_MULTISHOT] = { "receive-multishot", "6.17",
                                     "one receive operation per credit instead of one per buffer",
                                     true, probe_receive_multishot },
+    // Bundles are older (6.10), but up to 6.16 some left gaps in what they brought (liburing issues
+    // 1409 and 1423), and the bound of one is the multishot's.
+    [FEATURE_RECEIVE_BUNDLE] = { "receive-bundle", "6.17",
+                                 "uploads fill many receive buffers by one completion", true,
+                                 probe_receive_bundle },
     [FEATURE_QUIET_SENDS] = { "quiet-sends", "5.17",
                               "sends that succeed at once post no completion", true, NULL },
     // From then on sendfile hands pages over, and asks the socket alone whether it may wait.
     [FEATURE_SENDFILE] = { "sendfile", "6.5", "files that are in memory leave without a copy", true,
                            probe_sendfile },
+    // Not part of a set, but an option (min_wait_ns): then it is needed.
+    [FEATURE_MIN_WAIT] = { "min-wait", "6.12", "a busy loop may sleep until several events came",
+                           false, probe_min_wait },
 };
 
 size_t features_table(const struct feature **ret_rows)
@@ -62,7 +72,7 @@ static unsigned features_version(const char *text)
 static int features_find(const char *name)
 {
     for (int i = 0; i < FEATURES; i++) {
-        if (!strcmp(features_rows[i].name, name))
+        if (features_rows[i].in_default && !strcmp(features_rows[i].name, name))
             return i;
     }
     return -1;
@@ -74,12 +84,26 @@ static void features_select_kernel(const char *kernel, bool selected[FEATURES])
         selected[i] = features_version(features_rows[i].kernel) <= features_version(kernel);
 }
 
+// An option that the configuration asks for is selected where the set knows it. -EINVAL, with the
+// reason in the log: it does not.
+static int features_select_options(const struct weir_loop *loop, bool selected[FEATURES])
+{
+    const struct weir_loop_config *config = &loop->config;
+    if (config->min_wait_ns && !selected[FEATURE_MIN_WAIT]) {
+        loop_log(loop, WEIR_LOG_ERROR, "min_wait_ns: there is no min-wait in the features '%s'",
+                 config->uring_features);
+        return -EINVAL;
+    }
+    selected[FEATURE_MIN_WAIT] = config->min_wait_ns > 0;
+    return 0;
+}
+
 // Turns the set's name into the selected rows. -EINVAL with the reason in the log.
 static int features_select(const struct weir_loop *loop, const char *set, bool selected[FEATURES])
 {
     static const char *const kernels[] = { "6.1", "6.8", "6.12" };
     for (int i = 0; i < FEATURES; i++)
-        selected[i] = features_rows[i].in_default;
+        selected[i] = features_rows[i].in_default || i == FEATURE_MIN_WAIT;
     if (!set || !strcmp(set, "default"))
         return 0;
     for (size_t i = 0; i < sizeof kernels / sizeof *kernels; i++) {
@@ -106,7 +130,8 @@ static int features_select(const struct weir_loop *loop, const char *set, bool s
 
 // --- The plan ------------------------------------------------------------------------------------
 
-static void features_plan(const bool has[FEATURES], struct uring_plan *ret_plan)
+static void features_plan(const bool has[FEATURES], uint32_t min_wait_us,
+                          struct uring_plan *ret_plan)
 {
     unsigned flags = IORING_SETUP_SUBMIT_ALL | IORING_SETUP_CLAMP | IORING_SETUP_CQSIZE |
                      IORING_SETUP_R_DISABLED | IORING_SETUP_SINGLE_ISSUER |
@@ -121,20 +146,31 @@ static void features_plan(const bool has[FEATURES], struct uring_plan *ret_plan)
         .direct = has[FEATURE_DIRECT],
         .quiet = has[FEATURE_QUIET_SENDS],
         .sendfile = has[FEATURE_SENDFILE],
+        .bundles = has[FEATURE_RECEIVE_BUNDLE],
+        .min_wait_us = has[FEATURE_MIN_WAIT] ? min_wait_us : 0,
         .receive = oneshot,
+        .receive_bulk = oneshot,
         .receive_unix = oneshot,
     };
     if (has[FEATURE_RECEIVE_MULTISHOT])
-        ret_plan->receive =
+        ret_plan->receive = ret_plan->receive_bulk =
             (struct uring_receiving){ uring_receive_multishot, uring_receive_multishot_cancel };
+    if (has[FEATURE_RECEIVE_BUNDLE])
+        ret_plan->receive_bulk.arm = uring_receive_bundle;
 }
 
-static void features_describe(struct weir_loop *loop, const bool has[FEATURES])
+static void features_describe(struct weir_loop *loop, const struct uring_plan *plan,
+                              const bool has[FEATURES])
 {
     size_t used = 0;
-    for (int i = 0; i < FEATURES; i++)
-        used += (size_t)snprintf(loop->plan + used, sizeof loop->plan - used, "%s%s%s",
-                                 i ? " " : "", has[i] ? "" : "no:", features_rows[i].name);
+    for (int i = 0; i < FEATURES; i++) {
+        if (features_rows[i].in_default)
+            used += (size_t)snprintf(loop->plan + used, sizeof loop->plan - used, "%s%s%s",
+                                     i ? " " : "", has[i] ? "" : "no:", features_rows[i].name);
+    }
+    if (has[FEATURE_MIN_WAIT])
+        snprintf(loop->plan + used, sizeof loop->plan - used, " %s=%uus",
+                 features_rows[FEATURE_MIN_WAIT].name, plan->min_wait_us);
 }
 
 int features_resolve(struct weir_loop *loop, struct uring_plan *ret_plan)
@@ -142,6 +178,8 @@ int features_resolve(struct weir_loop *loop, struct uring_plan *ret_plan)
     bool has[FEATURES];
     char detail[160];
     int error = features_select(loop, loop->config.uring_features, has);
+    if (!error)
+        error = features_select_options(loop, has);
     if (error)
         return error;
     for (int i = 0; i < FEATURES; i++) {
@@ -150,13 +188,16 @@ int features_resolve(struct weir_loop *loop, struct uring_plan *ret_plan)
         error = features_rows[i].probe(detail, sizeof detail);
         if (!error)
             continue;
+        bool needed = i == FEATURE_BUFFER_RING || i == FEATURE_MIN_WAIT;
         has[i] = false;
-        loop_log(loop, i == FEATURE_BUFFER_RING ? WEIR_LOG_ERROR : WEIR_LOG_INFO,
-                 "io_uring: no %s: %s", features_rows[i].name, detail);
-        if (i == FEATURE_BUFFER_RING)
+        loop_log(loop, needed ? WEIR_LOG_ERROR : WEIR_LOG_INFO, "io_uring: no %s: %s",
+                 features_rows[i].name, detail);
+        if (needed)
             return error;
     }
-    features_plan(has, ret_plan);
-    features_describe(loop, has);
+    has[FEATURE_RECEIVE_BUNDLE] &= has[FEATURE_RECEIVE_MULTISHOT];
+    // Rounded up: a shorter wait than a microsecond is none.
+    features_plan(has, (uint32_t)((loop->config.min_wait_ns + 999) / 1000), ret_plan);
+    features_describe(loop, ret_plan, has);
     return 0;
 }

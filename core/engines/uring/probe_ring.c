@@ -67,6 +67,20 @@ int probe_no_sqarray(char *ret_detail, size_t size)
                        ret_detail, size);
 }
 
+int probe_min_wait(char *ret_detail, size_t size)
+{
+    struct io_uring_params params;
+    int error = probe_setup(0, &params);
+
+    if (!error && !(params.features & IORING_FEAT_MIN_TIMEOUT))
+        error = -EINVAL;
+    if (error == -EINVAL)
+        snprintf(ret_detail, size, "this kernel is too old; a loop wakes for each event");
+    else if (error)
+        snprintf(ret_detail, size, "io_uring_setup: %s", strerror(-error));
+    return error;
+}
+
 // --- Rings that are used -------------------------------------------------------------------------
 
 // Waits for one completion. A feature that does not answer in time counts as absent.
@@ -274,24 +288,30 @@ int probe_sendfile(char *ret_detail, size_t size)
 struct probe_receive_case {
     uint32_t each, total, count;
     int32_t result;
+    uint16_t priority; // flags
+    int (*check)(struct io_uring *ring, int fd, const struct probe_receive_case *expected);
 };
 
-static const struct probe_receive_case probe_receive_cases[] = {
-    { .each = 0, .total = 6000, .count = 2, .result = PROBE_BUFFER_SIZE },
-    { .each = 1000, .total = 3000, .count = 3, .result = 1000 },
-};
-
-static int probe_receive(struct io_uring *ring, int fd, const struct probe_receive_case *expected)
+static int probe_receive_start(struct io_uring *ring, int fd,
+                               const struct probe_receive_case *expected)
 {
     struct io_uring_sqe *sqe = io_uring_get_sqe(ring);
     int error;
 
     io_uring_prep_recv_multishot(sqe, fd, NULL, 0, 0);
+    sqe->ioprio |= expected->priority;
     sqe->flags |= IOSQE_BUFFER_SELECT;
     sqe->buf_group = 0;
     uapi_receive_caps(sqe, expected->each, expected->total);
     error = io_uring_submit(ring);
-    if (error < 0)
+    return error < 0 ? error : 0;
+}
+
+static int probe_receive(struct io_uring *ring, int fd, const struct probe_receive_case *expected)
+{
+    int error = probe_receive_start(ring, fd, expected);
+
+    if (error)
         return error;
     for (uint32_t i = 1; i <= expected->count; i++) {
         struct io_uring_cqe cqe;
@@ -308,6 +328,35 @@ static int probe_receive(struct io_uring *ring, int fd, const struct probe_recei
     return 0;
 }
 
+// The first completion must fill more than one buffer, and the cap must hold for the sum.
+static int probe_bundle(struct io_uring *ring, int fd, const struct probe_receive_case *expected)
+{
+    struct io_uring_cqe cqe = { .flags = IORING_CQE_F_MORE };
+    uint32_t sum = 0;
+    int error = probe_receive_start(ring, fd, expected);
+
+    while (!error && cqe.flags & IORING_CQE_F_MORE) {
+        error = probe_wait(ring, &cqe);
+        if (!error && cqe.res <= 0)
+            error = cqe.res ? cqe.res : -EIO;
+        else if (!error && !sum && cqe.res <= PROBE_BUFFER_SIZE)
+            error = -ENOTSUP;
+        sum += error ? 0 : (uint32_t)cqe.res;
+    }
+    if (!error && (sum < expected->total || sum >= expected->total + PROBE_BUFFER_SIZE))
+        error = -ENOTSUP;
+    return error;
+}
+
+static const struct probe_receive_case probe_receive_cases[] = {
+    { .each = 0, .total = 6000, .count = 2, .result = PROBE_BUFFER_SIZE, .check = probe_receive },
+    { .each = 1000, .total = 3000, .count = 3, .result = 1000, .check = probe_receive },
+};
+
+static const struct probe_receive_case probe_bundle_case = { .total = 12000,
+                                                             .priority = IORING_RECVSEND_BUNDLE,
+                                                             .check = probe_bundle };
+
 static int probe_receive_case(struct io_uring *ring, const struct probe_receive_case *expected)
 {
     static const char waiting[PROBE_WAITING];
@@ -318,7 +367,7 @@ static int probe_receive_case(struct io_uring *ring, const struct probe_receive_
     if (send(pair[0], waiting, sizeof(waiting), MSG_DONTWAIT | MSG_NOSIGNAL) != sizeof(waiting))
         error = -ENOBUFS;
     else
-        error = probe_receive(ring, pair[1], expected);
+        error = expected->check(ring, pair[1], expected);
     close(pair[0]);
     close(pair[1]);
     return error;
@@ -360,5 +409,22 @@ int probe_receive_multishot(char *ret_detail, size_t size)
         snprintf(ret_detail, size, "this kernel does not keep the caps; receives are one-shot");
     else if (error)
         snprintf(ret_detail, size, "trying a capped receive: %s", strerror(-error));
+    return error;
+}
+
+int probe_receive_bundle(char *ret_detail, size_t size)
+{
+    char memory[PROBE_BUFFERS][PROBE_BUFFER_SIZE];
+    struct io_uring_params params;
+    int error = probe_setup(0, &params);
+
+    if (!error && !(params.features & IORING_FEAT_RECVSEND_BUNDLE))
+        error = -EINVAL;
+    if (!error)
+        error = probe_receive_on_new_ring(memory, &probe_bundle_case);
+    if (error == -EINVAL || error == -ENOTSUP)
+        snprintf(ret_detail, size, "this kernel has no bundles with a bound; a buffer each");
+    else if (error)
+        snprintf(ret_detail, size, "trying a bundle: %s", strerror(-error));
     return error;
 }

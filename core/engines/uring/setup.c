@@ -18,6 +18,11 @@ static int setup_buffer_ring(struct weir_loop *loop)
     uring->buffer_ring = memory;
     uring->buffer_ring_size = size;
     io_uring_buf_ring_init(uring->buffer_ring);
+    if (uring->plan.bundles) {
+        uring->places = malloc(loop->pool.count * sizeof *uring->places);
+        if (!uring->places)
+            return -ENOMEM;
+    }
     struct io_uring_buf_reg registration = { .ring_addr = (uint64_t)(uintptr_t)memory,
                                              .ring_entries = loop->pool.count,
                                              .bgid = URING_BUFFER_GROUP };
@@ -65,6 +70,7 @@ static void setup_free(struct uring *uring)
 {
     if (uring->buffer_ring)
         munmap(uring->buffer_ring, uring->buffer_ring_size);
+    free(uring->places);
     free(uring->stash);
     free(uring);
 }
@@ -97,12 +103,29 @@ free_uring:
     return error;
 }
 
+// What is in flight on a ring that broke names memory that its owners free now. Its operations are
+// cancelled before, and those that a worker thread is at are waited for; closing the ring alone
+// cancels them some time later. A restricted ring cannot be asked that: its program is about to
+// end.
+static void setup_cancel_all(struct weir_loop *loop)
+{
+    struct uring *uring = uring_of(loop);
+    struct io_uring_sync_cancel_reg all = { .fd = -1,
+                                            .flags =
+                                                IORING_ASYNC_CANCEL_ANY | IORING_ASYNC_CANCEL_ALL,
+                                            .timeout = { .tv_sec = URING_CANCEL_S } };
+    (void)uring->operations->reg(uring->operations_state, &uring->ring, IORING_REGISTER_SYNC_CANCEL,
+                                 &all, 1);
+}
+
 static void setup_fini(struct weir_loop *loop)
 {
     struct uring *uring = uring_of(loop);
     // The last closes may still stand in the queue, and the core waits for none of them.
     if (uring->enabled)
         uring_submit_early(loop);
+    if (loop->failed && uring->enabled && !loop->config.abilities)
+        setup_cancel_all(loop);
     uring_installs_end(loop);
     uring->operations->teardown(uring->operations_state, &uring->ring);
     uring->operations->wake_close(uring->operations_state, uring->wake_fd);
@@ -120,7 +143,9 @@ static void setup_wake(struct weir_loop *loop)
 static const struct uring_receiving *setup_receiving(const struct weir_stream *stream)
 {
     const struct uring_plan *plan = &uring_of(stream->loop)->plan;
-    return stream->peer_address.any.sa_family == AF_UNIX ? &plan->receive_unix : &plan->receive;
+    if (stream->peer_address.any.sa_family == AF_UNIX)
+        return &plan->receive_unix;
+    return stream->bulk || stream->sink ? &plan->receive_bulk : &plan->receive;
 }
 
 static void setup_receive(struct weir_loop *loop, struct weir_stream *stream)

@@ -37,19 +37,37 @@ static uint64_t uring_clock(const struct weir_loop *loop)
     return loop->system->clock(loop->system_state);
 }
 
-// Submits, and waits for one event.
+// How many events to wait for, and in *ret_us for how long before one is enough. A loop that was
+// idle waits for one, so the first event after a pause is never late; and a stream alone has nobody
+// to wait for. The kernel waits this time out before it looks at the deadline, so it must not be
+// longer.
+static unsigned uring_min_wait(const struct weir_loop *loop, uint64_t left_ns, uint32_t *ret_us)
+{
+    const struct uring *uring = uring_of(loop);
+    uint64_t us = uring->plan.min_wait_us;
+    if (left_ns / 1000 < us)
+        us = left_ns / 1000;
+    if (!us || !uring->busy || loop->streams_open < 2)
+        return 1;
+    *ret_us = (uint32_t)us;
+    return loop->streams_open < URING_MIN_WAIT_EVENTS ? loop->streams_open : URING_MIN_WAIT_EVENTS;
+}
+
+// Submits, and waits for one event, or for several as above.
 static int uring_enter_timed(struct weir_loop *loop, unsigned submit, uint64_t deadline_ns)
 {
     struct io_uring_getevents_arg argument = { 0 };
     struct __kernel_timespec timeout;
+    uint64_t left_ns = WEIR_NEVER;
     if (deadline_ns != WEIR_NEVER) {
         uint64_t now_ns = uring_clock(loop);
-        uint64_t left_ns = deadline_ns > now_ns ? deadline_ns - now_ns : 0;
+        left_ns = deadline_ns > now_ns ? deadline_ns - now_ns : 0;
         timeout.tv_sec = (long long)(left_ns / 1000000000);
         timeout.tv_nsec = (long long)(left_ns % 1000000000);
         argument.ts = (uint64_t)(uintptr_t)&timeout;
     }
-    return uring_enter(loop, submit, 1, IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG, &argument,
+    unsigned wait = uring_min_wait(loop, left_ns, &argument.min_wait_usec);
+    return uring_enter(loop, submit, wait, IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG, &argument,
                        sizeof argument);
 }
 
@@ -170,9 +188,12 @@ static void uring_provide_buffers(struct weir_loop *loop)
     struct uring *uring = uring_of(loop);
     struct buffer_pool *pool = &loop->pool;
     int index, count = 0, mask = io_uring_buf_ring_mask(pool->count);
-    while ((index = pool_take(pool)) >= 0)
+    while ((index = pool_take(pool)) >= 0) {
+        if (uring->places)
+            uring->places[index] = (uint16_t)(uring->buffer_ring->tail + count);
         io_uring_buf_ring_add(uring->buffer_ring, pool_data(pool, (uint32_t)index),
                               (unsigned)pool->size, (unsigned short)index, mask, count++);
+    }
     if (count)
         io_uring_buf_ring_advance(uring->buffer_ring, count);
 }
@@ -282,12 +303,26 @@ static bool uring_translate(struct weir_loop *loop, const struct io_uring_cqe *c
         flags |= COMPLETION_DIRECT;
         token &= ~direct;
     }
+    if (operation == OPERATION_RECEIVE)
+        token &= ~URING_BUNDLE;
     *ret_completion =
         (struct completion){ .token = token,
                              .result = result,
                              .flags = (uint16_t)flags,
                              .buffer = (uint16_t)(cqe->flags >> IORING_CQE_BUFFER_SHIFT) };
     return true;
+}
+
+// Fills completions from the kernel's, from `count` on; returns their number then.
+static unsigned uring_take(struct weir_loop *loop, const struct io_uring_cqe *cqe, unsigned count)
+{
+    const uint64_t bundle = (uint64_t)OPERATION_RECEIVE << TOKEN_OPERATION_SHIFT | URING_BUNDLE;
+    const uint64_t kind = UINT64_MAX << TOKEN_AUXILIARY_SHIFT;
+    if (!uring_translate(loop, cqe, &loop->completions[count]))
+        return count;
+    if ((cqe->user_data & kind) == bundle && cqe->res > 0)
+        return uring_bundle_begin(loop, count);
+    return count + 1;
 }
 
 static unsigned uring_reap_stash(struct weir_loop *loop, unsigned count)
@@ -297,7 +332,7 @@ static unsigned uring_reap_stash(struct weir_loop *loop, unsigned count)
         struct io_uring_cqe cqe = uring->stash[uring->stash_first];
         uring->stash_first = (uring->stash_first + 1) % uring->ring.cq.ring_entries;
         uring->stash_count--;
-        count += uring_translate(loop, &cqe, &loop->completions[count]);
+        count = uring_take(loop, &cqe, count);
     }
     return count;
 }
@@ -306,13 +341,14 @@ static unsigned uring_reap(struct weir_loop *loop, unsigned count)
 {
     struct uring *uring = uring_of(loop);
     unsigned seen = 0, head;
+    count = uring_bundle_spread(loop, count); // what the last turn had no room for
     count = uring_reap_stash(loop, count);
     struct io_uring_cqe *cqe;
     io_uring_for_each_cqe(&uring->ring, head, cqe)
     {
         if (count == LOOP_COMPLETIONS_MAX)
             break;
-        count += uring_translate(loop, cqe, &loop->completions[count]);
+        count = uring_take(loop, cqe, count);
         seen++;
     }
     io_uring_cq_advance(&uring->ring, seen);
@@ -378,7 +414,7 @@ static int uring_submit_and_wait(struct weir_loop *loop, uint64_t deadline_ns)
 {
     struct uring *uring = uring_of(loop);
     unsigned submit = uring_publish(uring);
-    if (io_uring_cq_ready(&uring->ring) || uring->stash_count)
+    if (io_uring_cq_ready(&uring->ring) || uring->stash_count || uring->bundle.left)
         deadline_ns = 0;
     if (deadline_ns == 0) {
         if (!submit && !uring_work_visible(uring))
@@ -396,8 +432,12 @@ int uring_flush(struct weir_loop *loop, uint64_t deadline_ns)
     int error = uring_enable(loop);
     if (error)
         return error;
-    if (uring->failure) // the entries that stand in the queue may have lost their scratch
-        return uring->failure;
+    // The entries that stand in the queue may have lost their scratch. What completed before is
+    // still told: descriptors that were opened, buffers, ends that others wait for.
+    if (uring->failure) {
+        unsigned told = uring_reap(loop, 0);
+        return told ? (int)told : uring->failure;
+    }
     // Some quiet sends could not be told last time, and by now their streams may wait for that.
     if (uring->quiet_left)
         deadline_ns = 0;
@@ -414,5 +454,6 @@ int uring_flush(struct weir_loop *loop, uint64_t deadline_ns)
         uring->failure = result;
     unsigned count = uring_reap_quiet(loop, uring_reap(loop, uring_reap_marked(loop)));
     uring->quiet_left = uring->quiet_count > 0;
-    return uring->failure ? uring->failure : (int)count;
+    uring->busy = count > 0;
+    return uring->failure && !count ? uring->failure : (int)count;
 }

@@ -20,7 +20,12 @@ enum {
     URING_FILES_EXTRA = 64,      // direct descriptors that are still closing
     URING_SHORTAGE_NS = 1000000, // between two attempts to submit to a kernel without memory
     URING_SHORTAGE_ATTEMPTS = 100,
+    URING_MIN_WAIT_EVENTS = 32, // that end a min-wait before its time
+    URING_CANCEL_S = 1,         // how long the operations of a broken ring are waited for
 };
+
+// In a RECEIVE token's auxiliary part: it may bring many buffers at once.
+#define URING_BUNDLE (0x80ULL << TOKEN_AUXILIARY_SHIFT)
 
 // A way to receive: one of receive_multishot.c and receive_oneshot.c.
 struct uring_receiving {
@@ -31,10 +36,13 @@ struct uring_receiving {
 // What was resolved from the table of features, once, at start. Nothing else reads a feature.
 struct uring_plan {
     unsigned setup_flags;
-    bool direct;   // accepted sockets live in the ring's table
-    bool quiet;    // sends that succeed while they are submitted post no completion
-    bool sendfile; // what is in the page cache is sent by sendfile(2); see send_file.c
+    bool direct;          // accepted sockets live in the ring's table
+    bool quiet;           // sends that succeed while they are submitted post no completion
+    bool sendfile;        // what is in the page cache is sent by sendfile(2); see send_file.c
+    uint32_t min_wait_us; // what a busy loop waits for several events; 0: it waits for one
+    bool bundles;         // receives of streams of which much is expected take many buffers
     struct uring_receiving receive;
+    struct uring_receiving receive_bulk; // see docs/decisions/bundles.md
     struct uring_receiving receive_unix; // see docs/decisions/unix-end.md
 };
 
@@ -44,6 +52,14 @@ enum uring_bit {
     URING_SEND_POLLS = 2,  // what is in flight is a poll for room
     URING_SOCKET_FULL = 4, // the last sendfile was short: the next one waits for room first
     URING_INSTALLING = 8,  // a descriptor was asked for, beside the index; and stays so if refused
+    URING_RECEIVE_BUNDLE = 16, // the receive in flight has URING_BUNDLE
+};
+
+// What is left of a completion that brought several buffers.
+struct uring_bundle {
+    struct completion whole;
+    uint32_t left;  // bytes; 0: nothing
+    uint16_t place; // of the next buffer
 };
 
 // A send that posts a completion only if it fails: it succeeded when the kernel took its entry and
@@ -59,6 +75,7 @@ struct uring {
     void *operations_state;
     struct uring_plan plan;
     bool enabled, wake_armed;
+    bool busy;                    // the last flush brought something
     int failure;                  // submission broke
     struct io_uring_sqe sqe_void; // takes what is prepared after that
     struct uring_quiet quiet[URING_QUIET_MAX];
@@ -76,6 +93,8 @@ struct uring {
 
     struct io_uring_buf_ring *buffer_ring;
     size_t buffer_ring_size;
+    uint16_t *places; // by buffer: where it was last put into the ring; NULL without bundles
+    struct uring_bundle bundle;
 
     // Scratch of the batch: the kernel copies it when the entry is submitted.
     unsigned iovecs_used, messages_used, connects_used;
@@ -118,8 +137,16 @@ int uring_restrict(struct weir_loop *loop);
 void uring_accept(struct weir_loop *loop, struct weir_listener *listener, uint32_t index);
 void uring_accept_cancel(struct weir_loop *loop, struct weir_listener *listener);
 
+// bundle.c
+// Puts what is left of a bundle into completions, from `count` on, as far as there is room; returns
+// their number then.
+unsigned uring_bundle_spread(struct weir_loop *loop, unsigned count);
+// The completion is a whole bundle: spreads it in its own place, as above.
+unsigned uring_bundle_begin(struct weir_loop *loop, unsigned count);
+
 // receive_multishot.c, receive_oneshot.c
 void uring_receive_multishot(struct weir_loop *loop, struct weir_stream *stream);
+void uring_receive_bundle(struct weir_loop *loop, struct weir_stream *stream);
 int uring_receive_multishot_cancel(struct weir_loop *loop, struct weir_stream *stream);
 void uring_receive_oneshot(struct weir_loop *loop, struct weir_stream *stream);
 int uring_receive_oneshot_cancel(struct weir_loop *loop, struct weir_stream *stream);

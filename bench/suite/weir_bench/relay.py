@@ -1,0 +1,245 @@
+"""A cell by turns: all of its servers are alive, each with a load of its own, and one works.
+
+The load lets what it began end, and the server falls asleep, before the next turn begins; costs are
+read at the borders of each turn. So they are exact, and what the machine does to one variant it
+does to the next, some milliseconds later, too.
+"""
+
+import json
+import os
+import random
+import time
+from dataclasses import dataclass, field, replace
+
+from . import Problem, place, trial, turns
+from .process import Children
+from .sample import Meter, group_pids, pss_bytes_without
+from .trial import LATE_SECONDS, READY_SECONDS, TrialFailed
+from .witness import Witness, prepare_file, residency
+
+SETTLE_SECONDS = 0.0003   # a server that used no CPU for so long sleeps
+SETTLE_TRIES = 50
+COLUMNS = ("ops", "server_ns", "machine_ns", "load_ns", "wall_ns")
+
+
+@dataclass
+class Runner:
+    """One variant of the cell."""
+
+    order: object
+    setting: object            # with a folder of its own
+    record: dict
+    children: object
+    where: object
+    server: object = None
+    load: object = None
+    meter: object = None
+    witness: object = None
+    columns: dict = field(default_factory=lambda: {name: [] for name in COLUMNS})
+    spent: list = field(default_factory=list)   # Samples, of turns that count
+    length_ns: int = 0
+    unrest_ns: int = 0
+    left_ns: int | None = None  # the server's clock when its last turn was over
+
+    def runs(self):
+        return self.record["status"] == "ok"
+
+    def attempt(self, action, *arguments):
+        """Does it; what goes wrong ends this variant alone."""
+        if not self.runs():
+            return
+        try:
+            action(*arguments)
+        except (Problem, OSError) as error:
+            self.record.update(status="failed", failure=str(error))
+            for child in filter(None, (self.load, self.server)):
+                child.stop(1)
+
+    def start(self):
+        self.server, address, listening = trial.start_server(
+            self.setting, self.order, self.where, self.children,
+            os.path.join(self.setting.folder, "stats.json"))
+        self.record["server"] = {"command": self.server.command, **listening}
+        self.load = trial.start_load(self.setting, self.order, self.where, self.children, address,
+                                     talks=True)
+        self.record["load"] = {"command": self.load.command}
+        self.hear(READY_SECONDS)
+        self.meter = Meter(self.setting.machine, group_pids(self.server.pid), [self.load.pid], 0)
+        self.witness = Witness(group_pids(self.server.pid), self.setting.server_cpus)
+
+    def hear(self, seconds):
+        """The load's next line."""
+        line = self.load.hear(seconds)
+        if self.server.ended():
+            self.server.collect()
+            raise TrialFailed(f"the server {self.server.how_it_ended()} under load: "
+                              f"{self.server.last_words()}")
+        if line is None:
+            if self.load.ended():
+                self.load.collect()
+            raise TrialFailed(f"the load {self.load.how_it_ended()} and said nothing for "
+                              f"{seconds:g} s: {self.load.last_words()}" if self.load.status is None
+                              else f"the load {self.load.how_it_ended()}: "
+                              f"{self.load.last_words()}")
+        try:
+            return json.loads(line)
+        except ValueError:
+            raise TrialFailed(f"the load's output is not understood: {line[:80]}") from None
+
+    def settle(self):
+        """Waits until the server sleeps; one that never does is told of by its unrest."""
+        for _ in range(SETTLE_TRIES):
+            before = sum(map(self.meter.clock, self.meter.server_pids))
+            time.sleep(SETTLE_SECONDS)
+            if sum(map(self.meter.clock, self.meter.server_pids)) == before:
+                return
+
+    def take(self, word, seconds):
+        """One turn. Returns what the load said of it, and what it cost."""
+        self.meter.take()
+        self.load.say(f"{word} {1000 * seconds:g}")
+        said = self.hear(seconds + LATE_SECONDS)
+        self.settle()
+        self.meter.take()
+        before, after = self.meter.samples[-2:]
+        if self.left_ns is not None:
+            self.unrest_ns += before.server - self.left_ns
+        self.left_ns = after.server
+        return said, type(after)(*(b - a for a, b in zip(before, after)))
+
+    def warm(self):
+        if self.order.warmup > 0:
+            self.take("warm", self.order.warmup)
+        # It may have started its workers by now.
+        self.meter.server_pids = group_pids(self.server.pid)
+
+    def turn(self):
+        said, spent = self.take("run", self.order.cell.turn)
+        exact = self.setting.machine.usage is not None
+        for name, value in (("ops", said["ops"]), ("server_ns", spent.server),
+                            ("machine_ns", spent.machine - spent.own if exact else None),
+                            ("load_ns", said["cpu_ns"]), ("wall_ns", said["wall_ns"])):
+            self.columns[name].append(value)
+        self.spent.append(spent)
+        self.length_ns += said["length_ns"]
+
+    def end(self, others):
+        """Ends both; what they said and cost goes into the record."""
+        record = self.record
+        memory = pss_bytes_without(self.meter.server_pids, others)
+        record["witness"] = self.witness.compare()
+        text = self.load.hear_the_rest(LATE_SECONDS)
+        self.load.wait(LATE_SECONDS)
+        self.load.stop()
+        if self.load.status != 0 or text is None:
+            raise TrialFailed(f"the load {self.load.how_it_ended()}: {self.load.last_words()}")
+        result = self.setting.load.parse(text, self.order.seconds)
+        record["server"]["drained"] = self.server.stop()
+        if self.server.status != 0 and record["server"]["drained"] and self.order.variant.engine:
+            raise TrialFailed(f"the server {self.server.how_it_ended()}: "
+                              f"{self.server.last_words()}")
+        record["server"].update(stats=trial.read_stats(
+            os.path.join(self.setting.folder, "stats.json")), usage=trial.usage_of(self.server))
+        record["load"].update(usage=trial.usage_of(self.load), result=result.raw)
+        trial.keep_result(record, result)
+        self.keep_costs(result)
+        if memory:
+            record["metrics"]["pss_bytes"] = memory
+
+    def keep_costs(self, result):
+        record, columns = self.record, self.columns
+        record["turns"] = {**columns, "length_s": self.order.cell.turn}
+        wall_ns = sum(columns["wall_ns"])
+        record["seconds"] = wall_ns / 1e9
+        if record["offered_per_s"]:
+            # What is outstanding at a turn's end is waited for, and nothing is due meanwhile.
+            record["offered_per_s"] *= self.length_ns / wall_ns
+        sums = type(self.spent[0])(*map(sum, zip(*self.spent)))
+        record["spent"] = {**sums._asdict(), "time": wall_ns, "load": sum(columns["load_ns"])}
+        record["cpu"] = shares_of(self.setting, record["spent"], columns)
+        if not result.ops:
+            return
+        for metric in ("server_cpu_ns", "machine_cpu_ns"):
+            record["metrics"][metric] = turns.level(columns, metric)
+        if self.setting.machine.usage is None:
+            record["metrics"]["machine_cpu_ns"] = (sums.machine - sums.own) / sum(columns["ops"])
+        trial.keep_calls(self.order, record, result)
+
+
+def shares_of(setting, spent, columns):
+    """The same as of a trial, of all turns together."""
+    wall_ns, half = spent["time"], len(columns["ops"]) // 2
+    halves = [(sum(columns["server_ns"][part]), sum(columns["wall_ns"][part]))
+              for part in (slice(half), slice(half, None))]
+    others = spent["machine"] - spent["own"] - spent["server"] - spent["load"]
+    return {
+        "window": "by turns", "window_s": wall_ns / 1e9, "machine_source": setting.machine.source,
+        "server_share": spent["server"] / wall_ns / len(setting.server_cpus),
+        "client_share": spent["load"] / wall_ns / len(setting.client_cpus),
+        "others_share": max(others, 0) / wall_ns,
+        "steal_share": spent["stolen"] / wall_ns / os.sysconf("SC_NPROCESSORS_ONLN"),
+        "server_halves": [server / wall if wall else 0 for server, wall in halves],
+    }
+
+
+def run(setting, orders, count):
+    """Runs all variants of a cell, each so many turns; returns their records."""
+    cell, began = orders[0].cell, time.time()
+    records = [trial.new_record(setting, order) for order in orders]
+    file = {}
+    try:
+        if path := trial.file_of(setting, cell):
+            prepare_file(path, cell.cache)
+            file = {"cache": cell.cache, "before": residency(path)}
+        with place.of(cell, setting.folder, setting.host) as where, Children() as children:
+            run_in(setting, orders, records, (where, children), count)
+        if path:
+            file["after"] = residency(path)
+    except (Problem, OSError) as error:
+        for record in records:
+            record.update(status="failed", failure=str(error))
+    for record in records:
+        if record["status"] == "ok":
+            record.update({"file": file} if file else {})
+            trial.judge(record)
+        record["took"] = (time.time() - began) / len(records)
+    return records
+
+
+def run_in(setting, orders, records, surroundings, count):
+    where, children = surroundings
+    runners = []
+    for at, (order, record) in enumerate(zip(orders, records)):
+        own = os.path.join(setting.folder, f"turns-{at}")
+        os.makedirs(own, exist_ok=True)
+        for name in ("stats.json", place.SOCKET):
+            if os.path.exists(os.path.join(own, name)):
+                os.unlink(os.path.join(own, name))
+        path = os.path.join(own, place.SOCKET) if where.path else ""
+        runners.append(Runner(order, replace(setting, folder=own, root=setting.root_folder()),
+                              record, children, replace(where, path=path)))
+    for runner in runners:
+        runner.attempt(runner.start)
+    for runner in runners:
+        runner.attempt(runner.warm)
+    chance = random.Random(f"{orders[0].seed}/turns")
+    begin = time.monotonic_ns()
+    for _ in range(count):
+        chance.shuffle(runners)
+        for runner in runners:
+            runner.attempt(runner.turn)
+    tell_unrest(runners, time.monotonic_ns() - begin)
+    for runner in runners:
+        others = [pid for other in runners if other is not runner and other.runs()
+                  and not other.server.ended() for pid in other.meter.server_pids]
+        runner.attempt(runner.end, others)
+
+
+def tell_unrest(runners, passed_ns):
+    """The one that used most in the others' turns: it spoils what all of them cost."""
+    shares = [(runner.unrest_ns / max(passed_ns - sum(runner.columns["wall_ns"]), 1),
+               runner.order.variant.name) for runner in runners if runner.columns["wall_ns"]]
+    if len(runners) > 1 and shares:
+        share, name = max(shares)
+        for runner in runners:
+            runner.record["unrest"] = {"variant": name, "share": share}

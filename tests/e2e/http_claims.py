@@ -1,0 +1,208 @@
+"""What docs/protocols.md says of HTTP and no other test asks for."""
+
+import contextlib
+import email.utils
+import http.client
+import os
+import re
+import resource
+import select
+import signal
+import socket
+import time
+
+import http_programs
+import programs
+
+
+class Semantics(http_programs.HttpTest):
+    """Dates and conditions in the forms and the order of RFC 9110."""
+
+    files = {"a.txt": b"0123456789"}
+    modified = 1_700_000_000
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        os.utime(os.path.join(cls.root, "a.txt"), (cls.modified, cls.modified))
+
+    def dates(self, moment):
+        """The three forms of one date."""
+        parts = time.gmtime(moment)
+        return (email.utils.formatdate(moment, usegmt=True),
+                time.strftime("%A, %d-%b-%y %H:%M:%S GMT", parts), time.asctime(parts))
+
+    def test_all_three_forms_of_dates_are_read(self):
+        """A date says the same in each of them, and a second earlier is another date."""
+        def check(address):
+            for same, earlier in zip(self.dates(self.modified), self.dates(self.modified - 1),
+                                     strict=True):
+                for header, date, status in (("If-Modified-Since", same, 304),
+                                             ("If-Modified-Since", earlier, 200),
+                                             ("If-Unmodified-Since", same, 200),
+                                             ("If-Unmodified-Since", earlier, 412)):
+                    got = self.get(address, "/a.txt", f"{header}: {date}")
+                    self.assertEqual((got.status, header, date), (status, header, date))
+        self.on_each_engine(check)
+
+    def test_conditions_are_asked_in_their_order(self):
+        """Tags are asked, and dates beside them are not; a failed If-Match comes before all."""
+        def check(address):
+            tag = self.get(address, "/a.txt").headers["etag"]
+            same, earlier = (email.utils.formatdate(self.modified - ago, usegmt=True)
+                             for ago in (0, 1))
+            for headers, status in (
+                    ((f"If-Modified-Since: {same}", 'If-None-Match: "x"'), 200),
+                    ((f"If-Modified-Since: {earlier}", f"If-None-Match: {tag}"), 304),
+                    ((f"If-Unmodified-Since: {earlier}", f"If-Match: {tag}"), 200),
+                    (('If-Match: "x"', f"If-None-Match: {tag}"), 412),
+                    (("If-Match: *",), 200), (("If-None-Match: *",), 304)):
+                self.assertEqual(self.get(address, "/a.txt", *headers).status, status, headers)
+        self.on_each_engine(check)
+
+    def test_ranges_that_are_not_served_are_ignored(self):
+        """Several ranges, other units, and one whose If-Range names another state of the file."""
+        def check(address):
+            tag = self.get(address, "/a.txt").headers["etag"]
+            same, earlier, later = (email.utils.formatdate(self.modified + after, usegmt=True)
+                                    for after in (0, -1, 1))
+            for headers, status in ((("Range: bytes=0-1,3-4",), 200), (("Range: lines=0-1",), 200),
+                                    (("Range: bytes=0-1", f"If-Range: {same}"), 206),
+                                    (("Range: bytes=0-1", f"If-Range: {earlier}"), 200),
+                                    (("Range: bytes=0-1", f"If-Range: {later}"), 200),
+                                    (("Range: bytes=0-1", f"If-Range: {tag}"), 206),
+                                    (("Range: bytes=0-1", f"If-Range: W/{tag}"), 200)):
+                got = self.get(address, "/a.txt", *headers)
+                self.assertEqual(got.status, status, headers)
+                self.assertEqual(got.body, b"01" if status == 206 else b"0123456789")
+        self.on_each_engine(check)
+
+    def test_every_answer_has_a_date(self):
+        """Also those that refuse, and those without a content; it is now."""
+        def check(address):
+            for request, status in ((b"GET /a.txt HTTP/1.1\r\nHost: x\r\n\r\n", 200),
+                                    (b"GET /no HTTP/1.1\r\nHost: x\r\n\r\n", 404),
+                                    (b"PUT /a.txt HTTP/1.1\r\nHost: x\r\n\r\n", 405),
+                                    (b"GET / HTTP/1.1\r\n\r\n", 400),
+                                    (b"GET /a.txt HTTP/1.1\r\nHost: x\r\nIf-None-Match: *\r\n\r\n",
+                                     304),
+                                    (b"GET / HTTP/9.9\r\n\r\n", 505)):
+                answer, = self.ask(address, request)
+                self.assertEqual(answer.status, status)
+                date = email.utils.parsedate_to_datetime(answer.headers["date"])
+                self.assertLess(abs(date.timestamp() - time.time()), programs.LIMIT)
+        self.on_each_engine(check)
+
+
+class WellKnown(http_programs.HttpTest):
+    """Hidden names."""
+
+    files = {".well-known/a": b"a", ".other/a": b"a", ".well-known/.b": b"b"}
+
+    def test_only_well_known_is_not_hidden(self):
+        """RFC 8615's folder is served, other names that begin with a dot are not there."""
+        def check(address):
+            for path, status in (("/.well-known/a", 200), ("/.other/a", 404),
+                                 ("/.well-known/.b", 404), ("/.well-knownx", 404)):
+                self.assertEqual(self.get(address, path).status, status, path)
+        self.on_each_engine(check)
+
+
+class Scarcity(http_programs.HttpTest):
+    """What is out, and what is bounded."""
+
+    files = {f"{i}.txt": b"text" for i in range(4)}
+
+    def test_without_a_descriptor_the_answer_is_503(self):
+        """A file that cannot be opened for lack of descriptors is not said to be missing, and the
+        same connection gets it when there are some again."""
+        for engine, server in self.servers.items():
+            with self.subTest(engine=engine):
+                pid = server.process.pid
+                host, port = server.addresses[0].rsplit(":", 1)
+                client = http.client.HTTPConnection(host, int(port), timeout=programs.LIMIT)
+                self.addCleanup(client.close)
+
+                def status(path):
+                    client.request("GET", path)
+                    answer = client.getresponse()
+                    answer.read()
+                    return answer.status
+                self.assertEqual(status("/0.txt"), 200)
+                before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+                resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, before[1]))
+                self.assertEqual(status("/1.txt"), 503)
+                resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+                self.assertEqual(status("/1.txt"), 200)
+
+    def test_refusals_do_not_fill_the_log(self):
+        """At most ten lines a second, and one that counts the others."""
+        for engine in ("uring", "epoll"):
+            with self.subTest(engine=engine):
+                server = programs.Server(engine, "--root", self.root, name="http")
+                self.addCleanup(server.kill)
+                began = time.monotonic()
+                text, sent, told = b"", 0, None
+                while not told and time.monotonic() < began + programs.LIMIT:
+                    http_programs.converse(server.addresses[0], b"GET / HTTP/9.9\r\n\r\n",
+                                           half_close=False)
+                    sent += 1
+                    while select.select([server.log.fd], [], [], 0)[0]:
+                        text += os.read(server.log.fd, 65536)
+                    told = re.search(rb"and (\d+) more such lines", text)
+                self.assertTrue(told, text)
+                lines = text.count(b": 505 ")
+                seconds = time.monotonic() - began + 2
+                self.assertLessEqual(lines, 10 * seconds)
+                self.assertLess(lines, sent)
+                self.assertLessEqual(int(told[1]) + lines, sent)
+                server.signal(signal.SIGTERM)
+                self.assertEqual(server.wait(), 0)
+
+
+class Listings(http_programs.HttpTest):
+    """Listings that nobody reads."""
+
+    options = ("--listing",)
+    place = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # disks take long for so many
+    count, most = 12000, 16
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        folder = os.path.join(cls.root, "crowd")
+        os.mkdir(folder)
+        for i in range(cls.count):
+            os.close(os.open(os.path.join(folder, f"{i:0240}"), os.O_CREAT | os.O_WRONLY, 0o644))
+
+    def begin(self, address):
+        """A client that asks for a listing and takes the first line of the answer."""
+        host, port = address.rsplit(":", 1)
+        client = socket.socket()
+        client.settimeout(programs.LIMIT)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect((host, int(port)))
+        client.sendall(b"GET /crowd/ HTTP/1.1\r\nHost: x\r\n\r\n")
+        return client, client.recv(12)
+
+    def test_so_many_are_made_at_once_and_no_more(self):
+        """The seventeenth of a thread gets 503, files are served meanwhile, and when one of the
+        others has gone it is answered."""
+        for engine in ("uring", "epoll"):
+            address = self.servers[engine].addresses[0]
+            with self.subTest(engine=engine), contextlib.ExitStack() as stack:
+                clients = []
+                for _ in range(self.most):
+                    client, line = self.begin(address)
+                    clients.append(stack.enter_context(client))
+                    self.assertEqual(line, b"HTTP/1.1 200")
+                client, line = self.begin(address)
+                client.close()
+                self.assertEqual(line, b"HTTP/1.1 503")
+                self.assertEqual(self.get(address, "/a.txt").body, b"text\n")
+                clients[0].close()
+                until = time.monotonic() + programs.LIMIT
+                while line != b"HTTP/1.1 200" and time.monotonic() < until:
+                    client, line = self.begin(address)
+                    client.close()
+                self.assertEqual(line, b"HTTP/1.1 200")
