@@ -1,6 +1,7 @@
 """The hostile scenes in full size, with figures.
 
-usage: measure.py [--engine NAME]... [--scene NAME]... [--json FILE] [--small | --prove]
+usage: measure.py [--engine NAME]... [--scene NAME]... [--json FILE]
+       [--soak-seconds S] [--small | --prove]
 
 Plays each scene with uring and epoll, and prints a table (Markdown) on standard output. With
 --json, results are added to those that the file already has, so that scenes can be played apart.
@@ -9,6 +10,7 @@ plays that with servers that have a defect (prove.py), and prints what the scene
 """
 
 import argparse
+import dataclasses
 import json
 import os
 import platform
@@ -93,10 +95,12 @@ def main():
     parser.add_argument("--json")
     parser.add_argument("--small", action="store_true")
     parser.add_argument("--prove", action="store_true")
+    parser.add_argument("--soak-seconds", type=float, default=FULL.soak_s)
     options = parser.parse_args()
     if options.prove:
         return 1 if prove_scenes(options) else 0
     results = load(options.json)
+    full = dataclasses.replace(FULL, soak_s=options.soak_seconds)
     missed = 0
     for scene in SCENES:
         if options.scene and scene.__name__ not in options.scene:
@@ -105,7 +109,7 @@ def main():
             if scene in scenes_limits.URING_SCENES and engine != "uring":
                 continue
             print(f"playing {scene.__name__} with {engine}", file=sys.stderr)
-            result = vars(play(scene, engine, CI if options.small else FULL))
+            result = vars(play(scene, engine, CI if options.small else full))
             missed += not all(need["met"] for need in result["needs"])
             results = [r for r in results
                        if (r["scene"], r["engine"]) != (result["scene"], result["engine"])]
