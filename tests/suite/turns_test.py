@@ -11,7 +11,8 @@ from types import SimpleNamespace
 
 import suite_path
 from run_fixture import RunFixture
-from weir_bench import Problem, compare, sample, scenario, session, summary, turns, verdict
+from weir_bench import (Problem, compare, sample, scenario, session, summary, sweep, turns,
+                        verdict)
 from weir_bench.scenario import Cell, Variant
 
 ROUNDS = 30
@@ -200,6 +201,13 @@ class Choice(unittest.TestCase):
                           if cell is together], [(["x", "y"], 0)])
         self.assertEqual(sorted((*variants, number) for cell, variants, number in entries
                                 if cell is apart), [("x", 0), ("x", 1), ("y", 0), ("y", 1)])
+
+    def test_many_connections_get_long_turns(self):
+        """In a sweep: ten rounds of all of them, and as many turns fewer, but not under ten."""
+        swept = SimpleNamespace(cells=[Cell("a", turns=50, turn=0.02)], sources={})
+        sweep.spread(swept, "connections=1,1000,2000,100000")
+        self.assertEqual([(cell.turns, cell.turn) for cell in swept.cells],
+                         [(50, 0.02), (10, 0.1), (10, 0.2), (10, 10)])
 
     def test_a_budget_shortens_turns_to_a_number_that_still_says_something(self):
         """In proportion, and never below ten unless fewer are wanted."""
