@@ -22,7 +22,7 @@ MIGRATIONS_MAX = 20
 MHZ_TOLERANCE = 0.05
 TIME_WAIT_MAX = 20_000
 UNFINISHED_MAX = 0.001
-UNREST_MAX = 0.02           # of a CPU, by a server that nobody asks for anything
+UNREST_MAX = 0.10           # of a CPU, by a server that nobody asks for anything
 RESIDENT_MIN = 0.99
 COLD_MAX = 0.5              # what one pass over the file may have brought in by its end
 

@@ -39,8 +39,10 @@ class Runner:
     columns: dict = field(default_factory=lambda: {name: [] for name in COLUMNS})
     spent: list = field(default_factory=list)   # Samples, of turns that count
     length_ns: int = 0
-    unrest_ns: int = 0
-    left_ns: int | None = None  # the server's clock when its last turn was over
+    unrest_ns: int = 0         # of the server, since the ends of its turns
+    late_ns: int = 0           # and of its load
+    left: object = None         # the Sample at the end of its last turn
+    peers: list = field(default_factory=list)   # the other runners
 
     def runs(self):
         return self.record["status"] == "ok"
@@ -96,16 +98,33 @@ class Runner:
 
     def take(self, word, seconds):
         """One turn. Returns what the load said of it, and what it cost."""
-        self.meter.take()
+        before = self.sample()
         self.load.say(f"{word} {1000 * seconds:g}")
         said = self.hear(seconds + LATE_SECONDS)
         self.settle()
+        self.left = self.sample()
+        return said, difference(before, self.left)
+
+    def sample(self):
+        """What was spent until now. What its processes spent since its last turn was that turn's:
+        a closed connection is put away a little later."""
         self.meter.take()
-        before, after = self.meter.samples[-2:]
-        if self.left_ns is not None:
-            self.unrest_ns += before.server - self.left_ns
-        self.left_ns = after.server
-        return said, type(after)(*(b - a for a, b in zip(before, after)))
+        now = self.meter.samples[-1]
+        if self.left and self.columns["ops"]:
+            late = difference(self.left, now)
+            self.unrest_ns += late.server
+            self.columns["server_ns"][-1] += late.server
+            self.columns["load_ns"][-1] += late.load
+            if self.columns["machine_ns"][-1] is not None:
+                self.columns["machine_ns"][-1] += late.server + late.load
+            self.late_ns += late.server + late.load
+            self.left = None
+        return now
+
+    def clocks(self):
+        """What the processes of all peers have spent."""
+        return sum(peer.meter.clock(pid) for peer in self.peers if peer.runs() and peer.meter
+                   for pid in (*peer.meter.server_pids, *peer.meter.load_pids))
 
     def warm(self):
         if self.order.warmup > 0:
@@ -114,7 +133,9 @@ class Runner:
         self.meter.server_pids = group_pids(self.server.pid)
 
     def turn(self):
+        theirs = self.clocks()
         said, spent = self.take("run", self.order.cell.turn)
+        spent = spent._replace(machine=spent.machine - (self.clocks() - theirs))
         exact = self.setting.machine.usage is not None
         for name, value in (("ops", said["ops"]), ("server_ns", spent.server),
                             ("machine_ns", spent.machine - spent.own if exact else None),
@@ -126,6 +147,7 @@ class Runner:
     def end(self, others):
         """Ends both; what they said and cost goes into the record."""
         record = self.record
+        self.sample()
         memory = pss_bytes_without(self.meter.server_pids, others)
         record["witness"] = self.witness.compare()
         text = self.load.hear_the_rest(LATE_SECONDS)
@@ -155,7 +177,9 @@ class Runner:
             # What is outstanding at a turn's end is waited for, and nothing is due meanwhile.
             record["offered_per_s"] *= self.length_ns / wall_ns
         sums = type(self.spent[0])(*map(sum, zip(*self.spent)))
-        record["spent"] = {**sums._asdict(), "time": wall_ns, "load": sum(columns["load_ns"])}
+        sums = sums._replace(machine=sums.machine + self.late_ns)
+        record["spent"] = {**sums._asdict(), "time": wall_ns, "load": sum(columns["load_ns"]),
+                           "server": sum(columns["server_ns"])}
         record["cpu"] = shares_of(self.setting, record["spent"], columns)
         if not result.ops:
             return
@@ -164,6 +188,10 @@ class Runner:
         if self.setting.machine.usage is None:
             record["metrics"]["machine_cpu_ns"] = (sums.machine - sums.own) / sum(columns["ops"])
         trial.keep_calls(self.order, record, result)
+
+
+def difference(before, after):
+    return type(after)(*(b - a for a, b in zip(before, after)))
 
 
 def shares_of(setting, spent, columns):
@@ -219,6 +247,7 @@ def run_in(setting, orders, records, surroundings, count):
         runners.append(Runner(order, replace(setting, folder=own, root=setting.root_folder()),
                               record, children, replace(where, path=path)))
     for runner in runners:
+        runner.peers = [other for other in runners if other is not runner]
         runner.attempt(runner.start)
     for runner in runners:
         runner.attempt(runner.warm)
