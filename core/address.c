@@ -195,8 +195,8 @@ static int address_set(int fd, int level, int name, int value)
 }
 
 // What listeners and outbound sockets have in common. An accepted TCP socket inherits all of it
-// from its listener, TCP_NODELAY too; an accepted unix socket inherits nothing, and its SO_SNDBUF
-// and SO_RCVBUF are the kernel's defaults.
+// from its listener, TCP_NODELAY and TCP_CORK too; an accepted unix socket inherits nothing, and
+// its SO_SNDBUF and SO_RCVBUF are the kernel's defaults.
 static int address_set_options(int fd, const struct weir_address *address,
                                const struct weir_socket_options *options)
 {
@@ -209,7 +209,7 @@ static int address_set_options(int fd, const struct weir_address *address,
         { options->receive_buffer > 0, SOL_SOCKET, SO_RCVBUF, options->receive_buffer },
         { tcp && options->keepalive, SOL_SOCKET, SO_KEEPALIVE, 1 },
         { tcp && options->reuse_port, SOL_SOCKET, SO_REUSEPORT, 1 },
-        { tcp, IPPROTO_TCP, TCP_NODELAY, 1 },
+        { tcp, IPPROTO_TCP, options->cork ? TCP_CORK : TCP_NODELAY, 1 },
         { tcp && options->notsent_lowat > 0, IPPROTO_TCP, TCP_NOTSENT_LOWAT,
           options->notsent_lowat },
     };

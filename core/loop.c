@@ -400,6 +400,28 @@ static void loop_submit_sends(struct weir_loop *loop)
     }
 }
 
+// A stream that closes behind the last part of a file sends that now: its end goes down in the next
+// batch, together with what `closed` makes others say about it.
+static uint32_t loop_send_endings(struct weir_loop *loop)
+{
+    struct weir_stream *stream = loop->senders, *next;
+    if (!loop->endings)
+        return 0;
+    loop->endings = false;
+    loop->senders = NULL;
+    loop->senders_last = &loop->senders;
+    for (; stream; stream = next) {
+        next = stream->next_sender;
+        stream->send_listed = false;
+        if (send_is_ending(stream))
+            send_submit(stream);
+        else
+            send_list(stream);
+        stream_settle(stream);
+    }
+    return loop_run_attention(loop);
+}
+
 static void loop_dispatch(struct weir_loop *loop, const struct completion *completion)
 {
     void *object = loop_token_object(loop, completion->token);
@@ -507,6 +529,7 @@ int weir_loop_turn(struct weir_loop *loop, uint64_t deadline_ns)
     events += loop_run_posts(loop);
     events += wheel_run(&loop->wheel, loop, loop->now_ns);
     events += loop_run_attention(loop);
+    events += loop_send_endings(loop);
     stats_add(loop, turns, 1);
     stats_add(loop, cqes, count > 0 ? (uint64_t)count : 0);
     stats_batch(&loop->stats, count > 0 ? (uint32_t)count : 0);

@@ -26,6 +26,7 @@ enum {
     QUEUED_MIN = 16 * 1024,     // and never less than this
     SEND_BYTES_MAX = 1024 * 1024,
     SEND_PIECES_MAX = 64,
+    SEND_ENDING_MAX = 64 * 1024, // what one call sends of a file, at least: see file_part()
     RECEIVE_CREDIT_MAX = 1024 * 1024,
     BLOCK_CLASSES = 4,
     JOBS_MAX = 1024,
@@ -223,7 +224,8 @@ struct weir_loop {
     struct slab_set records; // stream records by size
     size_t queued_bytes;     // memory held by all queues, charged by block or buffer
 
-    struct weir_stream *senders, **senders_last;     // have something to send and no send in flight
+    struct weir_stream *senders, **senders_last; // have something to send and no send in flight
+    bool endings; // one of them may be at its end: see loop_send_endings()
     struct weir_stream *attention, **attention_last; // have something to do that is not I/O
     struct weir_stream *starved, **starved_last;     // wait for a receive buffer
     struct weir_listener *listeners;                 // those that are open
@@ -309,6 +311,8 @@ uint32_t send_gather(const struct weir_stream *stream, struct iovec *iovecs, uin
                      size_t bytes_max, size_t *ret_size);
 // Submits a send of what is queued, or reads ahead for a file range.
 void send_submit(struct weir_stream *stream);
+// Whether the next send is a stream's last, and takes no more than one call for the rest of a file.
+bool send_is_ending(const struct weir_stream *stream);
 // A send that was in flight took `result` bytes, or failed. `late`: when it was submitted.
 void send_finished(struct weir_stream *stream, int64_t result, bool late);
 void send_drop(struct weir_stream *stream); // frees the queue

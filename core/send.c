@@ -417,6 +417,13 @@ static bool send_has_source(struct weir_stream *stream)
     return stream->pieces.first->kind != PIECE_FILE || !(stream->file_read_armed || stream->abort);
 }
 
+bool send_is_ending(const struct weir_stream *stream)
+{
+    const struct piece *first = stream->pieces.first;
+    return stream->state == STREAM_FLUSHING && !stream->abort && !stream->send_armed && first &&
+           first->kind == PIECE_FILE && stream->queued <= SEND_ENDING_MAX;
+}
+
 void send_submit(struct weir_stream *stream)
 {
     struct weir_loop *loop = stream->loop;

@@ -294,6 +294,7 @@ void weir_stream_close(struct weir_stream *stream)
         return;
     stream->close_connecting = stream->state == STREAM_CONNECTING;
     stream->state = STREAM_FLUSHING;
+    stream->loop->endings |= stream->files > 0;
     loop_attention(stream);
 }
 

@@ -225,6 +225,7 @@ struct weir_socket_options {
     int send_buffer;          // SO_SNDBUF; default: the kernel's autotuning
     int receive_buffer;       // SO_RCVBUF; default: the kernel's autotuning
     int notsent_lowat;        // TCP_NOTSENT_LOWAT
+    bool cork;                // TCP_CORK for TCP_NODELAY: partial segments wait for the end
     bool keepalive;           // SO_KEEPALIVE
     bool reuse_port;          // SO_REUSEPORT: several loops listen on one address
     bool ordinary_descriptor; // streams need weir_stream_local_address() (FTP's control connection)

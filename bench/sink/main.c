@@ -65,16 +65,15 @@ static void main_report(const struct sink_model *model, const struct sink_count 
                         const struct sink_count *after, double passed_s)
 {
     double bytes = (double)(after->bytes - before->bytes);
-    printf("{\"ops_per_s\": %.4f, \"bytes_per_s\": %.0f, \"replies\": %llu, \"length\": %llu, "
-           "\"hash\": \"%016llx\", \"bytes_per_receive\": %.0f, \"receives_per_wake\": %.2f, "
-           "\"measured_s\": %.4f}\n",
-           bytes / (double)model->length / passed_s, bytes / passed_s,
-           (unsigned long long)(after->replies - before->replies),
-           (unsigned long long)model->length, (unsigned long long)model->hash,
-           bytes / (double)(after->receives - before->receives + 1),
-           (double)(after->receives - before->receives) /
-               (double)(after->wakes - before->wakes + 1),
-           passed_s);
+    printf(
+        "{\"ops_per_s\": %.4f, \"bytes_per_s\": %.0f, \"replies\": %llu, \"length\": %llu, "
+        "\"hash\": \"%016llx\", \"bytes_per_receive\": %.0f, \"receives_per_wake\": %.2f, "
+        "\"measured_s\": %.4f}\n",
+        bytes / (double)model->length / passed_s, bytes / passed_s,
+        (unsigned long long)(after->replies - before->replies), (unsigned long long)model->length,
+        (unsigned long long)model->hash, bytes / (double)(after->receives - before->receives + 1),
+        (double)(after->receives - before->receives) / (double)(after->wakes - before->wakes + 1),
+        passed_s);
 }
 
 static int main_measure(const struct main_order *order)

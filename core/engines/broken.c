@@ -2,6 +2,7 @@
 // more, and whoever asks is told so. See loop_abandon().
 #include "../loop.h"
 
+// UNTESTED: the core asks for it only where a mistake is
 static void broken_accept(struct weir_loop *loop, struct weir_listener *listener, uint32_t index)
 {
     (void)loop;
@@ -9,6 +10,7 @@ static void broken_accept(struct weir_loop *loop, struct weir_listener *listener
     (void)index;
 }
 
+// UNTESTED: the core asks for it only where a mistake is
 static void broken_accept_cancel(struct weir_loop *loop, struct weir_listener *listener)
 {
     (void)loop;
@@ -16,12 +18,14 @@ static void broken_accept_cancel(struct weir_loop *loop, struct weir_listener *l
 }
 
 // Every stream is closing by now, so the core asks for none of these.
+// UNTESTED: the core asks for it only where a mistake is
 static void broken_receive(struct weir_loop *loop, struct weir_stream *stream)
 {
     (void)loop;
     (void)stream;
 }
 
+// UNTESTED: the core asks for it only where a mistake is
 static int broken_receive_cancel(struct weir_loop *loop, struct weir_stream *stream)
 {
     (void)loop;
@@ -29,12 +33,14 @@ static int broken_receive_cancel(struct weir_loop *loop, struct weir_stream *str
     return 0;
 }
 
+// UNTESTED: the core asks for it only where a mistake is
 static int64_t broken_send(struct weir_loop *loop, struct weir_stream *stream)
 {
     (void)stream;
     return loop->failure;
 }
 
+// UNTESTED: the core asks for it only where a mistake is
 static void broken_connect(struct weir_loop *loop, struct weir_stream *stream,
                            const struct weir_address *address)
 {
@@ -44,6 +50,7 @@ static void broken_connect(struct weir_loop *loop, struct weir_stream *stream,
 }
 
 // stream_abandon() has closed the descriptor.
+// UNTESTED: the core asks for it only where a mistake is
 static int broken_close(struct weir_loop *loop, struct weir_stream *stream)
 {
     (void)loop;

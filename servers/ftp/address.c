@@ -44,9 +44,11 @@ static int address_listen(struct ftp_session *session, struct weir_address *loca
 {
     const struct ftp_server *server = session->server;
     struct weir_listener_config config = {
-        // Ordinary ones: a file that is sent would ask for one beside a direct descriptor.
+        // Ordinary ones: a file that is sent would ask for one beside a direct descriptor. The end
+        // of what is sent leaves with its last bytes.
         .socket = { .backlog = ADDRESS_BACKLOG,
                     .ordinary_descriptor = true,
+                    .cork = true,
                     .send_buffer = (int)server->serve.send_buffer,
                     .receive_buffer = (int)server->serve.receive_buffer },
         .protocol = &ftp_data_protocol,

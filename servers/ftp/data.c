@@ -121,7 +121,8 @@ static int data_connect(struct ftp_transfer *transfer)
         session->active.any.sa_family == AF_INET ? sizeof address.in : sizeof address.in6;
     session->active.any.sa_family = AF_UNSPEC; // PORT stands for one transfer
     const struct weir_connect_config config = {
-        .socket = { .send_buffer = (int)serve->send_buffer,
+        .socket = { .cork = true,
+                    .send_buffer = (int)serve->send_buffer,
                     .receive_buffer = (int)serve->receive_buffer },
         .protocol = &ftp_data_protocol,
         .local = &local,

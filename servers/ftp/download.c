@@ -132,10 +132,17 @@ static void download_opened(struct weir_operation *operation, int64_t result)
         download_begin(transfer, result);
 }
 
+// With a root of its own: the session may end, and close its root, before the kernel looks it up.
 static void download_open_later(struct ftp_transfer *transfer)
 {
+    if (transfer->root_fd < 0)
+        transfer->root_fd = fcntl(transfer->session->root_fd, F_DUPFD_CLOEXEC, 0);
+    if (transfer->root_fd < 0) {
+        download_begin(transfer, -errno);
+        return;
+    }
     ftp_transfer_own(transfer, download_opened);
-    weir_file_open(transfer->loop, &transfer->operation, transfer->session->root_fd,
+    weir_file_open(transfer->loop, &transfer->operation, transfer->root_fd,
                    ftp_path_relative(transfer->path), DOWNLOAD_FLAGS, 0,
                    RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS, &transfer->file);
 }

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -55,6 +56,57 @@ static void files_arrive_whole(struct world *world)
     assert_int_equal(peer->received, 32 << 20);
     world_reaches(world, &subject->closed, 1);
     assert_int_equal(subject->reason, 0);
+    close(send.fd);
+}
+
+static uint64_t send_file_turns(const struct subject *subject)
+{
+    struct weir_stats stats;
+    weir_loop_stats(weir_stream_loop(subject->stream), &stats);
+    return stats.turns;
+}
+
+// Without sendfile(2), a range is read first.
+static bool send_file_is_read(const struct weir_loop *loop)
+{
+    return !strcmp(weir_loop_engine(loop), "uring") && !strstr(weir_loop_plan(loop), " sendfile");
+}
+
+static void send_file_opened_count(struct subject *subject)
+{
+    subject->number = send_file_turns(subject);
+    subject->pointer = send_file_is_read(weir_stream_loop(subject->stream)) ? subject : NULL;
+    send_file_opened_send(subject);
+}
+
+static void send_file_closed_count(struct subject *subject)
+{
+    subject->number = send_file_turns(subject) - subject->number;
+}
+
+// A short file leaves, and its stream is closed, in the turn that asked for both: what `closed`
+// says to other streams goes down in the same batch as what was said to them before.
+static void short_files_end_in_their_turn(struct world *world)
+{
+    struct send_file send = { .fd = world_file(3, 4096), .ranges = { { 0, 4096 } } };
+    struct service *service = world_service(world, &(struct service){
+                                                       .opened = send_file_opened_count,
+                                                       .closed = send_file_closed_count,
+                                                       .context = &send,
+                                                   });
+    // A direct one asks for a descriptor first.
+    struct weir_listener_config config = { .context = service };
+    config.socket.ordinary_descriptor = true;
+    struct weir_address address = world_listen_with(world, "127.0.0.1:0", config);
+    struct subject *subject;
+    struct peer *peer = peer_pair(world, &address, NULL, &subject);
+    peer_expect(peer, 3);
+    world_reaches(world, &peer->ended, 1);
+    assert_int_equal(peer->received, 4096);
+    world_reaches(world, &subject->closed, 1);
+    assert_int_equal(subject->reason, 0);
+    if (!subject->pointer)
+        assert_int_equal(subject->number, 0);
     close(send.fd);
 }
 
@@ -285,6 +337,7 @@ static void files_that_are_half_in_memory_arrive_whole(struct world *world)
 
 const struct contract_test send_file_tests[] = {
     { .name = "files_arrive_whole", .run = files_arrive_whole },
+    { .name = "short_files_end_in_their_turn", .run = short_files_end_in_their_turn },
     { .name = "file_ranges_arrive_in_order", .run = file_ranges_arrive_in_order },
     { .name = "files_reach_slow_readers", .run = files_reach_slow_readers },
     { .name = "an_unread_file_holds_up_nobody", .run = an_unread_file_holds_up_nobody },

@@ -69,7 +69,7 @@ struct script {
 };
 
 // Ended by a row without a name.
-extern const struct script http_scripts[], ftp_scripts[];
+extern const struct script http_scripts[], http_framed_scripts[], ftp_scripts[];
 
 // Plays it against the address and appends all that the client was told.
 void script_play(const struct script *script, struct world *world,

@@ -57,7 +57,7 @@ void text_free(struct text *text)
 
 // --- The stage -----------------------------------------------------------------------------------
 
-void stage_open(struct stage *stage, const struct variant *variant)
+void stage_open(struct stage *stage, const struct variant *variant, uint64_t seed)
 {
     static const struct contract_test test = { .name = "script" };
     *stage = (struct stage){ .world = world_create(variant, &test) };
@@ -66,6 +66,9 @@ void stage_open(struct stage *stage, const struct variant *variant)
         stage->sim = stage->world->state;
         strcpy(stage->folder, CALLS_ROOT);
         calls_start(stage->sim);
+        struct sim_faults faults;
+        sim_faults_harmless(seed, &faults);
+        sim_set_faults(stage->sim, seed ? &faults : NULL);
         return;
     }
     const char *place = getenv("TMPDIR");

@@ -34,7 +34,8 @@ struct served {
 
 extern const struct served served_files, served_echo, served_ftp;
 
-void stage_open(struct stage *stage, const struct variant *variant);
+// `seed`: of faults that no client may notice, where the kernel is simulated; 0: none.
+void stage_open(struct stage *stage, const struct variant *variant, uint64_t seed);
 // Ends the loops, then the server; nothing may be left of them.
 void stage_close(struct stage *stage, const struct served *served);
 // Waits until no stream is open any more: what clients began is done.

@@ -45,8 +45,11 @@ static void ftp_draw_settings(struct run *run)
         server->rate_limit = 100000 + sim_random(sim, 10000000);
     if (sim_random(sim, 4) == 0)
         server->transfer_log = FTP_LOG_PATH;
-    // Without it, one whose descriptor is never free is waited for in vain.
-    if (run->lacks_descriptors || sim_random(sim, 2))
+    // Without it, one whose descriptor is never free is waited for in vain; and each transfer may
+    // wait so long, while somebody else cannot even connect.
+    if (run->lacks_descriptors)
+        server->data_timeout_ns = 10000000000;
+    else if (sim_random(sim, 2))
         server->data_timeout_ns = 300000000000;
     pthread_mutex_init(&server->lock, NULL);
     if (!world->impatient)

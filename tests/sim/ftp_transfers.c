@@ -284,6 +284,24 @@ static void transfers_settle(struct ftp_script *script)
 
 // --- The commands --------------------------------------------------------------------------------
 
+enum { TRANSFERS_LOOK_NS = 10000, TRANSFERS_LATE_NS = 120000, TRANSFERS_LEAVE_NS = 20000 };
+
+// Some are gone when the server has just heard what they want, and may be opening it.
+static void transfers_leave(void *argument)
+{
+    struct client *control = argument;
+    struct ftp_script *script = control->script;
+    if (control->done || script->operation != &ftp_transfer_operation)
+        return;
+    if (control->sent >= script->command_at + script->command_size) {
+        control->end = CLIENT_RESETS;
+        client_end_now(control);
+        return;
+    }
+    sim_at(control->run->sim, 1 + client_random(control, TRANSFERS_LEAVE_NS), transfers_leave,
+           control);
+}
+
 static void transfers_say_transfer(struct ftp_script *script)
 {
     static const char *const verbs[] = {
@@ -299,9 +317,10 @@ static void transfers_say_transfer(struct ftp_script *script)
     else
         ftp_say(script, "%s f%zu", verb, transfer->file);
     script->stage = STAGE_BEGIN;
+    bool downloads = transfer->kind == FTP_SIM_RETRIEVE || transfer->kind == FTP_SIM_SHARED;
+    if (downloads && client_random(script->control, 6) == 0)
+        transfers_leave(script->control);
 }
-
-enum { TRANSFERS_LOOK_NS = 10000, TRANSFERS_LATE_NS = 120000 };
 
 // The data connection comes when the server has just heard ABOR: it may be at the transfer's last
 // job then, which takes about as long.
@@ -339,6 +358,12 @@ static bool transfers_break(const struct ftp_sim_transfer *transfer)
     return transfer->client.end != CLIENT_ENDS || transfer->client.error || transfer->abort_said;
 }
 
+// A session that ends says nothing of its transfer, which may still do well.
+static int transfers_reply(int code)
+{
+    return code == 421 ? 0 : code;
+}
+
 static void transfers_begun(struct ftp_script *script, int code)
 {
     static const int begun[] = { 150, 0 }, broken[] = { 150, 425, 0 };
@@ -351,8 +376,8 @@ static void transfers_begun(struct ftp_script *script, int code)
         return;
     }
     // It was refused: the data connection is of no use.
-    transfer->reply = code;
-    if (transfers_uploads(transfer))
+    transfer->reply = transfers_reply(code);
+    if (transfer->reply && transfers_uploads(transfer))
         transfers_check_upload(script);
     bool breaks = transfers_break(transfer);
     client_end_now(&transfer->client);
@@ -365,8 +390,8 @@ static void transfers_ended(struct ftp_script *script, int code)
     static const int whole[] = { 226, 0 }, broken[] = { 226, 425, 426, 0 };
     static const int aborted[] = { 226, 425, 426, 451, 452, 550, 552, 553, 0 };
     struct ftp_sim_transfer *transfer = &script->transfer;
-    transfer->reply = code;
-    if (transfers_uploads(transfer))
+    transfer->reply = transfers_reply(code);
+    if (transfer->reply && transfers_uploads(transfer))
         transfers_check_upload(script);
     const int *codes = transfers_break(transfer) ? broken : whole;
     if (code != 226)

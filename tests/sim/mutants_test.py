@@ -7,6 +7,7 @@ one fails. That the same seeds hold without a defect, seeds_test shows.
 
 import concurrent.futures
 import os
+import re
 import subprocess
 import sys
 import tempfile

@@ -14,6 +14,7 @@ enum {
     RUN_TURNS_MAX = 400000,
     RUN_ALLOCATIONS = 40,
     RUN_DRAIN_QUIET_NS = 1000000,
+    RUN_BUSY_MAX = 100,
     RUN_CROWDED = 64
 };
 
@@ -63,8 +64,8 @@ static void run_configure(struct run *run, struct weir_loop_config *ret_config)
     config->idle_timeout_ns = sim_random(sim, 8) ? 0 : 1000000 + sim_random(sim, 1000000000);
     config->busy_poll_ns = sim_random(sim, 4) ? 0 : 1 + sim_random(sim, 100000);
     bool old = !strcmp(run->plan, "kernel-6.1") || !strcmp(run->plan, "kernel-6.8");
-    if (!config->busy_poll_ns && !old && !sim_random(sim, 4))
-        config->min_wait_ns = 1 + sim_random(sim, 1ULL << sim_random(sim, 27));
+    if (!config->busy_poll_ns && !old && run->seed % 8 == 3)
+        config->min_wait_ns = 1000ULL << run->seed / 8 % 17;
     run->destroyed = sim_random(sim, 8) == 0;
     run->drains = sim_random(sim, 8) == 0;
     if (!run->crowded)
@@ -213,10 +214,18 @@ static void run_check_kernel(struct run *run, bool loop_gone)
 
 // --- The run -------------------------------------------------------------------------------------
 
+// A kernel that takes nothing for so long is given up (URING_SHORTAGE_ATTEMPTS).
+static bool run_was_starved(const struct run *run)
+{
+    struct sim_counts counts;
+    sim_count(run->sim, &counts);
+    return counts.busy >= RUN_BUSY_MAX;
+}
+
 static bool run_turn(struct run *run, uint64_t deadline_ns)
 {
     int result = weir_loop_turn(run->loop, deadline_ns);
-    if (result == -EIO && run->breaks)
+    if ((result == -EIO && run->breaks) || (result == -EAGAIN && run_was_starved(run)))
         run->broken = true;
     else if (result < 0)
         run_complain(run, "the loop broke: %s", strerror(-result));
@@ -320,7 +329,8 @@ static void run_check(struct run *run)
 {
     struct sim_counts counts;
     sim_count(run->sim, &counts);
-    run->broken |= counts.broken; // perhaps while the loop was destroyed
+    // Perhaps while the loop was destroyed.
+    run->broken |= counts.broken || counts.busy >= RUN_BUSY_MAX;
     // Of a broken ring, nobody knows which closes were done.
     if (!run->broken)
         run_check_kernel(run, true);

@@ -22,6 +22,7 @@ def parse():
         parser.add_argument(f"--{name}", type=int, default=0)
     for name in ("duration", "warmup", "rate"):
         parser.add_argument(f"--{name}", type=float, default=0)
+    parser.add_argument("--turns", action="store_true")
     return parser.parse_args()
 
 
@@ -70,6 +71,27 @@ class Load:
         return latencies
 
 
+def take_turns(load):
+    """As standard input says; returns the latencies and the time of those that count."""
+    latencies, passed_ns = [], 0
+    print('{"ready": true}', flush=True)
+    for number, line in enumerate(sys.stdin, 1):
+        word, length = line.split()
+        if "die-in-turn" in FAULTS and number == 3:
+            print("this turn was too much", file=sys.stderr, flush=True)
+            os._exit(3)
+        start, spent = time.monotonic_ns(), time.process_time_ns()
+        found = load.run(float(length) / 1000)
+        wall = time.monotonic_ns() - start
+        if word == "run":
+            latencies += found
+            passed_ns += wall
+        print(json.dumps({"turn": number, "warm": word == "warm", "ops": len(found),
+                          "errors": 0, "length_ns": float(length) * 1e6, "wall_ns": wall,
+                          "cpu_ns": time.process_time_ns() - spent}), flush=True)
+    return latencies, passed_ns / 1e9
+
+
 def percentile(values, part):
     return sorted(values)[int(part * len(values))] if values else None
 
@@ -104,6 +126,10 @@ def main():
         return 0
     load = Load(options)
     started = time.time()
+    if options.turns:
+        latencies, passed = take_turns(load)
+        print(json.dumps(result_of(options, latencies, started, passed)))
+        return 0
     load.run(options.warmup)
     start = time.monotonic()
     latencies = load.run(options.duration)

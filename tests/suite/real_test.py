@@ -15,7 +15,7 @@ from unittest import mock
 
 import suite_path
 from weir_bench import (Problem, calibrate, guards, ladder, reflector, scenario, session, spread,
-                        trial, veth)
+                        summary, trial, veth)
 from weir_bench.load import WeirLoad
 from weir_bench.witness import residency
 
@@ -162,6 +162,32 @@ class Costs(Real):
                         if t["variant"] == name] for name in ("epoll", "dearer")}
         ratio = median(costs["dearer"]) / median(costs["epoll"])
         self.assertTrue(1.1 < ratio < 5, costs)
+
+
+class Turns(Real):
+    def test_servers_by_turns_answer_and_cost_what_they_do(self):
+        """Over TCP, a unix socket and with a connection per operation: every turn does something,
+        no reply is wrong, and a server of twice the cost is dearer in each block, though others
+        may use the machine."""
+        library = os.path.join(os.path.abspath(BUILD), "tests/suite/inject_cost.so")
+        churn = '[[cell]]\nname = "churn"\nconnections = 8\nchurn = 1\nnamespace = true\n'
+        self.bench('blocks = 2\nturns = 10\nvariants = ["epoll", "uring", "blocking", "dearer"]\n'
+                   '[variant.dearer]\nengine = "epoll"\ncells = ["tcp"]\n'
+                   f'command = "env LD_PRELOAD={library} WEIR_COST_PERMILLE=2000 {{weir}} echo '
+                   '--listen {address} --engine epoll"\n'
+                   '[[cell]]\nname = "tcp"\nconnections = 16\nverify = "full"\n'
+                   '[[cell]]\nname = "unix"\nconnections = 4\ntransport = "unix"\n'
+                   + churn * IS_ROOT, "--skip-conformance")
+        trials = {(t["cell"], t["variant"], t["block"]): t for t in self.report["trials"]}
+        self.check(trials, 20 if IS_ROOT else 14)
+        for key, record in trials.items():
+            self.assertGreater(min(record["turns"]["ops"]), 0, key)
+            self.assertEqual(len(record["turns"]["ops"]), 10)
+            self.assertEqual(sum(record["turns"]["ops"]), record["load"]["result"]["ops"])
+        logs = summary.logs_between(*([t for t in self.report["trials"] if t["cell"] == "tcp"
+                                       and t["variant"] == name] for name in ("dearer", "epoll")),
+                                    "server_cpu_ns")
+        self.assertGreater(min(logs.values()), 0.2)
 
 
 class Laws(Real):

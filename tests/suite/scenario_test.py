@@ -146,7 +146,8 @@ class Selection(unittest.TestCase):
                  "idle": "4", "slow": "5", "flood": "6", "transport": "unix", "mtu": "9000",
                  "namespace": "no", "rate": "7.5", "rate_of": "a", "rate_share": "0.25",
                  "arrivals": "constant", "verify": "full", "file": __file__, "cache": "cold",
-                 "operation": "retr", "files": "3", "beside": "/y", "login": "bob:x"}
+                 "operation": "retr", "files": "3", "beside": "/y", "login": "bob:x",
+                 "turns": "7", "turn": "0.5"}
         self.assertEqual(set(words), {f.name for f in dataclasses.fields(scenario.Cell)}
                          - {"name", "variants", "expect"})
         for key, word in words.items():

@@ -1,10 +1,11 @@
 #!/usr/bin/python3
 """Does the suite find a cost of 5 % that is really there, and none where there is none?
 
-usage: sensitivity.py [--build DIR] [--runs N] [--blocks N] [--rounds N]
-                      [--seconds S] [--warmup S] [--permille N] [--engine NAME]
+usage: sensitivity.py [--build DIR] [--runs N] [--blocks N] [--turns N] [--turn S]
+                      [--rounds N] [--seconds S] [--warmup S] [--permille N] [--engine NAME]
 
-Not part of the test suite: ten runs of twenty blocks take a quarter of an hour of a quiet machine.
+Not part of the test suite: ten runs of twenty blocks take 13 minutes of a quiet machine. With
+--turns 0 it measures by trials, --rounds of --seconds each in a block.
 Each run compares a server with itself (A/A) and with itself and an injected cost (inject_cost.c),
 and says what the verdicts on CPU time per operation were.
 """
@@ -22,6 +23,8 @@ import suite_path
 SCENARIO = """
 blocks = {blocks}
 rounds = {rounds}
+turns = {turns}
+turn = {turn}
 seconds = {seconds}
 warmup = {warmup}
 base = "base"
@@ -64,9 +67,11 @@ def main():
     parser.add_argument("--build", default="build/release")
     parser.add_argument("--runs", type=int, default=10)
     parser.add_argument("--blocks", type=int, default=20)
+    parser.add_argument("--turns", type=int, default=50)
+    parser.add_argument("--turn", type=float, default=0.02)
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--seconds", type=float, default=0.1)
-    parser.add_argument("--warmup", type=float, default=0.02)
+    parser.add_argument("--warmup", type=float, default=0.05)
     parser.add_argument("--permille", type=int, default=50)
     parser.add_argument("--engine", default="epoll")
     options = parser.parse_args()

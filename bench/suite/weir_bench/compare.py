@@ -211,7 +211,8 @@ def as_text(problems, comparisons, why_absolute=None):
     lines += [f"Compared are the ratios to {name}, the same program in both runs."
               for name in sorted({c["reference"] for c in comparisons if "reference" in c})]
     if why_absolute:
-        lines.append(f"Compared are absolute numbers, which change with the machine: {why_absolute}.")
+        lines.append("Compared are absolute numbers, which change with the machine: "
+                     f"{why_absolute}.")
     for c in comparisons:
         numbers = ""
         if "ratio" in c:

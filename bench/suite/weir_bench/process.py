@@ -49,6 +49,7 @@ class Child:
                                             start_new_session=True, preexec_fn=prepare)
         self.pid = self.process.pid
         self.heard = b"" if talks else None
+        self.alive = os.pidfd_open(self.pid)  # can be read when it is over
 
     def say(self, text):
         """Writes a line to one that talks. Whether it is still there, hear() tells."""
@@ -57,16 +58,19 @@ class Child:
         except BrokenPipeError:
             pass
 
-    def hear(self, seconds, end=b"\n"):
+    def hear(self, seconds, end=b"\n", other=None):
         """What one that talks says, up to a line's end or with end=None to its own; None if that
-        does not come in time."""
+        does not come in time, or not before the other child ends."""
         limit = time.monotonic() + seconds
         file = self.process.stdout.fileno()
         poll = select.poll()
         poll.register(file, select.POLLIN)
+        if other:
+            poll.register(other.alive, select.POLLIN)
         while end is None or end not in self.heard:
             left = limit - time.monotonic()
-            if left <= 0 or not poll.poll(1000 * left):
+            ready = [found for found, _ in poll.poll(1000 * max(left, 0))]
+            if file not in ready:
                 return None
             more = os.read(file, 1 << 20)
             self.heard += more
@@ -105,6 +109,7 @@ class Child:
             _, status, self.usage = os.wait4(self.pid, 0)
             self.status = os.waitstatus_to_exitcode(status)
             self.process.returncode = self.status
+            os.close(self.alive)
             for pipe in filter(None, (self.process.stdin, self.process.stdout)):
                 pipe.close()
         return self.status

@@ -19,6 +19,7 @@ from .witness import Witness, prepare_file, residency
 
 SETTLE_SECONDS = 0.0003   # a server that used no CPU for so long sleeps
 SETTLE_TRIES = 50
+ENDING_SECONDS = 1
 COLUMNS = ("ops", "server_ns", "machine_ns", "load_ns", "wall_ns")
 
 
@@ -69,17 +70,16 @@ class Runner:
 
     def hear(self, seconds):
         """The load's next line."""
-        line = self.load.hear(seconds)
+        line = self.load.hear(seconds, other=self.server)
         if self.server.ended():
             self.server.collect()
             raise TrialFailed(f"the server {self.server.how_it_ended()} under load: "
                               f"{self.server.last_words()}")
         if line is None:
-            if self.load.ended():
+            # Its output ends before it does.
+            if self.load.wait(ENDING_SECONDS):
                 self.load.collect()
-            raise TrialFailed(f"the load {self.load.how_it_ended()} and said nothing for "
-                              f"{seconds:g} s: {self.load.last_words()}" if self.load.status is None
-                              else f"the load {self.load.how_it_ended()}: "
+            raise TrialFailed(f"the load {self.load.how_it_ended()}, and its turn is not over: "
                               f"{self.load.last_words()}")
         try:
             return json.loads(line)

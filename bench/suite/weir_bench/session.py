@@ -47,16 +47,19 @@ def order_of_block(cells_and_variants, block, seed, rounds=1):
     order = []
     for cell, variants in cells:
         variants = list(variants)
-        for number in range(1 if cell.turns else rounds):
+        for number in range(rounds):
             chance.shuffle(variants)
             order += [(cell, variant, number) for variant in variants]
     return order
 
 
 def entries_of(order):
-    """What runs together: [(cell, variants, round)], one variant unless they take turns."""
+    """What runs together: [(cell, variants, round)]; one variant, or where they take turns all of
+    them, once, as turns are rounds already."""
     entries = []
     for cell, variant, number in order:
+        if cell.turns and number:
+            continue
         if cell.turns and entries and entries[-1][0] is cell:
             entries[-1][1].append(variant)
         else:

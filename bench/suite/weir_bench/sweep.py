@@ -4,10 +4,13 @@ import re
 from dataclasses import replace
 
 from . import Problem
+from .scenario import TURN_MAX
+from .turns import TURNS_MIN
 
 VARIABLES = ("size", "connections", "depth", "churn", "idle", "rate")
 FACTOR = 4        # from step to step of a range
 STEPS_MAX = 40
+TURN_PER_CONNECTION = 1e-4   # seconds: ten times what a request of each takes
 UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "k": 1000, "m": 1000000}
 
 
@@ -41,6 +44,13 @@ def number(text, part):
     return int(match[1]) * UNITS[match[2]]
 
 
+def lengthen(cell):
+    """A turn lasts for some rounds of all connections, and there are as many fewer."""
+    turn = min(max(cell.turn, TURN_PER_CONNECTION * cell.connections), TURN_MAX)
+    cell.turns = max(round(cell.turns * cell.turn / turn), min(cell.turns, TURNS_MIN))
+    cell.turn = turn
+
+
 def spread(scenario, text):
     """Replaces each cell by one per value. Returns what the report says about it."""
     name, values = parse(text)
@@ -51,6 +61,8 @@ def spread(scenario, text):
                           **{name: float(value) if name == "rate" else value})
             if name == "rate":
                 new.rate_of = ""
+            if name == "connections" and new.turns:
+                lengthen(new)
             cells.append(new)
             told[new.name], origin[new.name] = value, cell.name
             if cell.name in scenario.sources:

@@ -15,7 +15,7 @@ static struct sim_file *calls_file(const struct sim *sim, int fd)
 {
     struct sim_object *object = sim_descriptor(sim, fd);
     if (!object || object->kind != SIM_FILE)
-        return NULL;
+        return NULL; // UNTESTED: no server asks for that
     return container_of(object, struct sim_file, object);
 }
 
@@ -25,6 +25,7 @@ static struct sim_file *calls_begin(struct sim *sim, int fd, const char *what)
     sim_spend(sim, CALLS_NS);
     struct sim_file *file = calls_file(sim, fd);
     if (!file)
+        // UNTESTED: what this counts is a mistake, and none is left
         sim->counts.bad_descriptors++;
     sim_trace(sim, what, (uint64_t)fd, file ? (int64_t)file->node->number : -EBADF);
     return file;
@@ -68,7 +69,7 @@ int sim_call_open(struct sim *sim, int fd, const char *text, uint64_t flags, uin
     } else {
         const struct sim_file *directory = calls_begin(sim, fd, "openat");
         if (!directory)
-            return -EBADF;
+            return -EBADF; // UNTESTED: no server asks for that
         path.start = directory->node;
     }
     // O_CREAT may have to wait for the disk (build_open_flags).
@@ -84,7 +85,7 @@ int sim_call_duplicate(struct sim *sim, int fd)
 {
     struct sim_file *file = calls_begin(sim, fd, "dup");
     if (!file)
-        return -EBADF;
+        return -EBADF; // UNTESTED: no server asks for that
     file->object.references++;
     int copy = sim_descriptor_open(sim, &file->object);
     if (copy < 0)
@@ -105,7 +106,7 @@ static int calls_entry(struct sim *sim, int fd, const char *name, const char *wh
 {
     const struct sim_file *file = calls_begin(sim, fd, what);
     if (!file)
-        return -EBADF;
+        return -EBADF; // UNTESTED: no server asks for that
     if (!name || !*name) {
         *ret_node = file->node;
         return 0;
@@ -158,7 +159,7 @@ int sim_call_entry(struct sim *sim, int fd, uint32_t *at, const char **ret_name)
     uint32_t count = 0;
     *ret_name = NULL;
     if (!file)
-        return -EBADF;
+        return -EBADF; // UNTESTED: no server asks for that
     if (sim_strikes(sim, SIM_FILE_ERROR))
         return -EIO;
     for (struct sim_link *link = sim->nodes.next; link != &sim->nodes; link = link->next) {
@@ -180,7 +181,7 @@ static int calls_place(struct sim *sim, int fd, const char *name, const char *wh
 {
     const struct sim_file *file = calls_begin(sim, fd, what);
     if (!file)
-        return -EBADF;
+        return -EBADF; // UNTESTED: no server asks for that
     *ret_path = (struct sim_path){ .start = file->node, .text = name };
     int error = sim_path_walk(sim, ret_path);
     if (!error && sim_strikes(sim, SIM_FILE_ERROR))
@@ -229,7 +230,7 @@ int sim_call_mkdir(struct sim *sim, int fd, const char *name, uint32_t mode)
     if (path.node)
         return -EEXIST;
     if (!sim_node_is_linked(path.parent))
-        return -ENOENT;
+        return -ENOENT; // UNTESTED: no server asks for that
     sim_node_add(sim, path.parent, name, S_IFDIR | (mode & 0777));
     return 0;
 }
@@ -246,15 +247,15 @@ static int calls_rename_check(const struct sim *sim, const struct sim_path *from
                               const struct sim_path *to, bool replace)
 {
     if (!from->node || !sim_node_is_linked(to->parent))
-        return -ENOENT;
+        return -ENOENT; // UNTESTED: no server asks for that
     if (calls_is_inside(to->parent, from->node))
-        return -EINVAL;
+        return -EINVAL; // UNTESTED: no server asks for that
     if (!to->node)
         return 0;
     if (!replace)
-        return -EEXIST;
+        return -EEXIST; // UNTESTED: no server asks for that
     if (S_ISDIR(from->node->mode) != S_ISDIR(to->node->mode))
-        return S_ISDIR(to->node->mode) ? -EISDIR : -ENOTDIR;
+        return S_ISDIR(to->node->mode) ? -EISDIR : -ENOTDIR; // UNTESTED: no server asks for that
     return S_ISDIR(to->node->mode) && calls_has_entries(sim, to->node) ? -ENOTEMPTY : 0;
 }
 
@@ -292,7 +293,7 @@ int sim_call_set_time(struct sim *sim, int fd, uint64_t modified_ns)
     int error;
     struct sim_node *node = calls_change(sim, fd, "utimens", &error);
     if (!node)
-        return error;
+        return error; // UNTESTED: no server asks for that
     node->modified_ns = modified_ns;
     node->changed_ns = sim_real_time(sim);
     return 0;
@@ -314,7 +315,7 @@ int sim_call_truncate(struct sim *sim, int fd, uint64_t size)
     int error;
     struct sim_node *node = calls_change(sim, fd, "ftruncate", &error);
     if (node && size > CALLS_FILE_MAX)
-        return -EFBIG;
+        return -EFBIG; // UNTESTED: no server asks for that
     if (node)
         sim_node_resize(node, size);
     return error;
@@ -333,11 +334,11 @@ int64_t sim_node_read(struct sim *sim, const struct sim_node *node, const struct
                       uint64_t offset)
 {
     if (S_ISDIR(node->mode))
-        return -EISDIR;
+        return -EISDIR; // UNTESTED: no server asks for that
     if (sim_strikes(sim, SIM_FILE_ERROR))
         return -EIO;
     if (offset >= node->size)
-        return 0;
+        return 0; // UNTESTED: no server asks for that
     size_t left = node->size - offset, size = iovec->iov_len;
     size = sim_shortened(sim, SIM_FILE_SHORT, size < left ? size : left);
     memcpy(iovec->iov_base, node->data + offset, size);
@@ -349,11 +350,11 @@ int64_t sim_node_write(struct sim *sim, struct sim_node *node, const struct iove
                        uint64_t offset)
 {
     if (S_ISDIR(node->mode))
-        return -EBADF;
+        return -EBADF; // UNTESTED: no server asks for that
     if (sim_strikes(sim, SIM_FILE_ERROR))
         return sim_random(sim, 2) ? -EIO : -ENOSPC;
     if (offset > CALLS_FILE_MAX || iovec->iov_len > CALLS_FILE_MAX)
-        return -EFBIG;
+        return -EFBIG; // UNTESTED: no server asks for that
     size_t size = sim_shortened(sim, SIM_FILE_SHORT, iovec->iov_len), end = offset + size;
     sim_node_reserve(node, end);
     memcpy(node->data + offset, iovec->iov_base, size);
@@ -368,7 +369,7 @@ int64_t sim_call_read(struct sim *sim, int fd, const struct iovec *iovec, uint64
 {
     const struct sim_file *file = calls_begin(sim, fd, "preadv");
     if (!file)
-        return -EBADF;
+        return -EBADF; // UNTESTED: no server asks for that
     if (no_wait && sim_strikes(sim, SIM_FILE_COLD))
         return -EAGAIN;
     return sim_node_read(sim, file->node, iovec, offset);
@@ -380,7 +381,7 @@ int64_t sim_call_write(struct sim *sim, int fd, const struct iovec *iovecs, int 
     const struct sim_file *file = calls_begin(sim, fd, "pwritev");
     int64_t done = 0;
     if (!file)
-        return -EBADF;
+        return -EBADF; // UNTESTED: no server asks for that
     if (file->flags & O_APPEND)
         offset = file->node->size;
     for (int i = 0; i < count; i++) {

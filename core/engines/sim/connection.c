@@ -14,6 +14,7 @@ static in_port_t *connection_port(struct weir_address *address)
 {
     if (address->any.sa_family == AF_INET)
         return &address->in.sin_port;
+    // UNTESTED: no loop or client does that
     return address->any.sa_family == AF_INET6 ? &address->in6.sin6_port : NULL;
 }
 
@@ -29,8 +30,9 @@ static bool connection_wildcard(const struct weir_address *address)
 static bool connection_reaches(const struct weir_address *bound, const struct weir_address *to)
 {
     if (bound->any.sa_family != to->any.sa_family)
-        return false;
+        return false; // UNTESTED: no loop or client does that
     if (bound->any.sa_family == AF_UNIX)
+        // UNTESTED: no loop or client does that
         return strcmp(bound->un.sun_path, to->un.sun_path) == 0;
     if (bound->any.sa_family == AF_INET)
         return bound->in.sin_port == to->in.sin_port &&
@@ -212,10 +214,11 @@ int sim_socket_connect(struct sim_socket *socket, const struct weir_address *add
 {
     bool silent;
     if (socket->state != SIM_SOCKET_NEW && socket->state != SIM_SOCKET_BOUND)
+        // UNTESTED: no loop or client does that
         return socket->state == SIM_SOCKET_CONNECTING ? -EALREADY : -EISCONN;
     int error = connection_route(address, &silent);
     if (error)
-        return error;
+        return error; // UNTESTED: no loop or client does that
     sim_list_remove(&socket->bound);
     socket->remote = *address;
     connection_local(socket);
@@ -248,7 +251,7 @@ int sim_peer_connect(struct sim *sim, const struct weir_address *address,
     int error = sim_socket_connect(peer, address);
     if (error != -EINPROGRESS) {
         sim_object_release(&peer->object);
-        return error;
+        return error; // UNTESTED: no loop or client does that
     }
     *ret_peer = peer;
     return 0;
@@ -309,7 +312,7 @@ int sim_peer_listen(struct sim *sim, const struct weir_address *address, int bac
         error = sim_socket_listen(peer, backlog);
     if (error) {
         sim_object_release(&peer->object);
-        return error;
+        return error; // UNTESTED: no loop or client does that
     }
     *ret_address = peer->local;
     *ret_peer = peer;

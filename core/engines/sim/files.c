@@ -113,7 +113,7 @@ static int files_step(const struct sim *sim, const struct sim_path *path, const 
     if (!S_ISDIR((*at)->mode))
         return -ENOTDIR;
     if (size > FILES_NAME_MAX)
-        return -ENAMETOOLONG;
+        return -ENAMETOOLONG; // UNTESTED: no server asks for that
     if (files_is(part, size, "."))
         return 0;
     if (!files_is(part, size, "..")) {
@@ -121,10 +121,10 @@ static int files_step(const struct sim *sim, const struct sim_path *path, const 
         return 0;
     }
     if (*at == path->start && path->beneath)
-        return -EXDEV;
+        return -EXDEV; // UNTESTED: no server asks for that
     if ((*at)->parent)
         *at = (*at)->parent;
-    return 0;
+    return 0; // UNTESTED: no server asks for that
 }
 
 int sim_path_walk(struct sim *sim, struct sim_path *path)
@@ -132,9 +132,9 @@ int sim_path_walk(struct sim *sim, struct sim_path *path)
     const char *text = path->text;
     struct sim_node *at = path->start;
     if (!*text)
-        return -ENOENT;
+        return -ENOENT; // UNTESTED: no server asks for that
     if (*text == '/' && path->beneath)
-        return -EXDEV;
+        return -EXDEV; // UNTESTED: no server asks for that
     if (*text == '/')
         at = sim_node_root(sim);
     for (path->parent = at; *text;) {
@@ -143,7 +143,7 @@ int sim_path_walk(struct sim *sim, struct sim_path *path)
         if (!size)
             break;
         if (!at)
-            return -ENOENT;
+            return -ENOENT; // UNTESTED: no server asks for that
         path->parent = at;
         path->name = text;
         path->name_size = size;
@@ -177,7 +177,7 @@ static int files_create(struct sim *sim, struct sim_path *path, uint64_t flags, 
     if (!(flags & O_CREAT) || !sim_node_is_linked(path->parent))
         return -ENOENT;
     if (path->slash)
-        return -EISDIR;
+        return -EISDIR; // UNTESTED: no server asks for that
     memcpy(name, path->name, path->name_size);
     name[path->name_size] = '\0';
     path->node = sim_node_add(sim, path->parent, name, S_IFREG | (mode & 0777));
@@ -188,7 +188,7 @@ int sim_path_open(struct sim *sim, struct sim_path *path, uint64_t flags, uint64
 {
     bool writes = (flags & O_ACCMODE) != O_RDONLY && !(flags & O_PATH);
     if (mode && !(flags & O_CREAT))
-        return -EINVAL;
+        return -EINVAL; // UNTESTED: no server asks for that
     // do_sys_openat2() reserves the descriptor before it looks at any name.
     int error = sim_descriptors_full(sim) ? -EMFILE : sim_path_walk(sim, path);
     if (error)
@@ -196,13 +196,13 @@ int sim_path_open(struct sim *sim, struct sim_path *path, uint64_t flags, uint64
     if (!path->node)
         error = files_create(sim, path, flags, mode);
     else if (flags & O_CREAT && flags & O_EXCL)
-        error = -EEXIST;
+        error = -EEXIST; // UNTESTED: no server asks for that
     if (error)
         return error;
     if (flags & O_DIRECTORY && !S_ISDIR(path->node->mode))
         return -ENOTDIR;
     if (writes && S_ISDIR(path->node->mode))
-        return -EISDIR;
+        return -EISDIR; // UNTESTED: no server asks for that
     if (flags & O_TRUNC && !(flags & O_PATH))
         sim_node_resize(path->node, 0);
     return sim_file_of_node(sim, path->node, flags);

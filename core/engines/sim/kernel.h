@@ -220,6 +220,7 @@ struct sim {
     uint32_t descriptors_room, descriptors_max;
     int wake_fd;
     uint64_t enters, enters_max;
+    uint32_t busy;                  // enters in a row that took no entry
     const unsigned char *decisions; // of sim_decide()
     size_t decisions_left;
     struct sim_answer answer;

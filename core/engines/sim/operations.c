@@ -47,11 +47,11 @@ static int operations_prepare_accept(struct sim *sim, struct sim_operation *oper
 {
     (void)sim;
     if (sqe->ioprio || !sqe->addr || !sqe->addr2)
-        return -EINVAL; // multishot and without an address: not simulated
+        return -EINVAL; // UNTESTED: multishot and without an address: not simulated
     operation->direct = sqe->file_index != 0;
     if (operation->direct &&
         (sqe->file_index != IORING_FILE_INDEX_ALLOC || sqe->accept_flags & SOCK_CLOEXEC))
-        return -EINVAL;
+        return -EINVAL; // UNTESTED: the engine never asks for that
     operation->non_blocking = sqe->accept_flags & SOCK_NONBLOCK;
     operation->ret_address = operations_pointer(sqe->addr);
     operation->ret_address_size = operations_pointer(sqe->addr2);
@@ -98,7 +98,7 @@ static int operations_accept(struct sim *sim, struct sim_operation *operation)
     if (sim_strikes(sim, SIM_ACCEPT_ERROR))
         return operations_accept_error(sim);
     if (listener->state != SIM_SOCKET_LISTENING)
-        return -EINVAL;
+        return -EINVAL; // UNTESTED: the engine never asks for that
     if (!operation->direct && sim_descriptors_full(sim))
         return -EMFILE;
     struct sim_socket *socket = sim_socket_accept(listener);
@@ -119,13 +119,13 @@ static int operations_prepare_receive(struct sim *sim, struct sim_operation *ope
     const unsigned known =
         IORING_RECV_MULTISHOT | IORING_RECVSEND_POLL_FIRST | IORING_RECVSEND_BUNDLE;
     if (sqe->ioprio & ~known || !(sqe->flags & IOSQE_BUFFER_SELECT) || sqe->msg_flags)
-        return -EINVAL;
+        return -EINVAL; // UNTESTED: the engine never asks for that
     operation->multishot = sqe->ioprio & IORING_RECV_MULTISHOT;
     operation->poll_first = sqe->ioprio & IORING_RECVSEND_POLL_FIRST;
     operation->bundle = sqe->ioprio & IORING_RECVSEND_BUNDLE;
     // io_recvmsg_prep(): the caps belong to multishots.
     if (!operation->multishot && sqe->optlen)
-        return -EINVAL;
+        return -EINVAL; // UNTESTED: the engine never asks for that
     operation->each = sqe->len;
     operation->total = sqe->optlen;
     operation->total_capped = sqe->optlen != 0;
@@ -272,7 +272,7 @@ static int operations_prepare_send_message(struct sim *sim, struct sim_operation
     if (error)
         return error;
     if (message->msg_iovlen > UIO_MAXIOV || message->msg_controllen || message->msg_namelen)
-        return -EINVAL;
+        return -EINVAL; // UNTESTED: the engine never asks for that
     operation->iovecs = sim_allocate(message->msg_iovlen + 1, sizeof(struct iovec));
     memcpy(operation->iovecs, message->msg_iov, message->msg_iovlen * sizeof(struct iovec));
     operation->iovecs_count = (uint32_t)message->msg_iovlen;
@@ -332,7 +332,7 @@ static int operations_prepare_connect(struct sim *sim, struct sim_operation *ope
     (void)sim;
     operation->address.size = (socklen_t)sqe->off;
     if (sqe->off < sizeof(sa_family_t) || sqe->off > sizeof operation->address.un)
-        return -EINVAL;
+        return -EINVAL; // UNTESTED: the engine never asks for that
     memcpy(&operation->address.un, operations_pointer(sqe->addr), sqe->off);
     return operations_check_socket(operation);
 }
@@ -389,8 +389,9 @@ static int operations_close_direct(struct sim *sim, uint32_t index)
 {
     struct sim_ring *ring = sim->ring;
     if (index >= ring->files_count || !ring->files[index]) {
+        // UNTESTED: what this counts is a mistake, and none is left
         sim->counts.bad_closes++;
-        return -EBADF;
+        return -EBADF; // UNTESTED: the engine never asks for that
     }
     struct sim_object *object = ring->files[index];
     ring->files[index] = NULL;
@@ -416,7 +417,7 @@ static int operations_prepare_cancel(struct sim *sim, struct sim_operation *oper
     operation->fd = sqe->fd;
     operation->target = sqe->addr;
     if (sqe->cancel_flags && (sqe->cancel_flags & by_fd) != by_fd)
-        return -EINVAL; // other combinations are not simulated
+        return -EINVAL; // UNTESTED: other combinations are not simulated
     return sqe->flags & (IOSQE_FIXED_FILE | IOSQE_BUFFER_SELECT) ? -EINVAL : 0;
 }
 

@@ -28,7 +28,7 @@ static int operations_files_read_counter(const struct sim_operation *operation)
 {
     struct sim_counter *counter = container_of(operation->object, struct sim_counter, object);
     if (operation->one.iov_len < sizeof counter->value)
-        return -EINVAL;
+        return -EINVAL; // UNTESTED: the engine never asks for that
     if (!counter->value)
         return SIM_AGAIN;
     memcpy(operation->one.iov_base, &counter->value, sizeof counter->value);
@@ -65,7 +65,7 @@ static int operations_files_read(struct sim *sim, struct sim_operation *operatio
 static int operations_files_write(struct sim *sim, struct sim_operation *operation)
 {
     if (operation->object->kind == SIM_COUNTER)
-        return -EINVAL;
+        return -EINVAL; // UNTESTED: the engine never asks for that
     if (operation->object->kind == SIM_MACHINE)
         return operations_files_on_machine(sim, operation, true);
     return (int)sim_node_write(sim, operations_files_node(operation), &operation->one,
@@ -79,7 +79,7 @@ static int operations_files_prepare_open(struct sim *sim, struct sim_operation *
     (void)sim;
     const struct open_how *how = (const struct open_how *)(uintptr_t)sqe->off;
     if (sqe->len != sizeof *how)
-        return -EINVAL;
+        return -EINVAL; // UNTESTED: the engine never asks for that
     operation->fd = sqe->fd;
     operation->open_flags = how->flags;
     operation->open_mode = how->mode;

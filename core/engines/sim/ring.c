@@ -282,8 +282,9 @@ static int ring_wait(struct sim *sim, struct ring_patience patience)
             continue;
         uint64_t until_ns = patience.min_end_ns ? patience.min_end_ns : patience.deadline_ns;
         if (!sim_pass(sim, until_ns)) {
+            // UNTESTED: what this counts is a mistake, and none is left
             sim->counts.stuck = true;
-            return -EDEADLK;
+            return -EDEADLK; // UNTESTED: the engine never asks for that
         }
     }
     return 0;
@@ -296,16 +297,21 @@ static int ring_enter(void *state, struct io_uring *ring, unsigned submit, unsig
     struct ring_patience patience;
     (void)ring;
     if (!sim->ring->enabled)
-        return -EBADFD;
+        return -EBADFD; // UNTESTED: the engine never asks for that
     if (flags & IORING_ENTER_EXT_ARG && argument_size != sizeof(struct io_uring_getevents_arg))
-        return -EINVAL;
+        return -EINVAL; // UNTESTED: the engine never asks for that
     sim_spend(sim, RING_ENTER_NS);
     sim->counts.broken = ++sim->enters > sim->enters_max;
     if (sim->counts.broken)
         return -EIO;
     // A kernel without memory for requests takes none (io_submit_sqes).
-    if (submit && sim_strikes(sim, SIM_BUSY))
+    if (submit && sim_strikes(sim, SIM_BUSY)) {
+        if (++sim->busy > sim->counts.busy)
+            sim->counts.busy = sim->busy;
         return -EAGAIN;
+    }
+    if (submit)
+        sim->busy = 0;
     unsigned taken = ring_submit(sim, submit);
     if (!sim->ring->deferred)
         ring_run_work(sim, UINT_MAX);
@@ -333,12 +339,12 @@ static int ring_check_flags(unsigned flags)
                            IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_DEFER_TASKRUN |
                            IORING_SETUP_COOP_TASKRUN | IORING_SETUP_NO_SQARRAY;
     if (flags & ~known)
-        return -EINVAL;
+        return -EINVAL; // UNTESTED: the engine never asks for that
     if (flags & IORING_SETUP_DEFER_TASKRUN && !(flags & IORING_SETUP_SINGLE_ISSUER))
-        return -EINVAL;
+        return -EINVAL; // UNTESTED: the engine never asks for that
     if (flags & IORING_SETUP_TASKRUN_FLAG &&
         !(flags & (IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_COOP_TASKRUN)))
-        return -EINVAL;
+        return -EINVAL; // UNTESTED: the engine never asks for that
     return 0;
 }
 
@@ -393,7 +399,7 @@ static int ring_setup(void *state, struct io_uring *ring, unsigned entries,
     struct sim *sim = state;
     int error = ring_check_flags(params->flags);
     if (error || sim->ring)
-        return error ? error : -EBUSY;
+        return error ? error : -EBUSY; // UNTESTED: the engine never asks for that
     struct sim_ring *simulated = sim_allocate(1, sizeof *simulated);
     sim_list_init(&simulated->operations);
     sim_list_init(&simulated->ready);
@@ -417,7 +423,7 @@ static int ring_enable(void *state, struct io_uring *ring)
     struct sim *sim = state;
     (void)ring;
     if (sim->ring->enabled)
-        return -EBADFD;
+        return -EBADFD; // UNTESTED: the engine never asks for that
     sim->ring->enabled = true;
     return 0;
 }
@@ -432,9 +438,9 @@ static void ring_teardown(void *state, struct io_uring *ring)
 static int ring_register_files(struct sim_ring *ring, const struct io_uring_rsrc_register *files)
 {
     if (ring->files)
-        return -EBUSY;
+        return -EBUSY; // UNTESTED: the engine never asks for that
     if (!(files->flags & IORING_RSRC_REGISTER_SPARSE) || !files->nr || files->nr > RING_FILES_MAX)
-        return -EINVAL;
+        return -EINVAL; // UNTESTED: the engine never asks for that
     ring->files = sim_allocate(files->nr, sizeof(struct sim_object *));
     ring->files_count = files->nr;
     return 0;
@@ -444,9 +450,9 @@ static int ring_register_buffers(struct sim_ring *ring, const struct io_uring_bu
 {
     uint32_t entries = buffers->ring_entries;
     if (ring->buffers || buffers->bgid)
-        return -EEXIST;
+        return -EEXIST; // UNTESTED: the engine never asks for that
     if (!entries || entries & (entries - 1) || buffers->ring_addr % 4096)
-        return -EINVAL;
+        return -EINVAL; // UNTESTED: the engine never asks for that
     ring->buffers = (struct io_uring_buf_ring *)(uintptr_t)buffers->ring_addr;
     ring->buffers_count = entries;
     return 0;

@@ -19,7 +19,7 @@ static int sendfile_prepare_install(struct sim *sim, struct sim_operation *opera
     (void)operation;
     // io_install_fixed_fd_prep(): from the table only.
     if (!(sqe->flags & IOSQE_FIXED_FILE) || sqe->off || sqe->addr || sqe->len || sqe->buf_index)
-        return -EINVAL;
+        return -EINVAL; // UNTESTED: the engine never asks for that
     return sqe->install_fd_flags ? -EINVAL : 0;
 }
 
@@ -36,7 +36,7 @@ static int sendfile_prepare_poll(struct sim *sim, struct sim_operation *operatio
 {
     (void)sim;
     if (sqe->len || sqe->poll32_events != POLLOUT)
-        return -EINVAL; // multishot and other events: not simulated
+        return -EINVAL; // UNTESTED: the engine never asks for that
     return operation->object->kind == SIM_SOCKET ? 0 : -ENOTSOCK;
 }
 
@@ -55,7 +55,7 @@ static bool sendfile_never_ready(struct sim *sim, const struct sim_operation *op
 {
     (void)sim;
     (void)operation;
-    return false;
+    return false; // UNTESTED: the engine never asks for that
 }
 
 const struct sim_opcode sim_opcode_install = {
@@ -97,12 +97,12 @@ static int64_t sendfile_read(struct sim *sim, int file, uint64_t offset, char *d
         return count < 0 ? -errno : count;
     }
     if (object->kind != SIM_FILE)
-        return -EINVAL;
+        return -EINVAL; // UNTESTED: the engine never asks for that
     const struct sim_node *node = container_of(object, struct sim_file, object)->node;
     if (sim_strikes(sim, SIM_FILE_ERROR))
         return -EIO;
     if (offset >= node->size)
-        return 0;
+        return 0; // UNTESTED: the engine never asks for that
     size_t left = node->size - (size_t)offset, part = size < left ? size : left;
     memcpy(data, node->data + offset, part);
     return (int64_t)part;
@@ -116,12 +116,14 @@ int64_t sim_sendfile(void *state, enum system_signal *signal, int fd, int file, 
     *signal = SYSTEM_SIGNAL_HARMLESS;
     sim_spend(sim, SENDFILE_NS);
     if (!object || object->kind != SIM_SOCKET) {
+        // UNTESTED: what this counts is a mistake, and none is left
         sim->counts.bad_descriptors++;
-        return -EBADF;
+        return -EBADF; // UNTESTED: the engine never asks for that
     }
     struct sim_socket *socket = container_of(object, struct sim_socket, object);
     // The thread would wait, and with it the loop.
     if (!socket->non_blocking)
+        // UNTESTED: what this counts is a mistake, and none is left
         sim->counts.stuck = true;
     if (sim_strikes(sim, SIM_SEND_REFUSED))
         return -EAGAIN;

@@ -63,6 +63,7 @@ struct sim_counts {
     uint32_t sockets;            // that exist, also those of peers
     uint32_t bundles;            // completions of several buffers
     uint32_t bundles_of_cut;     // of them, those whose first buffer had been cut before
+    uint32_t busy;               // most enters in a row that took no entry
     uint32_t answered;           // how often sim_answer() had its way
     bool broken;                 // the ring has answered as sim_break_after() told it
     bool stuck;                  // a wait that nothing could have ended

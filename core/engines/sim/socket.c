@@ -132,7 +132,7 @@ size_t sim_socket_room(const struct sim_socket *socket)
 {
     const struct sim_socket *peer = socket->peer;
     if (!peer)
-        return SOCKET_BUFFER;
+        return SOCKET_BUFFER; // UNTESTED: no loop or client does that
     return peer->in_max > peer->in.size ? peer->in_max - peer->in.size : 0;
 }
 
@@ -148,7 +148,7 @@ static int64_t socket_write_refused(struct sim_socket *socket)
 static int64_t socket_write_to_nobody(struct sim_socket *socket, size_t size)
 {
     if (socket_is_unix(socket))
-        return -EPIPE;
+        return -EPIPE; // UNTESTED: no loop or client does that
     sim_socket_die(socket, socket->in_ended ? -EPIPE : -ECONNRESET);
     return (int64_t)size;
 }
@@ -156,7 +156,7 @@ static int64_t socket_write_to_nobody(struct sim_socket *socket, size_t size)
 int64_t sim_socket_write(struct sim_socket *socket, const void *data, size_t size)
 {
     if (socket->state == SIM_SOCKET_CONNECTING)
-        return -EAGAIN;
+        return -EAGAIN; // UNTESTED: no loop or client does that
     if (socket->error || socket->out_ended || socket->state != SIM_SOCKET_CONNECTED)
         return socket_write_refused(socket);
     if (!socket->peer)
@@ -176,7 +176,7 @@ int sim_socket_shutdown(struct sim_socket *socket)
     if (socket->state != SIM_SOCKET_CONNECTED)
         return -ENOTCONN;
     if (socket->out_ended)
-        return 0;
+        return 0; // UNTESTED: no loop or client does that
     socket->out_ended = true;
     if (socket->peer) {
         socket->peer->in_ended = true;
@@ -206,7 +206,7 @@ void sim_socket_die(struct sim_socket *socket, int error)
 int sim_socket_disconnect(struct sim_socket *socket)
 {
     if (socket_is_unix(socket))
-        return -EINVAL;
+        return -EINVAL; // UNTESTED: no loop or client does that
     socket_part(socket, true);
     socket->in.size = 0;
     if (socket->state == SIM_SOCKET_CONNECTED || socket->state == SIM_SOCKET_CONNECTING) {
@@ -231,7 +231,7 @@ bool sim_socket_readable(const struct sim_socket *socket)
 bool sim_socket_writable(const struct sim_socket *socket)
 {
     if (socket->state == SIM_SOCKET_CONNECTING)
-        return false;
+        return false; // UNTESTED: no loop or client does that
     return socket->error || socket->out_ended || socket->state == SIM_SOCKET_DEAD ||
            !socket->peer || sim_socket_room(socket) >= socket->peer->in_max / 3;
 }

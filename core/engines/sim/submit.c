@@ -40,8 +40,9 @@ static int submit_assign(struct sim *sim, struct sim_operation *operation)
     else if (opcode == &sim_opcode_read || opcode == &sim_opcode_write)
         operation->object = sim_machine_file(sim, operation->fd);
     if (!operation->object) {
+        // UNTESTED: what this counts is a mistake, and none is left
         sim->counts.bad_descriptors++;
-        return -EBADF;
+        return -EBADF; // UNTESTED: the engine never asks for that
     }
     sim_list_append(&operation->object->operations, &operation->of_object);
     return 0;
@@ -53,7 +54,7 @@ static int submit_prepare(struct sim *sim, struct sim_operation *operation,
 {
     const unsigned known = IOSQE_FIXED_FILE | IOSQE_BUFFER_SELECT | IOSQE_CQE_SKIP_SUCCESS;
     if (!operation->opcode || sqe->flags & ~known)
-        return -EINVAL;
+        return -EINVAL; // UNTESTED: the engine never asks for that
     // A worker looks the descriptor up itself, as late as it runs (io_wq_submit_work()).
     int error = 0;
     if (operation->opcode->needs_object && !operation->opcode->worker)

@@ -59,7 +59,7 @@ static int system_socket(void *state, const struct weir_address *peer,
     int error = local ? sim_socket_bind(socket, local) : 0;
     if (error) {
         sim_object_release(&socket->object);
-        return error;
+        return error; // UNTESTED: the core never asks for that
     }
     return system_open(state, socket);
 }
@@ -79,9 +79,9 @@ static int system_local_address(void *state, int fd, struct weir_address *ret_ad
 {
     const struct sim_object *object = sim_descriptor(state, fd);
     if (!object)
-        return -EBADF;
+        return -EBADF; // UNTESTED: the core never asks for that
     if (object->kind != SIM_SOCKET)
-        return -ENOTSOCK;
+        return -ENOTSOCK; // UNTESTED: the core never asks for that
     *ret_address = container_of(object, struct sim_socket, object)->local;
     return 0;
 }

@@ -30,6 +30,7 @@ void uring_file(struct weir_loop *loop, struct weir_operation *operation)
         sqe->off = uring_pointer(operation->open_how);
         stats_add(loop, worker_punts, (operation->open_how[0] & URING_OPEN_PUNTED) != 0);
         break;
+    // UNTESTED: jobs never come here
     case FILE_JOB:
     case FILE_JOB_BACKGROUND:
         break; // goes to the helpers, never here

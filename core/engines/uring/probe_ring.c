@@ -48,8 +48,10 @@ static int probe_flags(unsigned flags, const char *instead, char *ret_detail, si
     int error = probe_setup(flags, &params);
 
     if (error == -EINVAL)
+        // UNTESTED: only other kernels answer so
         snprintf(ret_detail, size, "this kernel is too old; %s", instead);
     else if (error)
+        // UNTESTED: only other kernels answer so
         snprintf(ret_detail, size, "io_uring_setup: %s", strerror(-error));
     return error;
 }
@@ -91,7 +93,7 @@ static int probe_wait(struct io_uring *ring, struct io_uring_cqe *ret_cqe)
     int error = io_uring_wait_cqe_timeout(ring, &cqe, &timeout);
 
     if (error)
-        return error;
+        return error; // UNTESTED: only other kernels answer so
     *ret_cqe = *cqe;
     io_uring_cqe_seen(ring, cqe);
     return 0;
@@ -104,15 +106,18 @@ int probe_buffer_ring(char *ret_detail, size_t size)
     int error = io_uring_queue_init(PROBE_ENTRIES, &ring, 0);
 
     if (error) {
+        // UNTESTED: only other kernels answer so
         snprintf(ret_detail, size, "io_uring_setup: %s", strerror(-error));
-        return error;
+        return error; // UNTESTED: only other kernels answer so
     }
     buffers = io_uring_setup_buf_ring(&ring, PROBE_BUFFERS, 0, 0, &error);
     if (buffers)
         io_uring_free_buf_ring(&ring, buffers, PROBE_BUFFERS, 0);
-    else if (error == -EINVAL)
+    else if (error == -EINVAL) // UNTESTED: only other kernels answer so
+        // UNTESTED: only other kernels answer so
         snprintf(ret_detail, size, "this kernel is too old, and weir's io_uring needs it");
     else
+        // UNTESTED: only other kernels answer so
         snprintf(ret_detail, size, "registering a buffer ring: %s", strerror(-error));
     io_uring_queue_exit(&ring);
     return buffers ? 0 : error;
@@ -144,7 +149,7 @@ static int probe_accept_direct(struct io_uring *ring, int listener)
     if (error >= 0)
         error = probe_wait(ring, &cqe);
     if (!error && cqe.res < 0)
-        error = cqe.res;
+        error = cqe.res; // UNTESTED: only other kernels answer so
     return error;
 }
 
@@ -161,7 +166,7 @@ static int probe_close_direct(struct io_uring *ring, const int idle[2], int clos
     int error = io_uring_register_files_update(ring, 1, table, 2);
 
     if (error < 0)
-        return error;
+        return error; // UNTESTED: only other kernels answer so
     close(closed[0]);
     closed[0] = -1;
     sqe = io_uring_get_sqe(ring);
@@ -172,9 +177,9 @@ static int probe_close_direct(struct io_uring *ring, const int idle[2], int clos
     if (error >= 0)
         error = probe_wait(ring, &cqe);
     if (error)
-        return error;
+        return error; // UNTESTED: only other kernels answer so
     if (cqe.res < 0)
-        return cqe.res;
+        return cqe.res; // UNTESTED: only other kernels answer so
     return poll(&end, 1, PROBE_END_MS) == 1 ? 0 : -ENOTSUP;
 }
 
@@ -184,7 +189,7 @@ static int probe_close_direct_of_pairs(struct io_uring *ring)
     int error = -EMFILE;
 
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, idle))
-        return error;
+        return error; // UNTESTED: only other kernels answer so
     if (!socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, closed)) {
         error = probe_close_direct(ring, idle, closed);
         if (closed[0] >= 0)
@@ -202,7 +207,7 @@ static int probe_direct_on_ring(struct io_uring *ring)
     int error = io_uring_register_files_sparse(ring, 3);
 
     if (error)
-        return error;
+        return error; // UNTESTED: only other kernels answer so
     listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     client = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     error = listener < 0 || client < 0 ? -EMFILE : probe_connect(listener, client);
@@ -227,6 +232,7 @@ int probe_direct(char *ret_detail, size_t size)
         io_uring_queue_exit(&ring);
     }
     if (error == -ENOTSUP)
+        // UNTESTED: only other kernels answer so
         snprintf(ret_detail, size,
                  "this kernel ends a connection of the ring's table late; ordinary descriptors are "
                  "used");
@@ -249,14 +255,14 @@ static int probe_wait_for_bytes(struct io_uring *ring, const int pair[2])
     io_uring_prep_recv(io_uring_get_sqe(ring), pair[0], bytes, sizeof(bytes), 0);
     error = io_uring_submit(ring);
     if (error < 0)
-        return error;
+        return error; // UNTESTED: only other kernels answer so
     if (!io_uring_peek_cqe(ring, &early))
-        return early->res == -EAGAIN ? -ENOTSUP : -EIO;
+        return early->res == -EAGAIN ? -ENOTSUP : -EIO; // UNTESTED: only other kernels answer so
     if (send(pair[1], "w", 1, MSG_NOSIGNAL) != 1)
         return -errno;
     error = probe_wait(ring, &cqe);
     if (!error && cqe.res != 1)
-        error = cqe.res < 0 ? cqe.res : -EIO;
+        error = cqe.res < 0 ? cqe.res : -EIO; // UNTESTED: only other kernels answer so
     return error;
 }
 
@@ -319,11 +325,11 @@ static int probe_receive(struct io_uring *ring, int fd, const struct probe_recei
 
         error = probe_wait(ring, &cqe);
         if (error)
-            return error;
+            return error; // UNTESTED: only other kernels answer so
         if (cqe.res < 0)
-            return cqe.res;
+            return cqe.res; // UNTESTED: only other kernels answer so
         if (cqe.res != expected->result || !(cqe.flags & IORING_CQE_F_MORE) != !more)
-            return -ENOTSUP;
+            return -ENOTSUP; // UNTESTED: only other kernels answer so
     }
     return 0;
 }
@@ -363,7 +369,7 @@ static int probe_receive_case(struct io_uring *ring, const struct probe_receive_
     int pair[2], error;
 
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
-        return -errno;
+        return -errno; // UNTESTED: only other kernels answer so
     if (send(pair[0], waiting, sizeof(waiting), MSG_DONTWAIT | MSG_NOSIGNAL) != sizeof(waiting))
         error = -ENOBUFS;
     else
@@ -382,7 +388,7 @@ static int probe_receive_on_new_ring(char (*memory)[PROBE_BUFFER_SIZE],
     int error = io_uring_queue_init(PROBE_ENTRIES, &ring, 0);
 
     if (error)
-        return error;
+        return error; // UNTESTED: only other kernels answer so
     buffers = io_uring_setup_buf_ring(&ring, PROBE_BUFFERS, 0, 0, &error);
     if (buffers) {
         for (unsigned short i = 0; i < PROBE_BUFFERS; i++)
@@ -406,6 +412,7 @@ int probe_receive_multishot(char *ret_detail, size_t size)
             error = probe_receive_on_new_ring(memory, &probe_receive_cases[i]);
     }
     if (error == -EINVAL || error == -ENOTSUP)
+        // UNTESTED: only other kernels answer so
         snprintf(ret_detail, size, "this kernel does not keep the caps; receives are one-shot");
     else if (error)
         snprintf(ret_detail, size, "trying a capped receive: %s", strerror(-error));

@@ -1,0 +1,344 @@
+"""Variants by turns: the statistics against simulated truth, and runs with fake programs."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+import unittest
+from statistics import median
+from types import SimpleNamespace
+
+import suite_path
+from run_fixture import RunFixture
+from weir_bench import (Problem, compare, sample, scenario, session, summary, sweep, turns,
+                        verdict)
+from weir_bench.scenario import Cell, Variant
+
+ROUNDS = 30
+LOAD = SimpleNamespace(takes_turns=lambda: True, name="load")
+
+
+def columns_of(chance, cost, moods):
+    """One block's turns of a variant: each as noisy as on a real machine, some far off."""
+    own = cost * chance.lognormvariate(0, 0.006)  # no process is laid out as another one
+    spent = [own * mood * chance.lognormvariate(0, 0.03) * (3 if chance.random() < 0.03 else 1)
+             for mood in moods]
+    return {"ops": [1000] * len(moods), "server_ns": [1000 * value for value in spent],
+            "wall_ns": [2e7] * len(moods)}
+
+
+def trial_of(cell, variant, block, columns):
+    return {"cell": cell, "variant": variant, "block": block, "status": "ok", "guards": [],
+            "metrics": {"server_cpu_ns": median(turns.values(columns, "server_cpu_ns"))},
+            "turns": columns}
+
+
+def report_of(chance, effects, blocks, speed=1.0):
+    """A run on a machine that wanders by 20 % from block to block, and within each block, too;
+    effects[cell] is what the variant costs. `speed` is the machine's of that day."""
+    trials = []
+    for at, effect in enumerate(effects):
+        for block in range(blocks):
+            mood, drift = speed * chance.lognormvariate(0, 0.2), chance.gauss(0, 0.01)
+            moods = [mood * (1 + drift) ** at for at in range(ROUNDS)]
+            for name, cost in (("base", 1e4), ("new", 1e4 * effect)):
+                trials.append(trial_of(f"c{at}", name, block, columns_of(chance, cost, moods)))
+    cells = [{**vars(Cell(f"c{at}", turns=ROUNDS)), "title": ""} for at in range(len(effects))]
+    return {"base": "base", "trials": trials, "reference": {"command": "x", "programs": {}},
+            "environment": {"sysctl": {}}, "server_cpus": "0", "client_cpus": "1", "load": "x",
+            "scenario": {"cells": cells, "variants": [{"name": "base"}, {"name": "new"}],
+                         "endpoints": ["server_cpu_ns"]}}
+
+
+def verdicts(report):
+    return [row["verdicts"]["server_cpu_ns"]["verdict"]
+            for row in summary.summarize(report) if row["verdicts"]]
+
+
+class Statistics(unittest.TestCase):
+    def test_the_ratio_is_of_neighbours(self):
+        """Each turn is divided by that of its own round: a jump of the machine in the middle
+        cancels out, a turn without work counts for nothing, and two that went wrong are no
+        more than two of ten."""
+        base = {"ops": [10] * 10, "server_ns": [100] * 5 + [700] * 5}
+        mine = {"ops": [10] * 10, "server_ns": [110] * 5 + [770] * 5}
+        self.assertAlmostEqual(turns.log_ratio(mine, base, "server_cpu_ns"), 0.0953, 4)
+        mine["ops"][0] = 0
+        mine["server_ns"][1:3] = [9e9, 9e9]
+        self.assertAlmostEqual(turns.log_ratio(mine, base, "server_cpu_ns"), 0.0953, 4)
+        self.assertIsNone(turns.log_ratio(mine, base, "p99_ns"))
+        self.assertIsNone(turns.log_ratio({**mine, "ops": [0] * 10}, base, "server_cpu_ns"))
+        # Where only totals of the machine are known, its turns say nothing.
+        self.assertIsNone(turns.log_ratio({**mine, "machine_ns": [None] * 10},
+                                          {**base, "machine_ns": [None] * 10}, "machine_cpu_ns"))
+
+    def test_levels_are_typical_turns(self):
+        """Of the cost and of the rate; the far one moves it little."""
+        columns = {"ops": [10, 10, 10, 10], "server_ns": [100, 100, 100, 10000],
+                   "wall_ns": [1e9] * 4}
+        self.assertLess(turns.level(columns, "server_cpu_ns"), 40)
+        self.assertAlmostEqual(turns.level(columns, "ops_per_s"), 10 / 1e9)
+
+    def test_equal_builds_are_seldom_told_apart_and_mostly_equivalent(self):
+        """30 runs of three cells with drift and outliers: a false claim in at most 5 % of the
+        cells, and at least 70 % of them are EQUIVALENT. Trials as noisy as single turns would
+        not reach that: so the turns are what brings it."""
+        chance = random.Random(21)
+        found = [v for _ in range(30) for v in verdicts(report_of(chance, [1.0] * 3, 10))]
+        wrong = sum(v in (verdict.FASTER, verdict.SLOWER) for v in found)
+        self.assertLessEqual(wrong / len(found), 0.05)
+        self.assertGreaterEqual(found.count(verdict.EQUIVALENT) / len(found), 0.7)
+        report = report_of(chance, [1.0] * 20, 10)
+        for trial in report["trials"]:
+            columns = trial.pop("turns")
+            trial["metrics"] = {"server_cpu_ns": turns.values(columns, "server_cpu_ns")[0]}
+        self.assertLess(verdicts(report).count(verdict.EQUIVALENT), 14)
+
+    def test_five_percent_are_found(self):
+        """In at least nine of ten runs of 20 blocks, and never as a gain."""
+        chance = random.Random(22)
+        found = [verdicts(report_of(chance, [1.05], 20))[0] for _ in range(30)]
+        self.assertGreaterEqual(found.count(verdict.SLOWER), 27)
+        self.assertNotIn(verdict.FASTER, found)
+
+
+class TwoRuns(unittest.TestCase):
+    def compare(self, a, b):
+        problems, found = compare.compare(a, b)
+        self.assertEqual(problems, [])
+        return found
+
+    def test_a_common_reference_cancels_the_day(self):
+        """Two runs of one build, the second on a machine that is a tenth slower: by their ratios
+        to the base most cells are EQUIVALENT and none differs; 5 % more cost is found."""
+        chance = random.Random(23)
+        found = []
+        for _ in range(10):
+            a, b = (report_of(chance, [1.0] * 4, 10, speed) for speed in (1.0, 1.1))
+            found += self.compare(a, b)
+        self.assertEqual({c["variant"] for c in found}, {"new"})
+        self.assertEqual({c["reference"] for c in found}, {"base"})
+        names = [c["verdict"] for c in found]
+        self.assertGreaterEqual(names.count(verdict.EQUIVALENT) / len(names), 0.7)
+        self.assertLessEqual(len(names) - names.count(verdict.EQUIVALENT)
+                             - names.count(verdict.INCONCLUSIVE), 0.05 * len(names))
+        a, b = report_of(chance, [0.9], 20), report_of(chance, [0.9 * 1.05], 20, 1.1)
+        slower, = self.compare(a, b)
+        self.assertEqual(slower["verdict"], verdict.SLOWER)
+        self.assertAlmostEqual(slower["a"], 0.9, 1)
+        text = compare.as_text([], [slower], compare.no_reference(a, b))
+        self.assertIn("Compared are the ratios to base, the same program in both runs.", text)
+        self.assertRegex(text, r"0\.\d+ -> +0\.\d+")
+
+    def test_without_one_the_numbers_are_compared_and_that_is_said(self):
+        """Another program, another base, or a run that does not tell: then the base is compared,
+        too, and the day is in every number."""
+        chance = random.Random(24)
+        a, b = report_of(chance, [1.0], 10), report_of(chance, [1.0], 10)
+        for change, why in (({"reference": {"command": "y"}}, "another program"),
+                            ({"base": "new"}, "the base was base in A and new in B"),
+                            ({"reference": None}, "does not say")):
+            other = {**b, **change}
+            if other["reference"] is None:
+                del other["reference"]
+            found = self.compare(a, other)
+            self.assertEqual({c["variant"] for c in found}, {"base", "new"})
+            self.assertNotIn("reference", found[0])
+            self.assertIn(why, compare.as_text([], found, compare.no_reference(a, other)))
+
+    def test_turns_and_trials_are_not_compared(self):
+        """Nor are turns of another length; their number may differ."""
+        chance = random.Random(25)
+        a, b = report_of(chance, [1.0], 6), report_of(chance, [1.0], 6)
+        cell = b["scenario"]["cells"][0]
+        for change, problem in (({"turns": 5}, None), ({"turn": 0.1}, "turns: of 0 s and of 0.1 s"),
+                                ({"turns": 0}, "turns: of 0 s and none")):
+            cell.update(change)
+            self.assertEqual([p for p in compare.differences(a, b)],
+                             [f"cell c0 differs in its {problem}"] if problem else [])
+
+
+class Choice(unittest.TestCase):
+    def test_a_cell_has_the_turns_of_its_scenario_or_its_own(self):
+        """Read from the file, refused beyond the bounds."""
+        def parse(text, cell):
+            return scenario.parse("x", {**text, "cell": [{"name": "a", **cell}]}).cells[0]
+
+        for text, cell, wanted in (({}, {}, (0, 0.02)), ({"turns": 7, "turn": 0.1}, {}, (7, 0.1)),
+                                   ({"turns": 7}, {"turns": 0}, (0, 0.02)),
+                                   ({"turns": 7}, {"turns": 9, "turn": 0.5}, (9, 0.5))):
+            cell = parse(text, cell)
+            self.assertEqual((cell.turns, cell.turn), wanted)
+        for wrong in ({"turns": 501}, {"turns": -2}, {"turn": 11.0}):
+            with self.assertRaisesRegex(Problem, "turns must be at most 500"):
+                parse({}, wrong)
+
+    def test_who_cannot_take_turns_is_told_why(self):
+        """What does not rest, what is shared, and what cannot be read so finely."""
+        server = Variant("s", "{weir} echo --engine uring")
+        for cell, variant, load, why in (
+                ({}, server, LOAD, None),
+                ({"slow": 3}, server, LOAD, "crowd"), ({"flood": 1}, server, LOAD, "crowd"),
+                ({"beside": "/x"}, server, LOAD, "crowd"), ({"idle": 5}, server, LOAD, "idle"),
+                ({"cache": "cold"}, server, LOAD, "page cache"),
+                ({"operation": "stor"}, server, LOAD, "each other's files"),
+                ({}, Variant("b", "{weir} echo --busy-poll-us 50"), LOAD, "b polls"),
+                ({}, Variant("b", "{weir} echo --uring default,sqpoll"), LOAD, "b polls"),
+                ({}, Variant("b", "{weir} echo --uring default,-sqpoll"), LOAD, None),
+                ({}, Variant("f", "x", forks=True), LOAD, "f's processes"),
+                ({}, server, SimpleNamespace(takes_turns=lambda: False, name="wrk"), "wrk")):
+            reason = turns.why_not(Cell("a", **cell), [server, variant], load)
+            self.assertEqual(why is None, reason is None, (cell, variant))
+            self.assertIn(why or "", reason or "")
+
+    def test_what_takes_turns_runs_together(self):
+        """Once in a block, with all of its variants; others one by one, round by round."""
+        together, apart = Cell("a", turns=5), Cell("b", turns=0)
+        plan = [(together, ["x", "y"]), (apart, ["x", "y"])]
+        entries = session.entries_of(session.order_of_block(plan, 0, 1, 2))
+        self.assertEqual([(sorted(variants), number) for cell, variants, number in entries
+                          if cell is together], [(["x", "y"], 0)])
+        self.assertEqual(sorted((*variants, number) for cell, variants, number in entries
+                                if cell is apart), [("x", 0), ("x", 1), ("y", 0), ("y", 1)])
+
+    def test_many_connections_get_long_turns(self):
+        """In a sweep: ten rounds of all of them, and as many turns fewer, but not under ten."""
+        swept = SimpleNamespace(cells=[Cell("a", turns=50, turn=0.02)], sources={})
+        sweep.spread(swept, "connections=1,1000,2000,100000")
+        self.assertEqual([(cell.turns, cell.turn) for cell in swept.cells],
+                         [(50, 0.02), (10, 0.1), (10, 0.2), (10, 10)])
+
+    def test_a_budget_shortens_turns_to_a_number_that_still_says_something(self):
+        """In proportion, and never below ten unless fewer are wanted."""
+        for wanted, left, expected in ((50, 1.0, 50), (50, 2.0, 50), (50, 0.5, 25), (50, 0.1, 10),
+                                       (4, 0.1, 4)):
+            self.assertEqual(turns.count(Cell("a", turns=wanted), left, 1.0), expected)
+
+
+class Runs(RunFixture):
+    """Six turns of 20 ms in a block."""
+
+    def turned(self, *arguments, **options):
+        return self.bench("--cells", "echo", "--turns", "6", "--variant", "twin=--engine epoll",
+                          *arguments, **options)
+
+    def test_every_turn_is_kept(self):
+        """All servers answer, each turn has its numbers, and the table is made of them; the whole
+        is read again from the file, as CSV, too."""
+        report, out, _ = self.turned("--blocks", "2")
+        self.assertTrue(report["complete"])
+        self.assertEqual(len(report["trials"]), 4)
+        for trial in report["trials"]:
+            self.assertEqual(trial["status"], "ok", trial)
+            columns = trial["turns"]
+            for name in ("ops", "server_ns", "wall_ns"):
+                self.assertEqual(len(columns[name]), 6)
+                self.assertGreater(min(columns[name]), 0)
+            self.assertEqual(sum(columns["ops"]), trial["load"]["result"]["ops"])
+            self.assertEqual(trial["spent"]["server"], sum(columns["server_ns"]))
+            self.assertGreater(trial["metrics"]["pss_bytes"], 1 << 20)
+            self.assertGreater(trial["metrics"]["calls"], 0.5)
+            # What the server says that it did is no less than what the turns did.
+            self.assertGreaterEqual(trial["server"]["stats"]["sent_bytes"],
+                                    64 * sum(columns["ops"]))
+        twin = next(row for row in report["table"] if row["variant"] == "twin")
+        logs = summary.logs_between(*([t for t in report["trials"] if t["variant"] == name]
+                                      for name in ("twin", "epoll")), "server_cpu_ns")
+        ratio = twin["metrics"]["server_cpu_ns"]["ratio"]
+        self.assertAlmostEqual(ratio, 2.718281828459045 ** (sum(logs.values()) / 2))
+        again = subprocess.run([suite_path.LAUNCHER, "report", self.json], capture_output=True,
+                               text=True, check=True)
+        self.assertEqual(again.stdout, out)
+
+    def test_what_goes_wrong_ends_one_variant_alone(self):
+        """A server that dies or does not start is named; the others have all of their turns."""
+        report, _, err = self.turned("--variant", "dying=--engine epoll --fault die", "--variant",
+                                     "never=--engine epoll --fault usage", status=1)
+        self.assertRegex(err, "trial echo dying block 1: the server was ended by SIGKILL under "
+                              "load: the fake server had enough")
+        self.assertIn("never block 1: the server ended with status 1 before it listened", err)
+        status = {t["variant"]: t["status"] for t in report["trials"]}
+        self.assertEqual(status, {"epoll": "ok", "twin": "ok", "dying": "failed",
+                                  "never": "failed"})
+        _, _, err = self.turned(load="die-in-turn", status=1)
+        self.assertIn("the load ended with status 3, and its turn is not over: this turn was too "
+                      "much", err)
+
+    def test_a_server_that_does_not_rest_is_found(self):
+        """It cannot be told by its options here, so its CPU time in the others' turns does, and
+        what all of the cell cost is INVALID. One that tells is measured by trials, and so are
+        loads that cannot rest."""
+        report, out, _ = self.turned("--variant", "hot=--engine epoll --fault polls")
+        for trial in report["trials"]:
+            unrest = [g for g in trial["guards"] if g["guard"] == "unrest"]
+            self.assertEqual(len(unrest), 1, trial)
+            self.assertRegex(unrest[0]["text"], "hot used .* while others had their turns")
+        self.assertIn("INVALID: unrest", out)
+        report, out, err = self.turned("--variant", "busy=--engine epoll --counter busy-poll=0")
+        self.assertIn("echo: not by turns: busy polls", err)
+        self.assertIn("echo: not by turns: busy polls", out)
+        self.assertNotIn("turns", report["trials"][0])
+
+    def test_an_interrupted_run_goes_on_by_whole_blocks(self):
+        """The records of a block are kept together: a torn one is measured again."""
+        report, _, _ = self.turned("--blocks", "2", "--seed", "3")
+        part = self.json + ".part"
+        head = {k: v for k, v in report.items() if k not in ("trials", "table")}
+        with open(part, "w", encoding="utf-8") as file:
+            file.write(json.dumps({**head, "complete": False}) + "\n")
+            file.write(json.dumps({"trials": report["trials"][:2]}) + "\n")
+            file.write('{"trials": [{"cell": "echo"}, {')
+        os.unlink(self.json)
+        run = subprocess.run([suite_path.LAUNCHER, "run", "--resume", part, "--build",
+                              self.folder], capture_output=True, text=True, timeout=60, check=False)
+        self.assertEqual(run.returncode, 0, run.stderr)
+        self.assertIn("4/4", run.stderr)
+        with open(self.json, encoding="utf-8") as file:
+            whole = json.load(file)
+        self.assertEqual(whole["trials"][:2], report["trials"][:2])
+        self.assertEqual([(t["variant"], t["block"], t["seed"], len(t["turns"]["ops"]))
+                          for t in whole["trials"]],
+                         [(t["variant"], t["block"], t["seed"], 6) for t in report["trials"]])
+
+    def test_an_earlier_run_gives_the_rates(self):
+        """The same is offered again, without a calibration; a run without them is refused."""
+        first, _, _ = self.bench("--cells", "half", "--turns", "3")
+        kept = os.path.join(self.folder, "first.json")
+        os.rename(self.json, kept)
+        second, _, _ = self.bench("--cells", "half", "--turns", "3", "--rates", kept)
+        self.assertEqual(second["rates"], first["rates"])
+        self.assertEqual([t["rate"] for t in second["trials"]],
+                         [t["rate"] for t in first["trials"]])
+        self.assertEqual((len(first["calibration"]), second["calibration"]), (2, []))
+        self.bench("--cells", "echo")
+        os.rename(self.json, kept)
+        _, _, err = self.bench("--cells", "half", "--rates", kept, status=2)
+        self.assertIn("it has no rate for half", err)
+
+
+class Memory(unittest.TestCase):
+    def test_what_several_servers_share_counts_in_full(self):
+        """Two processes of one program: each alone would have more than its part now, and no more
+        than all that is resident."""
+        children = [subprocess.Popen([sys.executable, "-c", "print(1, flush=True); input()"],
+                                     stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+                    for _ in range(3)]
+        try:
+            pids = [child.pid for child in children]
+            for child in children:
+                child.stdout.readline()
+            alone = sample.pss_bytes_without(pids[:1], pids[1:])
+            self.assertGreater(alone, sample.pss_bytes(pids[:1]))
+            self.assertLessEqual(alone, sum(resident for _, resident, _ in
+                                            sample.mappings(pids[0])))
+            now = sample.pss_bytes_without(pids[:1], [])
+            self.assertAlmostEqual(now, sample.pss_bytes(pids[:1]), delta=1 << 16)
+        finally:
+            for child in children:
+                child.kill()
+                child.communicate()
+
+
+if __name__ == "__main__":
+    unittest.main()
