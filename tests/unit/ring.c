@@ -181,8 +181,8 @@ static void ring_check_bytes(struct weir_stream *stream, struct weir_slice slice
 static uint64_t ring_fill(int fd, uint64_t sent)
 {
     char bytes[4000];
-    ssize_t size = 0;
-    for (; size >= 0; sent += (uint64_t)size) {
+    ssize_t size;
+    for (uint64_t end = sent + 128 * 1024; sent < end; sent += (uint64_t)size) {
         for (size_t i = 0; i < sizeof bytes; i++)
             bytes[i] = ring_byte(sent + i);
         size = send(fd, bytes, sizeof bytes, MSG_DONTWAIT);
