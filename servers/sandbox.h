@@ -56,6 +56,7 @@ struct sandbox {
     enum weir_engine engine;           // the one that runs
     uint32_t conditions;               // SANDBOX_WITH_ bits
     bool fast_open;                    // the kernel lets clients connect by MSG_FASTOPEN
+    bool answers_come;                 // and listeners could not be made incoming_only
     struct sandbox_path paths[SANDBOX_PATHS_MAX];
     size_t paths_count;
 

@@ -187,7 +187,7 @@ static int serve_listen(struct serve *serve, const struct weir_protocol *protoco
                         struct weir_address *ret_bounds)
 {
     const struct serve_settings *settings = serve->settings;
-    const struct weir_socket_options options = {
+    struct weir_socket_options options = {
         .backlog = (int)settings->backlog,
         .send_buffer = (int)settings->send_buffer,
         .receive_buffer = (int)settings->receive_buffer,
@@ -202,6 +202,13 @@ static int serve_listen(struct serve *serve, const struct weir_protocol *protoco
         char text[WEIR_ADDRESS_TEXT_SIZE];
         int error = serve_listen_address(serve, &settings->listens[i], &options, protocol, context,
                                          &ret_bounds[i]);
+        // Some kernels let only a privileged process filter what its socket hears.
+        if (error == -EPERM && options.incoming_only) {
+            options.incoming_only = false;
+            serve->sandbox.answers_come = true;
+            error = serve_listen_address(serve, &settings->listens[i], &options, protocol, context,
+                                         &ret_bounds[i]);
+        }
         if (!error)
             continue;
         weir_address_print(&settings->listens[i], text);

@@ -115,13 +115,15 @@ bool serve_sandbox_is_incoming_only(const struct sandbox *sandbox, const char *e
            !(sandbox->needs->abilities & WEIR_ABILITY_CONNECT) && !strcmp(engine, "uring");
 }
 
-// The rows of sandbox_calls.c refuse it to system calls, and incoming_only to what was accepted.
+// The rows of sandbox_calls.c refuse it to system calls, and incoming_only to what was accepted,
+// where the kernel grants that; a listener that a protocol opens is made without it.
 void serve_sandbox_fast_open(const struct sandbox *sandbox, char *ret_text, size_t size)
 {
     *ret_text = '\0';
-    if (sandbox->mode != SANDBOX_OFF && sandbox->needs && sandbox->fast_open &&
-        sandbox->engine == WEIR_ENGINE_URING && sandbox->needs->abilities & WEIR_ABILITY_LISTEN &&
-        !(sandbox->needs->abilities & WEIR_ABILITY_CONNECT))
+    if (sandbox->mode == SANDBOX_OFF || !sandbox->needs || !sandbox->fast_open ||
+        sandbox->engine != WEIR_ENGINE_URING || sandbox->needs->abilities & WEIR_ABILITY_CONNECT)
+        return;
+    if (sandbox->answers_come || sandbox->needs->abilities & WEIR_ABILITY_LISTEN)
         snprintf(ret_text, size,
                  "sandbox: whoever took this server over could still connect by TCP Fast Open; "
                  "close that with: sysctl net.ipv4.tcp_fastopen=0, or use --engine epoll");

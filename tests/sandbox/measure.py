@@ -5,10 +5,10 @@ usage: measure.py CELL ENGINE [--floor] [--seconds S] [--json FILE] [--build DIR
 CELL is echo-c64, echo-c1000 or http-c64. A round starts three servers anew, without a sandbox, in
 mode on and in mode strict, and loads each in turn with bursts of some milliseconds. With --floor,
 the third is one without a sandbox under the shortest filter that there is, instead of mode strict:
-what any filter costs. A round's value is the median of its bursts, because what differs between two processes for good, where their memory
-lies for one, would look like an effect of the sandbox if the bursts were counted one by one. With
---json, rounds are added to those that the file has. The verdict is weir-bench's own, with its
-margin of 2 %.
+what any filter costs. A round's value is the median of its bursts, because what differs between two
+processes for good, where their memory lies for one, would look like an effect of the sandbox if the
+bursts were counted one by one. With --json, rounds are added to those that the file has. The
+verdict is weir-bench's own, with its margin of 2 %.
 """
 
 import argparse

@@ -371,18 +371,19 @@ static size_t file_part_among(struct weir_loop *loop, uint32_t sends)
     return part;
 }
 
-// Streams that send files share a turn: one alone sends one segment, a few send more, and many no
-// more together than 2 MiB, as long as each sends a segment.
+// Streams that send files share a turn: one alone sends one packet, several send two each, and many
+// one again, so that they send no more together than 2 MiB as long as each sends a packet.
 static void files_share_a_turn(void **state)
 {
+    enum { PACKET = 45 * 1448 };
     struct fixture fixture;
     stream_init(&fixture, *state);
     stream_start(&fixture);
-    assert_int_equal(file_part_among(fixture.loop, 1), 64 << 10);
-    assert_int_equal(file_part_among(fixture.loop, 2), 128 << 10);
-    assert_int_equal(file_part_among(fixture.loop, 8), 256 << 10);
-    assert_int_equal(file_part_among(fixture.loop, 16), 128 << 10);
-    assert_int_equal(file_part_among(fixture.loop, 1000), 64 << 10);
+    assert_int_equal(file_part_among(fixture.loop, 1), PACKET);
+    assert_int_equal(file_part_among(fixture.loop, 2), 2 * PACKET);
+    assert_int_equal(file_part_among(fixture.loop, 16), 2 * PACKET);
+    assert_int_equal(file_part_among(fixture.loop, 17), PACKET);
+    assert_int_equal(file_part_among(fixture.loop, 1000), PACKET);
     stream_fini(&fixture);
 }
 
