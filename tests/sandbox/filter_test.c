@@ -295,8 +295,9 @@ static void filters_leave_what_is_listed(void **state)
     (void)state;
     for (int i = 0; i < FILTER_SERVERS * FILTER_THREADS * 3 * 2; i++) {
         const struct sandbox_needs *needs = filter_servers[i % FILTER_SERVERS];
-        enum filter_thread thread = i / FILTER_SERVERS % FILTER_THREADS;
-        enum weir_engine engine = WEIR_ENGINE_URING + i / (FILTER_SERVERS * FILTER_THREADS) % 3;
+        enum filter_thread thread = (enum filter_thread)(i / FILTER_SERVERS % FILTER_THREADS);
+        enum weir_engine engine =
+            (enum weir_engine)(WEIR_ENGINE_URING + i / (FILTER_SERVERS * FILTER_THREADS) % 3);
         enum sandbox_mode mode =
             i / (FILTER_SERVERS * FILTER_THREADS * 3) ? SANDBOX_STRICT : SANDBOX_ON;
         filter_load_for(needs, thread, mode, engine);
