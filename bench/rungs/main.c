@@ -19,6 +19,7 @@
 #include <sys/resource.h>
 
 #include "rungs.h"
+#include "weir.h"
 
 struct rung {
     const char *name;
@@ -61,12 +62,13 @@ static void main_raise_file_limit(void)
 int main(int argc, char **argv)
 {
     const struct rung *rung = argc == 4 ? main_find(argv[1]) : NULL;
-    struct sockaddr_in address;
+    struct weir_address address;
     if (argc == 2 && strcmp(argv[1], "--version") == 0) {
         puts("weir-rungs");
         return 0;
     }
-    if (!rung || strcmp(argv[2], "--listen") != 0 || !rung_read_address(argv[3], &address)) {
+    if (!rung || strcmp(argv[2], "--listen") != 0 || weir_address_parse(argv[3], &address) ||
+        address.any.sa_family != AF_INET) {
         fputs("usage: weir-rungs level|one-shot|try-first|accept-all|edge-again|edge|writev "
               "--listen ADDRESS:PORT\n",
               stderr);
@@ -74,7 +76,7 @@ int main(int argc, char **argv)
     }
     main_raise_file_limit();
     struct rung_server *server;
-    int result = rung_server_open(&rung->habits, &address, &server);
+    int result = rung_server_open(&rung->habits, &address.in, &server);
     if (result == 0) {
         char text[RUNG_ADDRESS_SIZE];
         rung_server_address(server, text);

@@ -34,25 +34,6 @@ struct rung_server {
     char blocks[RUNG_BLOCKS_MAX][RUNG_BLOCK];
 };
 
-bool rung_read_address(const char *text, struct sockaddr_in *ret_address)
-{
-    char host[INET_ADDRSTRLEN];
-    const char *colon = strrchr(text, ':');
-    if (!colon || (size_t)(colon - text) >= sizeof host)
-        return false;
-    memcpy(host, text, (size_t)(colon - text));
-    host[colon - text] = '\0';
-    char *end;
-    errno = 0;
-    unsigned long port = strtoul(colon + 1, &end, 10);
-    struct sockaddr_in address = { .sin_family = AF_INET, .sin_port = htons((uint16_t)port) };
-    if (errno || end == colon + 1 || *end || port > UINT16_MAX ||
-        inet_pton(AF_INET, host, &address.sin_addr) != 1)
-        return false;
-    *ret_address = address;
-    return true;
-}
-
 static int rung_watch(struct rung_server *server, int operation, int fd, uint32_t events,
                       void *what)
 {

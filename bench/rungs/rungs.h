@@ -22,8 +22,6 @@ struct rung_habits {
 
 struct rung_server;
 
-// Reads "127.0.0.1:80"; false for anything else.
-bool rung_read_address(const char *text, struct sockaddr_in *ret_address);
 // Binds and listens; SIGTERM and SIGINT, which it blocks, end rung_server_run(). -errno.
 int rung_server_open(const struct rung_habits *habits, const struct sockaddr_in *address,
                      struct rung_server **ret_server);

@@ -10,11 +10,12 @@
 #include <time.h>
 
 #include "sink.h"
+#include "weir.h"
 
 #define SECOND_NS 1e9
 
 struct main_order {
-    struct sockaddr_in address;
+    struct weir_address address;
     const char *path;
     uint32_t connections;
     double warmup_s, duration_s;
@@ -33,7 +34,8 @@ static bool main_number(const char *text, double least, double most, double *ret
 static bool main_read(int argc, char **argv, struct main_order *ret_order)
 {
     double connections;
-    if (argc != 6 || !sink_read_address(argv[1], &ret_order->address) || argv[2][0] != '/' ||
+    if (argc != 6 || weir_address_parse(argv[1], &ret_order->address) ||
+        ret_order->address.any.sa_family != AF_INET || argv[2][0] != '/' ||
         !main_number(argv[3], 1, SINK_CONNECTIONS_MAX, &connections) ||
         !main_number(argv[4], 0, 60, &ret_order->warmup_s) ||
         !main_number(argv[5], 0.01, 60, &ret_order->duration_s))
@@ -53,9 +55,9 @@ static uint64_t main_now(void)
 static int main_verify(const struct main_order *order, struct sink_model *ret_model)
 {
     struct sink_model again;
-    int error = sink_fetch(&order->address, order->path, ret_model);
+    int error = sink_fetch(&order->address.in, order->path, ret_model);
     if (!error)
-        error = sink_fetch(&order->address, order->path, &again);
+        error = sink_fetch(&order->address.in, order->path, &again);
     if (error)
         return error;
     return ret_model->length == again.length && ret_model->hash == again.hash ? 0 : -EPROTO;
@@ -83,7 +85,7 @@ static int main_measure(const struct main_order *order)
     struct sink_count before, after;
     int error = main_verify(order, &model);
     if (!error)
-        error = sink_open(&order->address, order->path, &model, order->connections, &sink);
+        error = sink_open(&order->address.in, order->path, &model, order->connections, &sink);
     if (error)
         return error;
     uint64_t from_ns = main_now() + (uint64_t)(order->warmup_s * SECOND_NS);

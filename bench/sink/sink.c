@@ -33,24 +33,6 @@ struct sink {
 
 // --- Requests and heads --------------------------------------------------------------------------
 
-bool sink_read_address(const char *text, struct sockaddr_in *ret_address)
-{
-    char host[INET_ADDRSTRLEN];
-    const char *colon = strrchr(text, ':');
-    if (!colon || (size_t)(colon - text) >= sizeof host)
-        return false;
-    memcpy(host, text, (size_t)(colon - text));
-    host[colon - text] = '\0';
-    char *end;
-    unsigned long port = strtoul(colon + 1, &end, 10);
-    struct sockaddr_in address = { .sin_family = AF_INET, .sin_port = htons((uint16_t)port) };
-    if (end == colon + 1 || *end || port > UINT16_MAX ||
-        inet_pton(AF_INET, host, &address.sin_addr) != 1)
-        return false;
-    *ret_address = address;
-    return true;
-}
-
 static int sink_write_request(const char *path, char *ret_text, size_t room)
 {
     int size = snprintf(ret_text, room, "GET %s HTTP/1.1\r\nHost: sink\r\n\r\n", path);

@@ -27,9 +27,6 @@ struct sink_count {
     uint64_t wakes;
 };
 
-// Reads "127.0.0.1:80"; false for anything else.
-bool sink_read_address(const char *text, struct sockaddr_in *ret_address);
-
 // Fetches the file once over a connection of its own, with all of its content. -errno; -EPROTO for
 // what is no answer with status 200 and a Content-Length over 0.
 int sink_fetch(const struct sockaddr_in *address, const char *path, struct sink_model *ret_model);
