@@ -58,9 +58,8 @@ static const struct sandbox_call sandbox_rows[] = {
     { .name = "recvfrom", .threads = IMMEDIATE },
     { .name = "recvmsg", .threads = IMMEDIATE },
     // Where there may be sockets without a peer, an address and MSG_FASTOPEN would connect them,
-    // past
-    // connect(2) and Landlock. Elsewhere there are none, and the call stays free of a look at its
-    // arguments, which costs time (tests/sandbox/filter_test.c).
+    // past connect(2) and Landlock. Elsewhere there are none, and the call stays free of a look at
+    // its arguments, which costs time (tests/sandbox/filter_test.c).
     { .name = "sendto", .threads = IMMEDIATE, .unless = OPENS_SOCKETS },
     { .name = "sendmsg", .threads = IMMEDIATE, .unless = OPENS_SOCKETS },
     { .name = "sendto",
