@@ -158,13 +158,6 @@ static int setup_receive_cancel(struct weir_loop *loop, struct weir_stream *stre
     return setup_receiving(stream)->cancel(loop, stream);
 }
 
-const char *uring_version(void)
-{
-    static char text[16];
-    snprintf(text, sizeof text, "%d.%d", io_uring_major_version(), io_uring_minor_version());
-    return text;
-}
-
 const struct engine engine_uring = {
     .name = "uring",
     .init = setup_init,
