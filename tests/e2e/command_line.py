@@ -180,6 +180,7 @@ class CommandLineTest(unittest.TestCase):
         self.assertEqual((result.returncode, result.stderr), (0, ""))
         self.assertIn("echo", result.stdout)
         self.assertIn("doctor", result.stdout)
+        self.assertIn("--user", run("passwd", "--help").stdout)
         result = run("echo", "--help")
         self.assertEqual((result.returncode, result.stderr), (0, ""))
         for name in """listen engine uring threads cpu busy-poll-us min-wait-us max-connections

@@ -367,7 +367,8 @@ class Limits:
 
     # Sessions beyond the limit are told so; when one ends, the next is served.
     def test_sessions_are_limited(self):
-        server = self.start_server(*self.options, "--max-sessions", "2")
+        server = self.start_server(*self.options, "--max-sessions", "2",
+                                   "--max-connections", "2") # raised for the data connections
         first, _ = self.login(server), self.login(server)
         third = self.control(server)
         self.assertEqual(third.greeting, "421 Too many sessions; try again later.")

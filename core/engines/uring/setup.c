@@ -38,6 +38,7 @@ static int setup_files(struct weir_loop *loop)
                                                    .flags = IORING_RSRC_REGISTER_SPARSE };
     int error = uring->operations->reg(uring->operations_state, &uring->ring,
                                        IORING_REGISTER_FILES2, &registration, sizeof registration);
+    // UNTESTED: programs raise their limit of files before
     if (error == -EMFILE)
         loop_log(loop, WEIR_LOG_ERROR,
                  "io_uring: a table of %u descriptors needs a file limit as high (ulimit -n)",
