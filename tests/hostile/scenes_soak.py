@@ -5,9 +5,18 @@ from stage import (MIB, QUEUED_MAX, Mice, Result, alive, median, no_errors, perc
                    taken_by)
 
 
+MORE_THAN_CAN_BE = 10 ** 6  # operations a second
+
+
 def capacity(stage, address):
-    """Operations a second of a closed loop."""
-    return Mice(stage, address, 3 if stage.size.strict else 0.3, rate=0).report()["ops_per_s"]
+    """What is answered of an open loop that asks for more than can be, a second.
+
+    The least of several tries: machines change their speed, and a load above what they can do at
+    their slowest measures how a queue grows.
+    """
+    tries, seconds = (5, 3) if stage.size.strict else (1, 0.3)
+    return min(Mice(stage, address, seconds, rate=MORE_THAN_CAN_BE).report()["ops_per_s"]
+               for _ in range(tries))
 
 
 def soak(stage):
