@@ -45,6 +45,8 @@ class CommandLineTest(unittest.TestCase):
             ([*good, "--cpu", "3-1"], "--cpu"),
             ([*good, "--cpu", "0,,1"], "--cpu"),
             ([*good, "--cpu", "1023"], "--cpu"),
+            ([*good, "--cpu", "0x1"], "--cpu"),
+            (good * 65, "--listen: '127.0.0.1:0' is not allowed: there are 64 listeners already"),
             ([*good, "--cpu", "99999999999999999999"], "--cpu"),
             ([*good, "--busy-poll-us", "x"], "--busy-poll-us"),
             ([*good, "--max-connections", "0"], "--max-connections"),
@@ -100,6 +102,23 @@ class CommandLineTest(unittest.TestCase):
         result = run("echo", "--listen", "127.0.0.1:0", "--log", "/nonexistent/log")
         self.assertEqual(result.returncode, 1)
         self.assertIn("/nonexistent/log: No such file", result.stderr)
+
+    # A user who does not exist is said, before anything is served.
+    def test_unknown_user(self):
+        result = run("echo", "--listen", "127.0.0.1:0", "--user", "nobody-of-this-name")
+        self.assertEqual((result.returncode, result.stdout), (1, ""))
+        self.assertIn("nobody-of-this-name: no such user", result.stderr)
+
+    # What http alone can be told wrongly is said in one line, too.
+    def test_bad_options_of_http(self):
+        for options, text in [
+            (["--index", "a/b"], "--index: 'a/b'"), (["--index", ""], "--index"),
+            (["--status", "status"], "--status: 'status' is not a path that begins with a slash"),
+        ]:
+            with self.subTest(options=options):
+                result = run("http", "--listen", "127.0.0.1:0", "--root", "/", *options)
+                self.assertEqual((result.returncode, len(result.stderr.splitlines())), (2, 1))
+                self.assertIn(text, result.stderr)
 
     # --engine=auto takes an engine that exists.
     def test_engine_auto(self):

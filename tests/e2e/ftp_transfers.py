@@ -278,6 +278,8 @@ class Transfers:
                 ("PORT 1,2,3", "501 Syntax: PORT h1,h2,h3,h4,p1,p2"),
                 ("PORT 127,0,0,1,256,1", "501 Syntax: PORT h1,h2,h3,h4,p1,p2"),
                 (f"PORT 127,0,0,1,{numbers},1", "501 Syntax: PORT h1,h2,h3,h4,p1,p2"),
+                (f"EPRT |1|{'1' * 60}|{port}|", "501 Syntax: EPRT |family|address|port|"),
+                ("EPRT \x7f1", "501 Syntax: EPRT |family|address|port|"),
                 (f"EPRT |1|::1|{port}|", "501 Syntax: EPRT |family|address|port|"),
                 ("EPRT |1|127.0.0.1|", "501 Syntax: EPRT |family|address|port|"),
                 (f"EPRT |2|::1|{port}|", "522 Only this family: (1)"),

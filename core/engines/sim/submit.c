@@ -3,7 +3,7 @@
 
 #include "kernel.h"
 
-enum { SUBMIT_WORKER_NS = 5000, SUBMIT_WORKER_MORE_NS = 45000 };
+enum { SUBMIT_WORKER_NS = 5000, SUBMIT_WORKER_MORE_NS = 45000, SUBMIT_DISK_NS = 10000000 };
 
 static struct sim_object *submit_object(const struct sim *sim, int fd, bool direct)
 {
@@ -89,6 +89,8 @@ void sim_submit(struct sim *sim, const struct io_uring_sqe *sqe)
         sim_operation_complete(operation, error);
     else if (operation->opcode->worker)
         submit_to_worker(sim, operation, SUBMIT_WORKER_MORE_NS);
+    else if (operation->opcode->waits && operation->opcode->waits(sim, operation))
+        submit_to_worker(sim, operation, SUBMIT_DISK_NS);
     else if (!operation->opcode->at_once && !operation->no_wait && sim_strikes(sim, SIM_LATE))
         submit_to_worker(sim, operation, sim->faults.late_max_ns);
     else

@@ -122,6 +122,8 @@ void uring_submit_early(struct weir_loop *loop)
         uring->failure = uring_enable(loop);
     while (!uring->failure && (submit = uring_publish(uring))) {
         int result = uring_enter(loop, submit, 0, 0, NULL, 0);
+        if (result > 0)
+            attempts = 0; // it goes on, however slowly
         if (result >= 0 || result == -EINTR)
             continue;
         if ((result == -EBUSY || result == -EAGAIN) &&
