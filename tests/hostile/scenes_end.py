@@ -101,7 +101,7 @@ def term_echo(stage):
 def term_endless(stage):
     """Clients that never end are cut off at the cap."""
     size, result = stage.size, Result("SIGTERM, endless load", stage.engine)
-    cap_s = 1 if size.strict else 0.5
+    cap_s = 1 if size.strict else 0.3
     server = stage.server("--drain-timeout", str(cap_s))
     peers = Peers(stage, "flood", server.addresses[0], connections=size.term)
     peers.until("served")

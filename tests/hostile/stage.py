@@ -63,11 +63,11 @@ class Size:
     term_mib: int = 2
     term_ftp: int = 10
     term_ftp_mib: int = 4
-    term_s: float = 0.3
+    term_s: float = 0.15
     kills: int = 2
     soak_s: float = 0.8
     slice_s: float = 0.2
-    soak_rate: int = 30000  # 0: four fifths of the capacity
+    soak_rate: int = 12000  # 0: four fifths of the capacity
 
 
 CI = Size("ci", strict=False, sanitized=False, blocks=(0.4, 0.8, 1.6, 3.2))
