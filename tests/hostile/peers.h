@@ -58,7 +58,7 @@ struct peers {
     uint64_t opened, refused, finished, lost, wrong, late, partial, unanswered, not_ok;
     uint64_t reset, send_reset; // lost by a reset; those of them that a send was told of
     uint64_t sent, received;
-    uint64_t rested; // of the lost: who lost nothing but what it sent after a rest
+    uint64_t rested;            // of the lost: who lost nothing but what it sent after a rest
     uint64_t unanswered_rested; // of the unanswered: what was asked after a rest
 };
 
@@ -89,7 +89,7 @@ void peer_watch(struct peers *peers, const struct peer *peer, uint32_t events);
 // Where the peer's byte number `at` lies; at least PEERS_PERIOD bytes follow.
 const char *peer_noise(const struct peers *peers, const struct peer *peer, uint64_t at);
 
-// Notes a send that took something and that began at `began_ns`, before it is counted in peer->sent.
+// Notes a send that began then and took something; peer->sent does not count it yet.
 void peer_sends(struct peers *peers, struct peer *peer, uint64_t began_ns);
 
 // Sends of the noise what the socket takes, at most `size`. False when the peer was lost.

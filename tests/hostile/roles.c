@@ -8,7 +8,7 @@
 
 #include "peers.h"
 
-// Peers that send nothing from one tick to the next this often, because nobody takes it, are stalled.
+// Peers that so often sent nothing from one tick to the next, because nobody takes it, are stalled.
 // A machine that stands still lets one tick pass, however long.
 enum { STALLED_TICKS = 60 };
 

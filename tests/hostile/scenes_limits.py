@@ -149,7 +149,7 @@ def descriptors_direct(stage):
     most = max(map(int, os.listdir(f"/proc/{pid}/fd"))) + 1
     with machine.lowered(pid, resource.RLIMIT_NOFILE, most):
         crowd = Crowd(stage, server.addresses[0], 2 * count)
-        served, _ = crowd.wait(2 * count)
+        served = crowd.wait_rest(server)
         result.need_equal("served without any descriptor left", served, 2 * count)
         result.figure("descriptors", machine.descriptors(pid))
         result.need("descriptors", machine.descriptors(pid), most)

@@ -132,13 +132,14 @@ def left_with(server, more):
     return machine.lowered(pid, resource.RLIMIT_AS, machine.virtual(pid) + more)
 
 
-def squeeze(stage, result, server, pid):
+def squeeze(stage, result, server):
     """Connections that want more memory than there is. Returns their report once nothing moves."""
     peers = Peers(stage, "stall", server.addresses[0], connections=stage.size.squeeze,
                   buffer=SMALL)
     while not (line := peers.lines.next()).startswith(("stalled", "{")):
         pass
-    result.figure("address space at the limit, MiB", machine.virtual(pid) / MIB)
+    taken = machine.virtual(server.process.pid)
+    result.figure("address space at the limit, MiB", taken / MIB)
     return json.loads(line) if line.startswith("{") else peers.end()
 
 
@@ -146,13 +147,12 @@ def address_space(stage):
     """Memory that cannot be had costs connections, never the server."""
     result = Result("RLIMIT_AS", stage.engine)
     server = stage.server(*SMALL_BUFFERS, env=ONE_ARENA)
-    pid = server.process.pid
     witness = connect(server.addresses[0])
     with witness:
         witness.sendall(b"before")
         receive(witness, 6)
         with left_with(server, MIB):
-            report = squeeze(stage, result, server, pid)
+            report = squeeze(stage, result, server)
             cut = report["lost"] + report["refused"]
             result.need_equal("the server has ended", server.process.poll() is not None, False)
             result.need_equal("altered bytes", report["wrong"], 0)
@@ -209,7 +209,7 @@ def address_space_http(stage):
         let_rest(server)
         result.figure("answer at the limit", ask(address, "/file", QUIET))
         for reader in readers:
-            reader.setblocking(False)  # with a time limit a socket of Python waits, whatever is said
+            reader.setblocking(False)  # with a time limit Python waits, MSG_DONTWAIT or not
             with contextlib.suppress(OSError):
                 served += len(reader.recv(1))
         result.figure("readers", len(readers))

@@ -1,7 +1,7 @@
 """The soak: four fifths of what the server can do, with connections that come and go.
 
-In the small size the rate is given, and high for a moment. Requests that are due are sent and waited
-for after it, so each slice has as many on a slow machine, and memory that each costs shows.
+In the small size the rate is given, and high for a moment. What is due is sent and waited for even
+after it: a slice has as many requests on a slow machine, and the memory that each costs shows.
 """
 
 import machine
