@@ -305,6 +305,11 @@ class Limits:
                          ("PASS pass word", "230 Logged in."),
                          ("MKD mine", '257 "/mine" created.'))
         self.assertTrue(os.path.isdir(self.path("home", "eve", "mine")))
+        self.assert_asks(control, ("REIN", "220 Ready for a new user."),
+                         ("MKD more", DENIED), ("USER eve", "331 Password, please."),
+                         ("PASS pass word", "230 Logged in."),
+                         ("MKD more", '257 "/more" created.'))
+        self.assertTrue(os.path.isdir(self.path("home", "eve", "more")))
         clients = [self.control(server) for _ in range(4)]
         for client in clients:
             client.send("USER eve\r\nPASS pass word\r\nPWD")
@@ -344,9 +349,26 @@ class Limits:
             self.assertEqual(done.returncode, 2)
             self.assertIn(text, done.stderr)
 
+    # Where only anonymous may log in, any other name is refused like a wrong password.
+    def test_names_where_only_anonymous_may(self):
+        control = self.control(self.start_server("--anonymous", "--login-delay", "0"))
+        self.assert_asks(control, ("USER bob", "331 Password, please."),
+                         ("PASS secret", "530 Login incorrect."))
+        self.assertEqual(control.ask("USER anonymous")[:3], "331")
+        self.assertEqual(control.ask("PASS me@here"), "230 Logged in.")
+
+    # Lines that are too long end the session in the end, as unknown commands do.
+    def test_overlong_lines_end_the_session(self):
+        control = self.login(self.start_server(*self.options))
+        replies = [control.ask("x" * 5000) for _ in range(10)]
+        self.assertEqual(replies[9], "421 Too many unknown commands.")
+        self.assertTrue(all(reply[:3] == "500" for reply in replies[:9]), replies)
+        self.assertEqual(control.end(), b"")
+
     # Sessions beyond the limit are told so; when one ends, the next is served.
     def test_sessions_are_limited(self):
-        server = self.start_server(*self.options, "--max-sessions", "2")
+        server = self.start_server(*self.options, "--max-sessions", "2",
+                                   "--max-connections", "2") # raised for the data connections
         first, _ = self.login(server), self.login(server)
         third = self.control(server)
         self.assertEqual(third.greeting, "421 Too many sessions; try again later.")

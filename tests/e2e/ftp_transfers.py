@@ -422,6 +422,25 @@ class Options:
         self.assertRegex("".join(lines), r'\A127\.0\.0\.1 RETR 550 0 \d\.\d{3} "bob" "/none"\n'
                          r'127\.0\.0\.1 STOR 226 3 \d\.\d{3} "bob" "/a\\x22\\x0ab"\n\Z')
 
+    # "-" is standard output.
+    def test_transfer_log_on_standard_output(self):
+        server = self.start_server(*self.options, "--transfer-log", "-")
+        control = self.login(server)
+        control.store("STOR told", b"1")
+        control.ask("QUIT")
+        server.signal(signal.SIGTERM)
+        self.assertEqual(server.wait(), 0)
+        self.assertIn(b' "bob" "/told"\n', server.process.stdout.read())
+
+    # A place to start from has no meaning in ASCII: nothing is written.
+    def test_restart_of_an_upload_in_ascii(self):
+        control = self.login()
+        self.write("restarted", b"0123456789")
+        self.assert_asks(control, ("REST 5", "350 Restarting at 5."),
+                         ("TYPE A", "200 Type is ASCII."))
+        self.assertEqual(control.store("STOR restarted", b"x")[:3], "554")
+        self.assertEqual(self.read("restarted"), b"0123456789")
+
     # SIGHUP opens the transfer log anew: what comes then stands in the new file.
     def test_sighup_reopens_the_transfer_log(self):
         log = os.path.join(self.folder.name, f"reopened-{self.engine}")

@@ -363,7 +363,7 @@ class Crowded(http_programs.HttpTest):
             client.connect((host, int(port)))
             client.sendall(b"GET /crowd/ HTTP/1.1\r\nHost: x\r\nAccept: application/json\r\n"
                            b"Connection: close\r\n\r\n")
-            for _ in range(20):
+            for _ in range(100):
                 self.assertEqual(self.get(address, "/a.txt").body, b"text\n")
             while len(pieces) < size and (more := client.recv(1 << 18)):
                 pieces += more
@@ -395,15 +395,17 @@ class Crowded(http_programs.HttpTest):
 class Odd(http_programs.HttpTest):
     """Directories and names that are not as usual."""
 
-    options = ("--listing",)
+    files = {"a.txt": b"text\n", "sub/start.txt": b"started\n", "sub/index.html": b"other"}
+    options = ("--listing", "--index", "start.txt")
 
     def test_a_directory_in_the_place_of_the_index_is_no_index(self):
         """Its parent is listed."""
-        os.makedirs(os.path.join(self.root, "odd", "index.html"), exist_ok=True)
+        os.makedirs(os.path.join(self.root, "odd", "start.txt"), exist_ok=True)
         def check(address):
+            self.assertEqual(self.get(address, "/sub/").body, b"started\n")
             got = self.get(address, "/odd/", "Accept: application/json;q=0.9")
             listing = json.loads(got.body)
-            self.assertEqual([row["name"] for row in listing["entries"]], ["index.html"])
+            self.assertEqual([row["name"] for row in listing["entries"]], ["start.txt"])
         self.on_each_engine(check)
 
     def test_names_of_any_bytes_are_listed(self):

@@ -312,8 +312,7 @@ static bool filter_leaves(const struct sandbox_needs *needs, uint32_t threads, c
 {
     const struct sandbox_call *row;
     for (size_t i = 0; (row = sandbox_call_at(needs, i)); i++) {
-        if (!strcmp(row->name, name) &&
-            sandbox_call_applies(row, threads, needs->abilities) &&
+        if (!strcmp(row->name, name) && sandbox_call_applies(row, threads, needs->abilities) &&
             sandbox_call_is_left(row, SANDBOX_STRICT))
             return true;
     }
@@ -330,9 +329,8 @@ static void refusals_of_strict_mode_are_errors(void **state)
         enum filter_thread thread = (enum filter_thread)(i / FILTER_SERVERS % FILTER_THREADS);
         enum weir_engine engine =
             (enum weir_engine)(WEIR_ENGINE_URING + i / (FILTER_SERVERS * FILTER_THREADS));
-        uint32_t threads = thread == FILTER_MAIN
-                               ? (uint32_t)SANDBOX_MAIN
-                               : sandbox_threads_of(engine, filter_kinds[thread]);
+        uint32_t threads = thread == FILTER_MAIN ? (uint32_t)SANDBOX_MAIN
+                                                 : sandbox_threads_of(engine, filter_kinds[thread]);
         filter_load_for(needs, thread, SANDBOX_STRICT, engine);
         const struct sandbox_call *row;
         for (size_t at = 0; (row = sandbox_call_at(needs, at)); at++) {

@@ -172,7 +172,8 @@ static void tables_print_refused(const struct tables_server *servers, size_t cou
     for (size_t i = 0; i < count; i++) {
         const struct sandbox_needs *needs = servers[i].needs;
         tables_collect_refused(needs, SANDBOX_MAIN, &names);
-        for (enum weir_engine engine = WEIR_ENGINE_URING; engine <= WEIR_ENGINE_BLOCKING; engine++) {
+        for (enum weir_engine engine = WEIR_ENGINE_URING; engine <= WEIR_ENGINE_BLOCKING;
+             engine++) {
             tables_collect_refused(needs, sandbox_threads_of(engine, WEIR_THREAD_LOOP), &names);
             tables_collect_refused(needs, sandbox_threads_of(engine, WEIR_THREAD_JOB), &names);
         }

@@ -140,6 +140,29 @@ static void kernel_that_goes_on_slowly_is_not_given_up(void **state)
     stream_fini(&fixture);
 }
 
+// One that takes nothing at all is given up, with its error: the loop does not wait for ever.
+static void kernel_that_takes_nothing_is_given_up(void **state)
+{
+    enum { CONNECTS = 1030 };
+    struct fixture fixture;
+    struct refusal refusal;
+    struct weir_address address;
+    struct weir_stream *stream;
+    struct weir_connect_config config = { .protocol = &stream_quiet, .context = &fixture };
+    (void)state;
+    refusing_start(&fixture, &refusal, "default");
+    int listener = stream_peer_listen(&address);
+    stream_turns(&fixture, 5 * MILLISECOND);
+    refusal.error = -EAGAIN;
+    refusal.count = UINT32_MAX;
+    for (uint32_t i = 0; i < CONNECTS; i++)
+        assert_int_equal(weir_stream_connect(fixture.loop, &address, &config, &stream), 0);
+    assert_int_equal(weir_loop_turn(fixture.loop, 0), -EAGAIN);
+    assert_in_range(refusal.enters, URING_SHORTAGE_ATTEMPTS, 3 * URING_SHORTAGE_ATTEMPTS);
+    close(listener);
+    stream_fini(&fixture);
+}
+
 static void ring_answer(struct weir_stream *stream, struct weir_slice slice)
 {
     stream_note_received(stream, slice);
@@ -275,6 +298,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(busy_queue_does_not_hold_up_the_ends_of_quiet_sends),
         cmocka_unit_test(wake_while_the_queue_is_full_tells_nothing_twice),
         cmocka_unit_test(kernel_that_goes_on_slowly_is_not_given_up),
+        cmocka_unit_test(kernel_that_takes_nothing_is_given_up),
     };
     char reason[256];
     if (weir_uring_available(reason, sizeof reason)) {

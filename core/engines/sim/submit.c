@@ -68,6 +68,7 @@ static void submit_worker_due(void *argument)
     operation->state = SIM_WAITING;
     int error =
         operation->object || operation->canceled ? 0 : submit_assign(operation->sim, operation);
+    // UNTESTED: a bad descriptor is a mistake, and none is left
     if (error)
         sim_operation_complete(operation, error);
     else
@@ -85,6 +86,7 @@ void sim_submit(struct sim *sim, const struct io_uring_sqe *sqe)
     struct sim_operation *operation = submit_create(sim, sqe);
     sim_trace(sim, "submit", sqe->user_data, sqe->opcode);
     int error = submit_prepare(sim, operation, sqe);
+    // UNTESTED: a bad entry is a mistake, and none is left
     if (error)
         sim_operation_complete(operation, error);
     else if (operation->opcode->worker)

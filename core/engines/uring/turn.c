@@ -93,6 +93,7 @@ static bool uring_stash_completions(struct weir_loop *loop)
     struct io_uring_cqe *cqe;
     io_uring_for_each_cqe(&uring->ring, head, cqe)
     {
+        // UNTESTED: one batch completes no more than the queue holds
         if (uring->stash_count == size)
             break;
         uring->stash[(uring->stash_first + uring->stash_count++) % size] = *cqe;

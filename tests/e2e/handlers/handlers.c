@@ -164,9 +164,9 @@ static void sum_gone(struct http_exchange *exchange, void *context)
 
 static void promise_serve(struct http_exchange *exchange, void *context)
 {
-    const struct http_answer answer = {
-        .status = 200, .type = "text/plain; charset=utf-8", .length = 5
-    };
+    const struct http_answer answer = { .status = 200,
+                                        .type = "text/plain; charset=utf-8",
+                                        .length = 5 };
     bool less = http_text_is(http_exchange_request(exchange)->query, "less");
     (void)context;
     http_answer_begin(exchange, &answer);
