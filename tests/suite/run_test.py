@@ -70,8 +70,10 @@ class Runs(RunFixture):
             self.assertGreater(metrics["server_cpu_ns"], 1000)
             self.assertGreater(metrics["machine_cpu_ns"], metrics["server_cpu_ns"])
             self.assertGreater(metrics["calls"], 0.5)
-            self.assertGreater(metrics["pss_bytes"], 1 << 20)
+            # Who is kept from looking in so short a window has none.
+            self.assertGreater(metrics.get("pss_bytes", 2 << 20), 1 << 20)
             self.assertLess(trial["cpu"]["server_share"], 1.05)
+        self.assertTrue(any("pss_bytes" in trial["metrics"] for trial in report["trials"]))
         self.assertEqual(len(report["table"]), 4)
         twin = next(row for row in report["table"] if row["variant"] == "twin")
         self.assertEqual(twin["metrics"]["ops_per_s"]["level"], 0.5)
@@ -147,13 +149,15 @@ class Runs(RunFixture):
         self.assertRegex(out, "the client was the limit|the machine was busy")
 
     def test_an_injected_cost_is_measured(self):
-        """200 us of spinning per echo show up as about that in the server's CPU per operation."""
-        report, _, _ = self.bench("--cells", "echo", "--blocks", "3", "--variant",
-                                  "slow=--engine epoll --slow-us 200")
-        cost = {row["variant"]: row["metrics"]["server_cpu_ns"]["median"]
-                for row in report["table"]}
-        # Wide, because the machine that tests may be busy.
-        self.assertTrue(120_000 < cost["slow"] - cost["epoll"] < 320_000, cost)
+        """200 us of spinning per echo show up as about that in the server's CPU per operation: by
+        turns whatever else runs here, by trials where nothing else kept the suite from looking."""
+        for turns in (5, 0):
+            report, _, _ = self.bench("--cells", "echo", "--blocks", "2", "--turns", str(turns),
+                                      "--variant", "slow=--engine epoll --slow-us 200")
+            cost = {row["variant"]: row["metrics"]["server_cpu_ns"]["median"]
+                    for row in report["table"]}
+            if turns or not {"machine-busy", "seldom-read"} & self.guards_of(report):
+                self.assertTrue(150_000 < cost["slow"] - cost["epoll"] < 320_000, cost)
 
     def test_a_server_that_answers_wrongly_is_found_before_it_is_timed(self):
         """The conformance run sees it, and all of its trials are invalid."""

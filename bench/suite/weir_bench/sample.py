@@ -220,6 +220,12 @@ class Meter:
         until = [values for time_ns, values in self.memory if time_ns <= moment]
         return until[-1] if until else {"pss": None, "slab_growth": 0}
 
+    def widest_gap(self, start, end):
+        """The longest time between two samples that touches this window."""
+        pairs = zip(self.samples, self.samples[1:])
+        return max((b.time - a.time for a, b in pairs if b.time > start and a.time < end),
+                   default=0)
+
     def at(self, moment):
         """The sample of that moment, interpolated: between two samples the load is steady."""
         samples = self.samples

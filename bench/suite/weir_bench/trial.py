@@ -320,12 +320,14 @@ def start_load(setting, order, where, children, address, talks=False):
 def run_load(setting, order, surroundings, server, address, crowd):
     """Runs the load to its end. Returns it and the meter."""
     where, children, group = surroundings
-    slab = slab_bytes()
+    meter = Meter(setting.machine, group_pids(server.pid), [child.pid for child in crowd],
+                  slab_bytes(), order.variant.forks, group)
+    # Before it begins: who is kept from looking must not miss all of a short one.
+    meter.take()
     load = start_load(setting, order, where, children, address)
+    meter.load_pids.append(load.pid)
     if order.instrument:
         watch(setting, order, children, server)
-    meter = Meter(setting.machine, group_pids(server.pid),
-                  [load.pid, *(child.pid for child in crowd)], slab, order.variant.forks, group)
     planned = order.warmup + order.seconds
     start = time.monotonic()
     while not load.ended():
@@ -417,7 +419,7 @@ def keep_costs(setting, order, record, result, meter):
     cpus = os.sysconf("SC_NPROCESSORS_ONLN")
     record["cpu"] = {
         "window": how, "window_s": spent.time / 1e9, "machine_source": setting.machine.source,
-        "server_source": meter.source(),
+        "server_source": meter.source(), "samples_gap_s": meter.widest_gap(start, end) / 1e9,
         "server_share": spent.server / spent.time / len(setting.server_cpus),
         "client_share": spent.load / spent.time / len(setting.client_cpus)
         if result.client_share is None else result.client_share,
