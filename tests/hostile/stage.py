@@ -65,13 +65,13 @@ class Size:
     term_ftp_mib: int = 4
     term_s: float = 0.15
     kills: int = 2
-    soak_s: float = 0.8
-    slice_s: float = 0.2
+    soak_s: float = 1.6
+    slice_s: float = 0.4
     soak_rate: int = 12000  # 0: four fifths of the capacity
 
 
-CI = Size("ci", strict=False, sanitized=False, blocks=(0.4, 0.8, 1.6, 3.2))
-SANITIZED = Size("sanitized", strict=False, sanitized=True, blocks=(0.3, 0.8, 1.6, 3.2),
+CI = Size("ci", strict=False, sanitized=False, blocks=(0.5, 1, 2, 4))
+SANITIZED = Size("sanitized", strict=False, sanitized=True, blocks=(0.4, 1, 2, 4),
                  mice_rate=500, slow=200, stalled=40, crowd=100, files=20, term=20, term_mib=1,
                  soak_rate=5000)
 FULL = Size("full", strict=True, sanitized=False, blocks=(2,) * 5, slow=5000, slow_ms=1000,
@@ -118,9 +118,11 @@ class Mice:
     def __init__(self, stage, address, seconds, *options, rate=None, connections=None):
         size = stage.size
         rate = size.mice_rate if rate is None else rate
+        # Without a warm-up the first answers count, however late they are.
+        warmup = "0.2" if size.strict else "0"
         command = [stage.load, "echo", "--connect", address,
                    "--connections", str(connections or size.mice), "--duration", str(seconds),
-                   "--warmup", "0.2", "--verify", "full", "--json", "-", *options]
+                   "--warmup", warmup, "--verify", "full", "--json", "-", *options]
         if rate:
             command += ["--rate", str(rate)]
         if size.strict:
