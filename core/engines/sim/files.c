@@ -122,7 +122,7 @@ static int files_step(const struct sim *sim, const struct sim_path *path, const 
     }
     // UNTESTED: servers leave no ".." to the kernel
     if (*at == path->start && path->beneath)
-        return -EXDEV; // UNTESTED: no server asks for that
+        return -EXDEV;
     // UNTESTED: as above
     if ((*at)->parent)
         *at = (*at)->parent;

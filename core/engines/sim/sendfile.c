@@ -56,7 +56,7 @@ static bool sendfile_never_ready(struct sim *sim, const struct sim_operation *op
 {
     (void)sim;
     (void)operation;
-    return false; // UNTESTED: the engine never asks for that
+    return false;
 }
 
 const struct sim_opcode sim_opcode_install = {
