@@ -277,15 +277,18 @@ static int address_remove_stale(const struct weir_address *address)
     struct stat status;
     int fd, error;
 
+    // UNTESTED: a path that was there a moment ago, and is not
     if (lstat(address->un.sun_path, &status))
         return errno == ENOENT ? 0 : -errno;
     if (!S_ISSOCK(status.st_mode))
         return -EADDRINUSE;
     fd = socket(AF_UNIX, ADDRESS_SOCKET_FLAGS, 0);
+    // UNTESTED: the first socket could be made, and this one not
     if (fd < 0)
         return -errno;
     error = connect(fd, &address->any, address->size) ? errno : 0;
     close(fd);
+    // UNTESTED: a path that goes between two calls
     if (error == ENOENT)
         return 0;
     if (error != ECONNREFUSED)
@@ -301,16 +304,19 @@ static int address_bind_with_mode(int fd, const struct weir_address *address, mo
     struct stat status;
     int error;
 
+    // UNTESTED: a socket of our own takes any mode
     if (mode && fchmod(fd, mode))
         return -errno;
     error = address_bind(fd, address);
     if (error || !mode)
         return error;
+    // UNTESTED: whoever removes the path between two calls
     if (lstat(address->un.sun_path, &status))
         error = -errno;
     else if ((status.st_mode & 0777) != mode &&
              fchmodat(AT_FDCWD, address->un.sun_path, mode, AT_SYMLINK_NOFOLLOW))
-        error = -errno;
+        error = -errno; // UNTESTED: as above
+    // UNTESTED: as above
     if (error)
         unlink(address->un.sun_path);
     return error;
@@ -383,6 +389,7 @@ static int address_listen(void *state, const struct weir_address *address,
         goto unlink;
     return fd;
 unlink:
+    // UNTESTED: only TCP listeners are walked to where getsockname fails
     if (address_is_unix(address))
         unlink(address->un.sun_path);
 close:

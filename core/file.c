@@ -220,6 +220,7 @@ size_t file_cached(struct piece *range)
     return range->room;
 }
 
+// UNTESTED: no file system at hand has no sendfile
 void file_refuses(struct piece *range)
 {
     range->room = 0;
@@ -393,6 +394,7 @@ static void sink_written(struct weir_operation *operation, int64_t result)
 void sink_received(struct weir_stream *stream, struct weir_slice slice)
 {
     struct sink *sink = stream->sink;
+    // UNTESTED: a few seeds among 20,000 find no memory here
     if (weir_slice_hold(stream, slice, &sink->held)) {
         stream_doom(stream, -ENOMEM);
         return;
@@ -406,6 +408,7 @@ void sink_received(struct weir_stream *stream, struct weir_slice slice)
 void sink_ended(struct weir_stream *stream, int reason)
 {
     struct sink *sink = stream->sink;
+    // UNTESTED: needs an end that is told twice
     if (!sink || sink->ended)
         return;
     sink->ended = true;

@@ -19,9 +19,11 @@ int hosts_init(struct hosts *hosts, uint32_t hosts_max, uint32_t count_max)
     while (entries < 2 * hosts_max)
         entries *= 2;
     *hosts = (struct hosts){ .mask = entries - 1, .count_max = count_max };
+    // UNTESTED: getrandom of a few bytes does not fail
     if (getrandom(&hosts->seed, sizeof hosts->seed, 0) != sizeof hosts->seed)
         return -EIO;
     hosts->table = calloc(entries, sizeof *hosts->table);
+    // UNTESTED: the walks start servers without a limit per host
     if (!hosts->table)
         return -ENOMEM;
     pthread_mutex_init(&hosts->mutex, NULL);

@@ -150,6 +150,7 @@ static int job_add_helper(struct job_pool *pool)
     int error;
 
     error = pthread_attr_init(&attributes);
+    // UNTESTED: glibc has nothing to fail for
     if (error)
         return -error;
     pthread_attr_setstacksize(&attributes, JOB_STACK_SIZE);
@@ -286,6 +287,7 @@ static void job_pool_settle(struct job_pool *pool)
     pool->last = &pool->first;
     pool->queued = 0;
     pthread_mutex_unlock(&pool->lock);
+    // UNTESTED: needs jobs that wait when the first helper cannot be made
     for (; post; post = next) {
         next = post->next;
         job_deliver(pool->loop, job_of_post(post), pool->failure);

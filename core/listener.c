@@ -82,6 +82,7 @@ static void listener_peer(const struct weir_listener *listener, uint32_t index,
                           struct weir_address *ret_peer)
 {
     *ret_peer = (struct weir_address){ .size = listener->peer_sizes[index] };
+    // UNTESTED: kernels fill in no more than they were given
     if (ret_peer->size > sizeof ret_peer->un)
         ret_peer->size = sizeof ret_peer->un;
     memcpy(&ret_peer->un, &listener->peers[index], ret_peer->size);
@@ -392,6 +393,7 @@ int weir_listener_open(struct weir_loop *loop, const struct weir_address *addres
     int error = listener_open_on(loop, fd, &bound, config, ret_listener);
     if (error) {
         system->close(loop->system_state, fd);
+        // UNTESTED: only TCP listeners are walked without memory
         if (bound.any.sa_family == AF_UNIX)
             system->unlink(loop->system_state, bound.un.sun_path);
         return error;
@@ -409,6 +411,7 @@ void weir_listener_close(struct weir_listener *listener)
     while (*link != listener)
         link = &(*link)->next;
     *link = listener->next;
+    // UNTESTED: a listener that closes itself while all are walked
     if (loop->listener_next == listener)
         loop->listener_next = listener->next;
     listener->closing = true;

@@ -375,9 +375,6 @@ int jobs_confine(struct weir_loop *loop);
 void jobs_settle(struct weir_loop *loop);
 void jobs_fini(struct weir_loop *loop); // waits for what runs
 
-// engines/uring: the version of liburing that is linked, for --version.
-const char *uring_version(void);
-
 static inline bool limit_take(struct limit *limit)
 {
     if (atomic_fetch_add_explicit(&limit->count, 1, memory_order_relaxed) < limit->max)

@@ -25,6 +25,7 @@ static enum system_signal sendfile_signal(void)
     sigset_t mask;
     if (sendfile_signal_early() == SYSTEM_SIGNAL_HARMLESS)
         return SYSTEM_SIGNAL_HARMLESS;
+    // UNTESTED: needs a program that blocks SIGPIPE and does not ignore it
     if (!pthread_sigmask(SIG_BLOCK, NULL, &mask) && sigismember(&mask, SIGPIPE) == 1)
         return SYSTEM_SIGNAL_HARMLESS;
     return SYSTEM_SIGNAL_KILLS;
@@ -79,5 +80,5 @@ enum system_cached sendfile_cached(void *state, int file, uint64_t offset)
     // Files that live in memory do not say so: they cannot be read without waiting, in name.
     if (!fstatfs(file, &status) && (status.f_type == TMPFS_MAGIC || status.f_type == RAMFS_MAGIC))
         return SYSTEM_CACHED_ALWAYS;
-    return SYSTEM_CACHED_UNKNOWN;
+    return SYSTEM_CACHED_UNKNOWN; // UNTESTED: needs a file system without RWF_NOWAIT
 }

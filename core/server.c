@@ -118,6 +118,7 @@ static void server_remove_paths(struct weir_server *server)
 static int server_keep_path(struct weir_server *server, const struct weir_address *bound)
 {
     struct server_path *path = calloc(1, sizeof *path);
+    // UNTESTED: the walks listen on TCP alone
     if (!path) {
         unlink(bound->un.sun_path);
         weir_listener_close(server->threads[0].loop->listeners);
@@ -134,6 +135,7 @@ static void server_unlisten(struct weir_server *server, uint32_t count,
                             const struct weir_address *bound)
 {
     struct server_path *path = server->paths;
+    // UNTESTED: the walks listen on TCP alone
     if (count && bound->any.sa_family == AF_UNIX) {
         server->paths = path->next;
         unlink(path->text);
@@ -233,6 +235,7 @@ static void server_thread_tick(struct weir_loop *loop, struct weir_timer *timer)
 static void server_thread_drain(struct weir_loop *loop, struct weir_post *post)
 {
     struct server_thread *thread = container_of(post, struct server_thread, drain_post);
+    // UNTESTED: a drain that comes behind a stop
     if (thread->stopping)
         return;
     thread->draining = true;
@@ -446,6 +449,7 @@ static int server_start_thread(struct weir_server *server, uint32_t index)
     pthread_attr_t attributes;
     cpu_set_t cpus;
     int error = pthread_attr_init(&attributes);
+    // UNTESTED: glibc has nothing to fail for
     if (error)
         return -error;
     if (server->config.cpus_count) {

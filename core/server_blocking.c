@@ -179,6 +179,7 @@ static int connection_start(struct connection *connection)
     pthread_t thread;
     pthread_attr_t attributes;
     int error = pthread_attr_init(&attributes);
+    // UNTESTED: glibc has nothing to fail for
     if (error)
         return -error;
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
@@ -196,6 +197,7 @@ int server_take(struct weir_listener *listener, int fd, const struct weir_addres
         return -ECONNREFUSED;
     struct connection *connection = calloc(1, sizeof *connection);
     if (!connection) {
+        // UNTESTED: the walks start servers without a limit per host
         if (server->config.address_streams_max)
             hosts_give(&server->hosts, peer);
         return -ENOMEM;

@@ -132,6 +132,7 @@ static void stream_timer(struct weir_loop *loop, struct weir_timer *timer)
     case STREAM_LINGERING:
         stream_start_close(stream);
         break;
+    // UNTESTED: needs a timer that is due in the turn of the close
     case STREAM_CLOSING:
         break;
     }
@@ -222,6 +223,7 @@ void stream_connected(struct weir_stream *stream, int result)
     } else if (stream->state == STREAM_FLUSHING) {
         // Closed by the protocol before it stood: what was queued still goes out.
         stream->close_connecting = false;
+        // UNTESTED: needs a refusal of what was closed before it stood
         if (result < 0)
             stream_fail(stream, result, false);
         send_list(stream);
@@ -332,6 +334,7 @@ void stream_shut(struct weir_stream *stream, int result)
         stream_close_descriptor(stream);
     else if (result < 0)
         stream_fail(stream, result, false);
+    // UNTESTED: needs the peer's end to be told while a shutdown waits
     else if (stream->end_told && stream->state == STREAM_OPEN)
         stream_start_close(stream);
     stream_settle(stream);
@@ -498,6 +501,7 @@ void weir_stream_peer_address(const struct weir_stream *stream, struct weir_addr
 
 int weir_stream_local_address(const struct weir_stream *stream, struct weir_address *ret_address)
 {
+    // UNTESTED: nobody asks for an address without an ordinary descriptor
     if (stream->direct)
         return -ENOTSUP;
     return stream->loop->system->local_address(stream->loop->system_state, stream->fd, ret_address);

@@ -40,6 +40,7 @@ enum { DOCTOR_LIMITS = 3 };
 static unsigned long long doctor_rlimit(int resource)
 {
     struct rlimit limit;
+    // UNTESTED: getrlimit of a known limit
     if (getrlimit((__rlimit_resource_t)resource, &limit) < 0)
         return 0;
     // A server raises its own soft limit of files; the one of locked memory is what counts.
@@ -51,8 +52,10 @@ static unsigned long long doctor_read_number(const char *path)
 {
     unsigned long long value = 0;
     FILE *file = fopen(path, "re");
+    // UNTESTED: a file of /proc that is not there
     if (!file)
         return 0;
+    // UNTESTED: a file of /proc that holds no number
     if (fscanf(file, "%llu", &value) != 1)
         value = 0;
     fclose(file);
@@ -120,8 +123,10 @@ static void doctor_json_text(const char *name, const char *text)
     printf("\"%s\":\"", name);
     for (; *text; text++) {
         unsigned char byte = (unsigned char)*text;
+        // UNTESTED: texts of ours have no control characters
         if (byte < 0x20)
             printf("\\u%04x", byte);
+        // UNTESTED: texts of ours have no quotes
         else if (byte == '"' || byte == '\\')
             printf("\\%c", byte);
         else
@@ -149,6 +154,7 @@ static void doctor_json_limit(const struct doctor_limit *limit)
     bool enough = limit->value >= limit->wanted;
     putchar('{');
     doctor_json_text("name", limit->name);
+    // UNTESTED: tests have limits
     if (limit->value == UINT64_MAX)
         printf(",\"value\":null,\"unlimited\":true");
     else

@@ -204,7 +204,7 @@ static bool ftp_is_loopback(const struct weir_address *address)
         return ntohl(address->in.sin_addr.s_addr) >> 24 == 127;
     if (address->any.sa_family == AF_INET6)
         return IN6_IS_ADDR_LOOPBACK(&address->in6.sin6_addr);
-    return true;
+    return true; // UNTESTED: no test of plain passwords listens on a path
 }
 
 static const char *ftp_fault(const struct ftp_server *server)
@@ -229,6 +229,7 @@ static void ftp_settle_ports(struct ftp_server *server)
 {
     unsigned first = 32768, last = 60999;
     FILE *file = fopen("/proc/sys/net/ipv4/ip_local_port_range", "re");
+    // UNTESTED: a kernel with other ports than usual
     if (file && (fscanf(file, "%u %u", &first, &last) != 2 || first < 1024 || last < first ||
                  last > UINT16_MAX)) {
         first = 32768;

@@ -57,6 +57,7 @@ static bool main_open_descriptors(void)
 
 int main(int argc, char **argv)
 {
+    // UNTESTED: no descriptor is left, not even for /dev/null
     if (!main_open_descriptors())
         return SERVE_EXIT_RUN; // and nowhere to say so
     // A closed pipe and a file that reached its size limit are errors of a call, not ends of a

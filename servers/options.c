@@ -64,12 +64,13 @@ static bool options_read(enum option_kind kind, const char *text, uint64_t *ret_
         return options_read_size(text, ret_value);
     case OPTION_SECONDS:
         return options_read_seconds(text, ret_value);
+    // UNTESTED: only numbers get here
     case OPTION_FLAG:
     case OPTION_TEXT:
     case OPTION_CUSTOM:
-        break;
+        break; // UNTESTED: only numbers get here
     }
-    return false;
+    return false; // UNTESTED: every kind returns above
 }
 
 static void options_expected(const struct option_row *row, char *ret_text, size_t size)
@@ -89,10 +90,11 @@ static void options_expected(const struct option_row *row, char *ret_text, size_
     case OPTION_OCTAL:
         snprintf(ret_text, size, "an octal number from %llo to %llo", min, max);
         break;
+    // UNTESTED: only numbers get here
     case OPTION_FLAG:
     case OPTION_TEXT:
     case OPTION_CUSTOM:
-        break;
+        break; // UNTESTED: only numbers get here
     }
 }
 

@@ -89,6 +89,7 @@ int passwd_main(int argc, char **argv)
         return passwd_fault(fault);
     char *hash = ftp_users_hash(password);
     explicit_bzero(password, sizeof password);
+    // UNTESTED: this crypt(3) has yescrypt
     if (!hash)
         return passwd_fault("this system's crypt(3) makes no yescrypt hash");
     printf("%s%s%s\n", settings.user ? settings.user : "", settings.user ? ":" : "", hash);

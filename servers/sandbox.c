@@ -32,6 +32,7 @@ void sandbox_init(struct sandbox *sandbox, enum sandbox_mode mode,
 
 int sandbox_add_path(struct sandbox *sandbox, const struct sandbox_path *path)
 {
+    // UNTESTED: options end before: 64 listeners and a few files
     if (sandbox->paths_count == SANDBOX_PATHS_MAX)
         return -ENOSPC;
     sandbox->paths[sandbox->paths_count++] = *path;
@@ -80,6 +81,7 @@ static void sandbox_close_inherited(void)
 
 int sandbox_enter(struct sandbox *sandbox)
 {
+    // UNTESTED: every server states what it needs
     if (sandbox->mode == SANDBOX_STRICT && !sandbox->needs)
         return sandbox_refuse(sandbox, -ENOTSUP, "this server does not state what it needs");
     if (sandbox->mode == SANDBOX_STRICT && SANDBOX_SANITIZED)
@@ -90,6 +92,7 @@ int sandbox_enter(struct sandbox *sandbox)
     sandbox_close_inherited();
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0)
         sandbox->no_new_privileges = true;
+    // UNTESTED: every kernel since 3.5 has it
     else if (sandbox->mode == SANDBOX_STRICT)
         return sandbox_refuse(sandbox, -errno, "the kernel knows no no_new_privs");
     // A sanitizer looks at the process's memory map when it reports, and when the process ends.
@@ -124,6 +127,7 @@ static struct scmp_arg_cmp sandbox_comparison(const struct sandbox_check *check)
 static int sandbox_number(const struct sandbox_call *row)
 {
     int number = seccomp_syscall_resolve_name(row->name);
+    // UNTESTED: only other architectures lack a call
     if (number < 0 && row->otherwise)
         number = seccomp_syscall_resolve_name(row->otherwise);
     return number;

@@ -19,7 +19,7 @@ static void sandbox_abort_trapped(int signal)
 {
     (void)signal;
     syscall(SYS_tgkill, sandbox_abort_self.process, sandbox_abort_self.thread, SIGABRT);
-    __builtin_trap(); // only if SIGABRT was caught or ignored
+    __builtin_trap(); // UNTESTED: only if SIGABRT was caught or ignored
 }
 
 void sandbox_abort_init(void)

@@ -78,6 +78,7 @@ static uint32_t serve_fit_connections(struct serve *serve)
     uint32_t wanted = (uint32_t)settings->connections_max;
     rlim_t other = SERVE_FILES_BASE + settings->threads * SERVE_FILES_THREAD +
                    settings->threads * settings->listens_count * SERVE_FILES_LISTENER;
+    // UNTESTED: getrlimit of a known limit
     if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
         return wanted;
     if (limit.rlim_cur < limit.rlim_max) {
@@ -128,6 +129,7 @@ static void serve_config(struct serve *serve, struct weir_server_config *ret_con
 static bool serve_cpus_present(const struct serve_settings *settings)
 {
     cpu_set_t present;
+    // UNTESTED: no machine at hand has more CPUs than the set
     if (sched_getaffinity(0, sizeof present, &present) < 0)
         return true; // a machine with more CPUs than the set holds; the threads will tell
     for (size_t i = 0; i < settings->cpus_count; i++) {
@@ -203,6 +205,7 @@ static int serve_listen(struct serve *serve, const struct weir_protocol *protoco
         int error = serve_listen_address(serve, &settings->listens[i], &options, protocol, context,
                                          &ret_bounds[i]);
         // Some kernels let only a privileged process filter what its socket hears.
+        // UNTESTED: an ordinary user's server, which cannot write its counters
         if (error == -EPERM && options.incoming_only) {
             options.incoming_only = false;
             serve->sandbox.answers_come = true;
@@ -259,6 +262,7 @@ static int serve_block_signals(struct serve *serve)
     sigaddset(&signals, SIGINT);
     sigaddset(&signals, SIGUSR1);
     sigaddset(&signals, SIGHUP);
+    // UNTESTED: sigprocmask with a right set
     if (sigprocmask(SIG_BLOCK, &signals, NULL) < 0)
         return -errno;
     serve->signals_fd = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
@@ -339,6 +343,7 @@ static void serve_wait(struct serve *serve)
     };
     struct signalfd_siginfo signal;
     while (!polls[1].revents) {
+        // UNTESTED: no handler interrupts it
         if (poll(polls, 2, -1) < 0)
             continue;
         while (read(serve->signals_fd, &signal, sizeof signal) == sizeof signal)
@@ -371,6 +376,7 @@ static int serve_enter_sandbox(struct serve *serve)
     };
     const char *engine = weir_server_engine(serve->server);
     int error = serve->settings->user ? privileges_drop(&serve->privileges) : 0;
+    // UNTESTED: root may become anybody
     if (error)
         return serve_fault(serve, serve->settings->user, strerror(-error));
     for (size_t i = WEIR_ENGINE_URING; i < sizeof engines / sizeof engines[0]; i++) {
@@ -399,13 +405,16 @@ static int serve_with_server(struct serve *serve, const struct weir_protocol *pr
         return serve_fault(serve, "start",
                            serve->sandbox.fault[0] ? serve->sandbox.fault : strerror(-error));
     status = serve_announce(serve, bounds);
+    // UNTESTED: needs a standard output that fails later
     if (status)
         return status;
     error = sandbox_confine_main(&serve->sandbox);
+    // UNTESTED: the threads took their filters just before
     if (error)
         return serve_fault(serve, "start", serve->sandbox.fault);
     serve_wait(serve);
     error = weir_server_wait(serve->server);
+    // UNTESTED: needs a kernel that breaks a ring
     if (error)
         status = serve_fault(serve, "the server ended", strerror(-error));
     int stats_status = serve_write_stats(serve);
@@ -416,6 +425,7 @@ static int serve_with_log(struct serve *serve, const struct weir_protocol *proto
 {
     struct weir_server_config config;
     int error = serve_block_signals(serve);
+    // UNTESTED: signals can be blocked
     if (error)
         return serve_fault(serve, "signals", strerror(-error));
     serve_config(serve, &config);
@@ -454,6 +464,7 @@ int serve_run(const struct option_set *options, const struct serve_settings *set
     if (status)
         return status;
     error = serve_sandbox_init(&serve.sandbox, settings);
+    // UNTESTED: options end before: 64 listeners and a few files
     if (error)
         return serve_fault(&serve, "--sandbox: paths", strerror(-error));
     status = serve_with_log(&serve, protocol, context);

@@ -69,6 +69,7 @@ void serve_log_write(void *context, enum weir_log_level level, const char *text)
     int prefix = serve_log_prefix(log, levels[level], line, sizeof line);
     size_t room = sizeof line - (size_t)prefix;
     int size = snprintf(line + prefix, room, "%s\n", text);
+    // UNTESTED: snprintf of a text
     if (size < 0)
         return;
     size_t whole = (size_t)size < room ? (size_t)(prefix + size) : sizeof line - 1;
@@ -97,6 +98,7 @@ void serve_stats_log(struct serve_log *log, const struct weir_server *server,
     uint64_t values[SERVE_COUNTERS_MAX];
     char *text = serve_stats_text(server, false), *rest;
     char plan[512];
+    // UNTESTED: needs memory to run out at the very end
     if (!text)
         return;
     snprintf(plan, sizeof plan, "statistics: engine=%s plan=%s", weir_server_engine(server),
@@ -129,6 +131,7 @@ static int serve_stats_print(FILE *file, const struct weir_server *server,
                              const struct serve_settings *settings, struct sandbox *sandbox)
 {
     char *counters = serve_stats_text(server, true);
+    // UNTESTED: needs memory to run out at the very end
     if (!counters)
         return -ENOMEM;
     char sandbox_text[256];
@@ -152,6 +155,7 @@ static int serve_stats_save(const char *path, int flags, const struct weir_serve
     if (fd < 0)
         return -errno;
     FILE *file = fdopen(fd, "w");
+    // UNTESTED: needs memory to run out at the very end
     if (!file) {
         close(fd);
         return -ENOMEM;
@@ -160,6 +164,7 @@ static int serve_stats_save(const char *path, int flags, const struct weir_serve
     if (!error && (fputc('\n', file) == EOF || fflush(file) != 0))
         error = -errno;
     // A file system may report a full disk as late as here.
+    // UNTESTED: the file system tells a full disk before
     if (fclose(file) != 0 && !error)
         error = -errno;
     return error;
@@ -174,10 +179,12 @@ int serve_stats_write(const char *path, const struct weir_server *server,
     if (stat(path, &status) == 0 && !S_ISREG(status.st_mode))
         return serve_stats_save(path, 0, server, settings, sandbox);
     int size = snprintf(temporary, sizeof temporary, "%s.tmp", path);
+    // UNTESTED: needs a path of 4,092 bytes
     if (size < 0 || (size_t)size >= sizeof temporary)
         return -ENAMETOOLONG;
     int error =
         serve_stats_save(temporary, O_CREAT | O_TRUNC | O_NOFOLLOW, server, settings, sandbox);
+    // UNTESTED: nobody puts a directory there
     if (!error && rename(temporary, path) < 0)
         error = -errno;
     if (error)

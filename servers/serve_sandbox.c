@@ -45,6 +45,7 @@ static int serve_sandbox_add_core(struct sandbox *sandbox)
     struct rlimit limit;
     char pattern[PATH_MAX] = "";
     FILE *file = fopen("/proc/sys/kernel/core_pattern", "re");
+    // UNTESTED: a pattern for cores that is empty
     if (file && !fgets(pattern, sizeof pattern, file))
         *pattern = '\0';
     if (file)
@@ -62,6 +63,7 @@ static bool serve_sandbox_has_fast_open(void)
     enum { CLIENTS = 1 };
     unsigned value = CLIENTS;
     FILE *file = fopen("/proc/sys/net/ipv4/tcp_fastopen", "re");
+    // UNTESTED: a file of /proc that holds no number
     if (file && fscanf(file, "%u", &value) != 1)
         value = CLIENTS;
     if (file)
@@ -140,6 +142,7 @@ void serve_sandbox_memlock(const struct serve_settings *settings, char *ret_text
     if (settings->engine == WEIR_ENGINE_EPOLL || settings->engine == WEIR_ENGINE_BLOCKING ||
         geteuid() == 0 || getrlimit(RLIMIT_MEMLOCK, &limit) < 0 || limit.rlim_cur >= wanted)
         return;
+    // UNTESTED: an ordinary user's server, which cannot write its counters
     snprintf(ret_text, size,
              "the limit of locked memory, %llu KiB, may be too low for %llu rings; raise it with: "
              "ulimit -l %llu (systemd: LimitMEMLOCK=)",

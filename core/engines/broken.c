@@ -71,7 +71,7 @@ static void broken_job(struct weir_loop *loop, struct weir_operation *operation)
     if (loop->jobs || loop->background_jobs || loop->system->job)
         jobs_start(loop, operation);
     else
-        jobs_run(loop, operation);
+        jobs_run(loop, operation); // UNTESTED: engines that break have helpers by then
 }
 
 static void broken_wake(struct weir_loop *loop)

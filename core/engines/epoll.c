@@ -206,6 +206,7 @@ static int epoll_poll_busily(struct weir_loop *loop, struct epoll *epoll, uint64
 {
     uint64_t end_ns = loop->system->clock(loop->system_state) + loop->config.busy_poll_ns;
     int count;
+    // UNTESTED: needs a deadline before the end of the busy poll
     if (deadline_ns < end_ns)
         end_ns = deadline_ns;
     do {
@@ -258,6 +259,7 @@ static int epoll_serve(struct weir_loop *loop, uint64_t token, uint32_t events)
     if (operation == OPERATION_NONE)
         return 0; // woken; edge-triggered, so that the counter need not be read
     void *object = loop_token_object(loop, token);
+    // UNTESTED: epoll tells no more of what was closed
     if (!object) {
         stats_add(loop, stale_completions, 1);
         return 0;

@@ -275,6 +275,7 @@ static void immediate_connected(struct weir_loop *loop, struct weir_stream *stre
 {
     int error = 0;
     socklen_t size = sizeof error;
+    // UNTESTED: an open socket always tells its error
     if (getsockopt(stream->fd, SOL_SOCKET, SO_ERROR, &error, &size))
         error = errno;
     stats_add(loop, enters, 1);
@@ -289,6 +290,7 @@ void immediate_writable(struct weir_loop *loop, struct weir_stream *stream)
         return;
     }
     int64_t result = immediate_send(loop, stream, MSG_DONTWAIT);
+    // UNTESTED: room that was told stays until this stream sends
     if (result == -EAGAIN)
         return;
     stream->engine_bits &= ~(uint32_t)IMMEDIATE_SENDING;
@@ -332,6 +334,7 @@ int immediate_connect(struct weir_loop *loop, struct weir_stream *stream,
 {
     int result = connect(stream->fd, &address->any, address->size) ? -errno : 0;
     stats_add(loop, enters, 1);
+    // UNTESTED: a connect that does not wait is not interrupted
     if (result == -EINTR)
         result = -EINPROGRESS; // it goes on by itself
     if (result == -EINPROGRESS)
@@ -370,8 +373,10 @@ int immediate_close(struct weir_loop *loop, struct weir_stream *stream)
     stream->engine_bits = 0;
     if (stream->inflight == (uint32_t)receiving + (uint32_t)sending)
         return 0;
+    // UNTESTED: needs a close before a completion of this turn is told
     if (receiving)
         immediate_early(loop, OPERATION_RECEIVE, 0, stream->slot, -ECANCELED);
+    // UNTESTED: as above
     if (sending)
         immediate_early(loop, connecting ? OPERATION_CONNECT : OPERATION_SEND, 0, stream->slot,
                         -ECANCELED);
@@ -405,6 +410,7 @@ int immediate_file(struct weir_operation *operation)
         return immediate_file_open(operation);
     while ((size_t)operation->result < operation->size) {
         ssize_t size = immediate_file_step(operation, 0);
+        // UNTESTED: files at hand are not interrupted
         if (size < 0 && errno == EINTR)
             continue;
         if (size < 0 && !operation->result)

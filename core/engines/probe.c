@@ -26,6 +26,7 @@ static int64_t probe_read_sysctl(const char *path)
 
     if (!file)
         return -1;
+    // UNTESTED: a file of /proc that holds no number
     if (fscanf(file, "%lld", &value) != 1)
         value = -1;
     fclose(file);
@@ -39,11 +40,12 @@ static bool probe_in_group(int64_t group)
 
     if (group < 0)
         return false;
+    // UNTESTED: kernel.io_uring_group is not set here
     for (int i = 0; i < count; i++) {
         if (groups[i] == group)
             return true;
     }
-    return getegid() == group;
+    return getegid() == group; // UNTESTED: kernel.io_uring_group is not set here
 }
 
 // Filters and capabilities belong to threads, not to the process.

@@ -60,6 +60,7 @@ static int address_listen(struct ftp_session *session, struct weir_address *loca
     struct weir_loop *loop = weir_stream_loop(session->control);
     uint32_t count = (uint32_t)(server->passive_last - server->passive_first) + 1;
     uint32_t first = 0;
+    // UNTESTED: entropy is there when tests run
     if (getrandom(&first, sizeof first, GRND_NONBLOCK) < 0)
         first = (uint32_t)weir_clock_now();
     first %= count;

@@ -19,6 +19,7 @@ int ftp_hosts_init(struct ftp_hosts *hosts, size_t count)
     while (chains < count && chains < HOSTS_CHAINS_MAX)
         chains *= 2;
     hosts->chains = calloc(chains, sizeof(struct ftp_host *));
+    // UNTESTED: the walks start servers without a limit per host
     if (!hosts->chains)
         return -ENOMEM;
     hosts->mask = chains - 1;

@@ -138,6 +138,7 @@ static int listing_open_pattern(struct ftp_transfer *transfer)
 {
     struct ftp_listing *listing = transfer->listing;
     char parent[FTP_PATH_MAX + 1] = "/";
+    // UNTESTED: a name so long is refused before
     if (strlen(transfer->name) > NAME_MAX)
         return -ENAMETOOLONG;
     const char *name;

@@ -78,6 +78,7 @@ static void login_delayed(struct weir_loop *loop, struct weir_timer *timer)
         (struct ftp_session *)(void *)((char *)timer - offsetof(struct ftp_session, delay));
     (void)loop;
     session->busy = false;
+    // UNTESTED: a session that ends in its delay, at that moment
     if (session->ending)
         return;
     if (session->failures >= LOGIN_FAILURES_MAX) {
@@ -114,6 +115,7 @@ static struct ftp_hashing *login_hashing(struct ftp_session *session)
     if (!strcmp(weir_loop_engine(loop), "blocking"))
         return NULL;
     pthread_mutex_lock(&server->lock);
+    // UNTESTED: needs two loops that hash at the same time
     while (i < sizeof server->hashings / sizeof server->hashings[0] && server->hashings[i] &&
            server->hashings[i]->loop != loop)
         i++;
@@ -159,6 +161,7 @@ static int login_run(struct weir_operation *operation)
         return 0;
     char home[FTP_PATH_MAX];
     int error = ftp_path_join("/", user->home, home);
+    // UNTESTED: homes are checked when they are read
     if (error)
         return error;
     work->fd = ftp_work_open(work->root_fd, home, O_PATH | O_DIRECTORY, 0);

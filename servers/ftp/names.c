@@ -162,6 +162,7 @@ static int names_set_mode_by_path(const struct ftp_work *work)
 {
     char link[32];
     int fd = ftp_work_open(work->root_fd, work->path, O_PATH, 0);
+    // UNTESTED: a file that goes between two calls
     if (fd < 0)
         return fd;
     snprintf(link, sizeof link, "/proc/self/fd/%d", fd);

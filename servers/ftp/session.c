@@ -310,6 +310,7 @@ static void session_too_long(struct ftp_session *session)
 // Keeps what was not looked at: only when too many lines wait.
 static void session_keep_rest(struct ftp_session *session, struct weir_slice slice)
 {
+    // UNTESTED: needs a queue without memory in the middle of a line
     if (slice.size && weir_slice_hold(session->control, slice, &session->rest))
         ftp_session_end(session, "421 Out of memory.");
 }

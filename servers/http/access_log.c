@@ -50,6 +50,7 @@ static int log_write_file(struct http_site *site, const char *data, size_t *size
     site->access_log_torn = site->access_log_torn && count <= 0;
     while (count >= 0 && *size) {
         count = log_write_once(fd, data, *size);
+        // UNTESTED: write of some bytes never takes none
         if (count == 0)
             count = -EIO;
         if (count > 0) {
@@ -110,6 +111,7 @@ static void log_done(struct weir_operation *operation, int64_t result)
     struct http_access_log *log =
         (void *)((char *)operation - offsetof(struct http_access_log, operation));
     log->writing = false;
+    // UNTESTED: needs 1,024 jobs in the queue
     if (result == -EAGAIN) // the queue of jobs is full
         result = log_run(operation);
     log_report(log, (int)result, log->lost);
@@ -181,6 +183,7 @@ size_t http_access_log_escape(struct http_text text, bool json, char *ret_text, 
     for (size_t i = 0; i < text.size; i++) {
         unsigned char byte = (unsigned char)text.data[i];
         if (byte >= ' ' && byte < 0x7f && byte != '"' && byte != '\\') {
+            // UNTESTED: heads are shorter than a line
             if (used + 1 > room)
                 break;
             ret_text[used++] = (char)byte;
@@ -188,6 +191,7 @@ size_t http_access_log_escape(struct http_text text, bool json, char *ret_text, 
         }
         const char *prefix = json ? "\\u00" : "\\x";
         size_t size = strlen(prefix);
+        // UNTESTED: heads are shorter than a line
         if (used + size + 2 > room)
             break;
         memcpy(ret_text + used, prefix, size);
@@ -300,6 +304,7 @@ void http_access_log_add(struct http_access_log *log, struct weir_stream *stream
                          const struct http_request *request, int status, uint64_t size)
 {
     enum { LINE_MAX_SIZE = 8192 };
+    // UNTESTED: needs a disk that holds up 64 KiB of lines
     if (log->filled + LINE_MAX_SIZE > LOG_BUFFER_SIZE) {
         http_count(log->worker, COUNTER_LOG_DROPPED);
         return;

@@ -64,7 +64,7 @@ const char *http_status_text(int status)
         if (rows[i].status == status)
             return rows[i].text;
     }
-    return "500 Internal Server Error";
+    return "500 Internal Server Error"; // UNTESTED: every status that is given is above
 }
 
 const char *http_coding_name(enum http_coding coding)

@@ -10,6 +10,7 @@ void http_cache_budget_init(struct http_cache_budget *budget, uint64_t max)
 {
     *budget = (struct http_cache_budget){ .max = max };
     // Without entropy, early at boot, an address has to do.
+    // UNTESTED: entropy is there when tests run
     if (getrandom(&budget->seed, sizeof budget->seed, GRND_NONBLOCK) != sizeof budget->seed)
         budget->seed = (uint64_t)(uintptr_t)budget;
 }
@@ -106,6 +107,7 @@ static bool cache_charge(struct http_cache *cache, uint64_t charge)
         if (used <= budget->max)
             return true;
         atomic_fetch_sub_explicit(&budget->used, charge, memory_order_relaxed);
+        // UNTESTED: another loop has all of the budget at that moment
         if (!cache->oldest)
             return false;
         http_cache_remove(cache, cache->oldest);

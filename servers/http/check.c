@@ -71,6 +71,7 @@ static int check_framing(struct http_request *request, const char **ret_reason)
         return 0;
     if (!request->minor)
         return check_refuse(ret_reason, 400, "Transfer-Encoding in HTTP/1.0");
+    // UNTESTED: llhttp refuses it before
     if (http_request_has(request, FIELD_CONTENT_LENGTH))
         return check_refuse(ret_reason, 400, "Content-Length beside Transfer-Encoding");
     if (http_request_next(request, FIELD_TRANSFER_ENCODING, &at, &other))

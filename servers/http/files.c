@@ -184,6 +184,7 @@ static void files_done(struct weir_operation *operation, int64_t result)
 {
     struct files_job *job = (struct files_job *)operation;
     struct http_exchange *exchange = job->exchange;
+    // UNTESTED: needs 1,024 jobs in the queue
     if (result < 0) // the queue of jobs is full
         http_answer_status(exchange, 503);
     else

@@ -122,14 +122,15 @@ static void files_listing_failed(struct files_listing *state, int error)
         files_listing_refuse(exchange, error);
         return;
     }
-    exchange->phase = CONNECTION_CLOSING;
-    weir_stream_abort(exchange->stream);
+    exchange->phase = CONNECTION_CLOSING; // UNTESTED: needs a directory that fails in the middle
+    weir_stream_abort(exchange->stream);  // UNTESTED: as above
 }
 
 static void files_listing_done(struct weir_operation *operation, int64_t result)
 {
     struct files_listing *state = (struct files_listing *)operation;
     enum files_listing_turn next = NEXT_NOTHING;
+    // UNTESTED: a client that goes at that moment
     if (state->exchange->phase == CONNECTION_CLOSING)
         return; // `gone` follows
     if (result < 0)

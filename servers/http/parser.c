@@ -173,6 +173,7 @@ static void parser_add(struct http_head *head, struct http_text *text, const cha
 static int parser_on_method(llhttp_t *llhttp, const char *at, size_t size)
 {
     struct http_parser *parser = parser_of(llhttp);
+    // UNTESTED: needs memory to run out at that head
     if (parser_room(parser, 0, size))
         return parser_no_memory(parser);
     parser_add(parser->head, &parser->head->method, at, size);
@@ -182,6 +183,7 @@ static int parser_on_method(llhttp_t *llhttp, const char *at, size_t size)
 static int parser_on_url(llhttp_t *llhttp, const char *at, size_t size)
 {
     struct http_parser *parser = parser_of(llhttp);
+    // UNTESTED: as above
     if (parser_room(parser, 0, size))
         return parser_no_memory(parser);
     parser_add(parser->head, &parser->head->target, at, size);
@@ -213,6 +215,7 @@ static int parser_on_field(llhttp_t *llhttp, const char *at, size_t size)
         return parser_trailer(parser, size);
     // A name begins where the last header has its value, or where there is none.
     bool first = !head->headers_count || head->headers[head->headers_count - 1].field;
+    // UNTESTED: as above
     if (parser_room(parser, first, size))
         return parser_no_memory(parser);
     head = parser->head;
@@ -245,6 +248,7 @@ static int parser_on_value(llhttp_t *llhttp, const char *at, size_t size)
     struct http_parser *parser = parser_of(llhttp);
     if (parser->phase == PHASE_BODY)
         return parser_trailer(parser, size);
+    // UNTESTED: as above
     if (parser_room(parser, 0, size))
         return parser_no_memory(parser);
     struct http_head *head = parser->head;

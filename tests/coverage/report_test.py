@@ -67,16 +67,57 @@ class Marks(unittest.TestCase):
 
     def test_marked_lines_are_not_counted(self):
         """What is marked leaves the count, and is told with the number of its lines."""
-        file = record("core/a.c", 1, 0, 0)
+        file = record("core/a.c", 1, None, 0)
         lines = ["call();", "// UNTESTED: never", "call();"]
-        file["lines"][1]["gcovr/noncode"] = True
         self.assertEqual(list(report.exclude(file, lines)), ["core/a.c:2: 1 lines: never"])
+        self.assertEqual(report.counts([file])["core"], report.Count(1, 1))
+
+    def test_what_ran_of_a_marked_block_counts(self):
+        """A mark on a function explains what is left of it, and hides nothing that ran."""
+        file = record("core/a.c", None, 2, None, 1, 0, None, 0)
+        lines = ["// UNTESTED: no memory", "int function(void)", "{", "    if (call())",
+                 "        return 1;", "}", "int other;"]
+        self.assertEqual(list(report.exclude(file, lines)), ["core/a.c:1: 1 lines: no memory"])
+        self.assertEqual(report.counts([file])["core"], report.Count(2, 3))
+
+    def test_a_mark_on_what_ran_is_told(self):
+        """Its reason has become wrong; the code counts as run."""
+        file = record("core/a.c", None, 3)
+        told = list(report.exclude(file, ["// UNTESTED: never", "call();"]))
+        self.assertEqual(told, ["core/a.c:1: 0 lines: never (yet something ran it)"])
         self.assertEqual(report.counts([file])["core"], report.Count(1, 1))
 
     def test_a_mark_above_no_code_is_refused(self):
         """A comment that takes nothing out is wrong somehow."""
         with self.assertRaises(report.Problem):
             list(report.exclude(record("core/a.c", None, None), ["// UNTESTED: x", "enum { A };"]))
+
+
+class Reasons(unittest.TestCase):
+    """Lines that were not run and carry no mark."""
+
+    FILES = [record("core/a.c", 1, 0, None, 0), record("core/b.c", 1), record("servers/c.c", 0)]
+
+    def test_each_is_named(self):
+        """A file whose lines all ran is not; what is no code is no line."""
+        self.assertEqual(list(report.unexplained(self.FILES)),
+                         [("core/a.c", [2, 4]), ("servers/c.c", [1])])
+
+    def test_one_above_the_allowance_fails(self):
+        """The allowance itself passes; the names come first, and the sum is told in any case."""
+        for allowance, passes in ((3, True), (2, False)):
+            rows = list(report.explanations(self.FILES, allowance))
+            self.assertEqual([line for line, _ in rows], [
+                "no reason: core/a.c: 2 4", "no reason: servers/c.c: 1",
+                f"3 lines neither run nor explained, of {allowance} allowed"])
+            self.assertEqual(all(passed for _, passed in rows), passes)
+
+    def test_a_mark_explains(self):
+        """After a mark nothing is left to explain, and none are needed for a pass of zero."""
+        file = record("core/a.c", 1, 0)
+        list(report.exclude(file, ["call();", "call(); // UNTESTED: never"]))
+        self.assertEqual(list(report.explanations([file], 0)),
+                         [("0 lines neither run nor explained, of 0 allowed", True)])
 
 
 class Verdict(unittest.TestCase):

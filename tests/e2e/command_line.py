@@ -3,13 +3,14 @@
 import json
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
 import tempfile
 import unittest
 
-from programs import LIMIT, WEIR, Lines, Server, forbid_uring, main, run
+from programs import LIMIT, WEIR, Lines, Server, connect, forbid_uring, main, receive, run
 
 
 TOP = os.path.normpath(os.path.join(os.path.dirname(os.path.abspath(__file__)), "../.."))
@@ -45,6 +46,8 @@ class CommandLineTest(unittest.TestCase):
             ([*good, "--cpu", "3-1"], "--cpu"),
             ([*good, "--cpu", "0,,1"], "--cpu"),
             ([*good, "--cpu", "1023"], "--cpu"),
+            ([*good, "--cpu", "0x1"], "--cpu"),
+            (good * 65, "--listen: '127.0.0.1:0' is not allowed: there are 64 listeners already"),
             ([*good, "--cpu", "99999999999999999999"], "--cpu"),
             ([*good, "--busy-poll-us", "x"], "--busy-poll-us"),
             ([*good, "--max-connections", "0"], "--max-connections"),
@@ -101,6 +104,23 @@ class CommandLineTest(unittest.TestCase):
         self.assertEqual(result.returncode, 1)
         self.assertIn("/nonexistent/log: No such file", result.stderr)
 
+    # A user who does not exist is said, before anything is served.
+    def test_unknown_user(self):
+        result = run("echo", "--listen", "127.0.0.1:0", "--user", "nobody-of-this-name")
+        self.assertEqual((result.returncode, result.stdout), (1, ""))
+        self.assertIn("nobody-of-this-name: no such user", result.stderr)
+
+    # What http alone can be told wrongly is said in one line, too.
+    def test_bad_options_of_http(self):
+        for options, text in [
+            (["--index", "a/b"], "--index: 'a/b'"), (["--index", ""], "--index"),
+            (["--status", "status"], "--status: 'status' is not a path that begins with a slash"),
+        ]:
+            with self.subTest(options=options):
+                result = run("http", "--listen", "127.0.0.1:0", "--root", "/", *options)
+                self.assertEqual((result.returncode, len(result.stderr.splitlines())), (2, 1))
+                self.assertIn(text, result.stderr)
+
     # --engine=auto takes an engine that exists.
     def test_engine_auto(self):
         server = Server("auto")
@@ -124,6 +144,35 @@ class CommandLineTest(unittest.TestCase):
         self.assertEqual(result.returncode, 1, result.stderr)
         self.assertEqual(len(result.stderr.splitlines()), 1, result.stderr)
         self.assertIn("seccomp", result.stderr)
+        result = run("doctor", preexec_fn=forbid_uring)
+        self.assertRegex(result.stdout, r"io_uring: .*seccomp")
+        self.assertRegex(result.stdout, r"(?m)^  no .*\n +.*seccomp")
+
+    # A server of an ordinary user says what that takes from it: the filter on its listeners, where
+    # the kernel wants rights for it. One whose rings find no memory is told which limit to raise.
+    def test_servers_of_ordinary_users(self):
+        def limit():
+            resource.setrlimit(resource.RLIMIT_MEMLOCK, (65536, 65536))
+
+        if os.geteuid():
+            self.skipTest("another user needs root")
+        try:
+            server = Server("uring", user=65534)
+        except PermissionError:
+            self.skipTest("the program cannot be reached by another user")
+        self.addCleanup(server.kill)
+        with connect(server.addresses[0]) as client:
+            client.sendall(b"served")
+            self.assertEqual(receive(client, 6), b"served")
+        server.signal(signal.SIGTERM)
+        self.assertEqual(server.wait(), 0)
+        self.assertNotIn("runs as root", server.process.stderr.read().decode())
+        if [int(part) for part in os.uname().release.split(".")[:2]] >= [6, 14]: # it counts rings
+            result = run("echo", "--listen", "127.0.0.1:0", "--engine", "uring", user=65534,
+                         preexec_fn=limit)
+            self.assertEqual(result.returncode, 1)
+            self.assertIn("the limit of locked memory, 64 KiB, may be too low for 1 rings",
+                          result.stderr)
 
     # Help names every option, on standard output.
     def test_help(self):
@@ -131,6 +180,7 @@ class CommandLineTest(unittest.TestCase):
         self.assertEqual((result.returncode, result.stderr), (0, ""))
         self.assertIn("echo", result.stdout)
         self.assertIn("doctor", result.stdout)
+        self.assertIn("--user", run("passwd", "--help").stdout)
         result = run("echo", "--help")
         self.assertEqual((result.returncode, result.stderr), (0, ""))
         for name in """listen engine uring threads cpu busy-poll-us min-wait-us max-connections

@@ -243,6 +243,14 @@ class EngineTests:
         self.stop(server, status=1)
         self.assertIn("No space left", server.log.until("/dev/full"))
 
+    # So is a folder that is gone.
+    def test_statistics_without_a_folder_are_reported(self):
+        os.mkdir(self.path("gone"))
+        server = self.start("--stats-json", self.path("gone/stats.json"))
+        os.rmdir(self.path("gone"))
+        self.stop(server, status=1)
+        self.assertIn("No such file", server.log.until("stats.json"))
+
     # SIGHUP opens the log anew: what comes then stands in the new file. The files are pipes, so
     # that their lines can be waited for.
     def test_sighup_reopens_the_log(self):

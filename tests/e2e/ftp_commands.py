@@ -305,15 +305,70 @@ class Limits:
                          ("PASS pass word", "230 Logged in."),
                          ("MKD mine", '257 "/mine" created.'))
         self.assertTrue(os.path.isdir(self.path("home", "eve", "mine")))
+        self.assert_asks(control, ("REIN", "220 Ready for a new user."),
+                         ("MKD more", DENIED), ("USER eve", "331 Password, please."),
+                         ("PASS pass word", "230 Logged in."),
+                         ("MKD more", '257 "/more" created.'))
+        self.assertTrue(os.path.isdir(self.path("home", "eve", "more")))
         clients = [self.control(server) for _ in range(4)]
         for client in clients:
             client.send("USER eve\r\nPASS pass word\r\nPWD")
         for client in clients:
             self.assertEqual([client.reply()[:3] for _ in range(3)], ["331", "230", "257"])
 
+    # A session that ends while its password waits behind others leaves that queue, wherever it
+    # stands in it; who waits behind it is let in.
+    def test_clients_leave_the_queue_of_passwords(self):
+        made = run("passwd", "--user", "eve", input="secret\n").stdout.strip()
+        server = self.start_server("--user", made, "--login-delay", "0")
+        for leaves in ((1, 2), (2, 3), (1, 3), (1, 2, 3)):
+            clients = [self.control(server) for _ in range(4)]
+            for client in clients:
+                self.assertEqual(client.ask("USER eve"), "331 Password, please.")
+            for client in clients:
+                client.send("PASS secret")
+            for index in leaves:
+                reset(clients[index].socket)
+            for index in {0, 1, 2, 3}.difference(leaves):
+                self.assertEqual(clients[index].reply(), "230 Logged in.")
+
+    # A file of users that cannot be used is said with its line, in place of a start.
+    def test_files_of_users(self):
+        users = os.path.join(self.folder.name, f"broken-users-{self.engine}")
+        for content, text in (
+                ("# first\nno colon\n", f"{users}:2: not NAME:HASH[:DIRECTORY]"),
+                ("a:plain:b\na:plain:c\n", f"{users}:2: this name is there already"),
+                ("a:plain:" + "b" * 9000 + "\n", f"{users}:1: not NAME:HASH[:DIRECTORY]")):
+            with open(users, "w", encoding="ascii") as file:
+                file.write(content)
+            done = run("ftp", "--listen", "127.0.0.1:0", "--root", "/", "--users", users)
+            self.assertEqual(done.returncode, 2)
+            self.assertIn(text, done.stderr)
+        for path, text in ((users + "-none", "No such file"), (self.root, "error")):
+            done = run("ftp", "--listen", "127.0.0.1:0", "--root", "/", "--users", path)
+            self.assertEqual(done.returncode, 2)
+            self.assertIn(text, done.stderr)
+
+    # Where only anonymous may log in, any other name is refused like a wrong password.
+    def test_names_where_only_anonymous_may(self):
+        control = self.control(self.start_server("--anonymous", "--login-delay", "0"))
+        self.assert_asks(control, ("USER bob", "331 Password, please."),
+                         ("PASS secret", "530 Login incorrect."))
+        self.assertEqual(control.ask("USER anonymous")[:3], "331")
+        self.assertEqual(control.ask("PASS me@here"), "230 Logged in.")
+
+    # Lines that are too long end the session in the end, as unknown commands do.
+    def test_overlong_lines_end_the_session(self):
+        control = self.login(self.start_server(*self.options))
+        replies = [control.ask("x" * 5000) for _ in range(10)]
+        self.assertEqual(replies[9], "421 Too many unknown commands.")
+        self.assertTrue(all(reply[:3] == "500" for reply in replies[:9]), replies)
+        self.assertEqual(control.end(), b"")
+
     # Sessions beyond the limit are told so; when one ends, the next is served.
     def test_sessions_are_limited(self):
-        server = self.start_server(*self.options, "--max-sessions", "2")
+        server = self.start_server(*self.options, "--max-sessions", "2",
+                                   "--max-connections", "2") # raised for the data connections
         first, _ = self.login(server), self.login(server)
         third = self.control(server)
         self.assertEqual(third.greeting, "421 Too many sessions; try again later.")
@@ -407,10 +462,14 @@ class Limits:
                 (("--root", "/"), "nobody could log in"),
                 (("--root", "/", "--anonymous", "--passive-ports", "80-90"), "ports A-B"),
                 (("--root", "/", "--user", "x:nonsense"), "NAME:HASH"),
+                (("--root", "/", "--user", "x:plain:y", "--anonymous-write"), "needs --anonymous"),
                 (("--root", "/", "--user", "x:plain:y", "--listen", "0.0.0.0:0"), "loopback")):
             done = run("ftp", *listen, *options)
             self.assertEqual(done.returncode, 2, done.stderr)
             self.assertIn(text, done.stderr)
+        done = run("ftp", *listen, "--root", "/", "--anonymous", "--transfer-log", "/nowhere/log")
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("--transfer-log: /nowhere/log: No such file", done.stderr)
         done = run("ftp", *listen, "--root", "/nowhere", "--anonymous")
         self.assertEqual((done.returncode, done.stderr),
                          (1, "weir ftp: --root: /nowhere: No such file or directory\n"))

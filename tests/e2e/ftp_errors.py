@@ -6,7 +6,7 @@ import os
 import platform
 import resource
 
-from ftp_client import on_all_engines, small_buffers
+from ftp_client import on_all_engines, reset, small_buffers
 from programs import forbid_call, receive, receive_end
 
 DONE = "226 Transfer complete."
@@ -136,6 +136,18 @@ class Errors:
         os.chmod(self.path("shut"), 0o700)
         self.assertEqual(self.read("shut/in"), b"in")
 
+    # The mode of a file that its owner may neither read nor write can still be set, where the
+    # sandbox does not stand in between; to write alone is enough, too.
+    def test_modes_of_unreadable_files(self):
+        server = self.start_server(*self.options, "--sandbox", "off",
+                                   preexec_fn=lambda: drop_capabilities(1, 2))
+        control = self.login(server)
+        for mode in (0, 0o200):
+            self.write("unreadable", b"x")
+            os.chmod(self.path("unreadable"), mode)
+            self.assert_asks(control, ("SITE CHMOD 640 unreadable", "200 Mode changed."))
+            self.assertEqual(os.stat(self.path("unreadable")).st_mode & 0o7777, 0o640)
+
     # Somebody who removes an upload's temporary file breaks it: it is not told as complete, and the
     # old file stays.
     def test_vanished_upload(self):
@@ -161,6 +173,27 @@ class Errors:
         with self.assertRaises(ConnectionResetError):
             receive_end(data)
         self.assertEqual(control.reply(), "451 The file could not be read.")
+        self.assertEqual(control.ask("NOOP"), "200 Yes.")
+
+    # The same where the file is read piece by piece, and a client that goes in the middle of it.
+    def test_shrinking_file_in_ascii(self):
+        control = self.login()
+        with open(self.path("shrinking"), "wb") as file:
+            file.truncate(LARGE)
+        control.ask("TYPE A")
+        for shrinks in (True, False):
+            os.truncate(self.path("shrinking"), LARGE)
+            data = small_buffers((control.host, control.passive_port()))
+            control.ask("RETR shrinking")
+            receive(data, 1000)
+            if shrinks:
+                os.truncate(self.path("shrinking"), 2000)
+                with self.assertRaises(ConnectionResetError):
+                    receive_end(data)
+                self.assertEqual(control.reply(), "451 The file could not be read.")
+            else:
+                reset(data)
+                self.assertEqual(control.reply(), "426 The data connection broke.")
         self.assertEqual(control.ask("NOOP"), "200 Yes.")
 
 

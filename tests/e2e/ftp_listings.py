@@ -82,6 +82,10 @@ class Listings:
         self.assertEqual(control.reply(), DONE)
         lines = (received + rest[0]).split(b"\r\n")[:-1]
         self.assertEqual(len({line.rsplit(b" ", 1)[1] for line in lines}), ENTRIES)
+        # STAT goes the same way, on the control connection.
+        control.send("STAT many")
+        waits += [self.wait(other) for _ in range(200)]
+        self.assertEqual(len(control.reply().split("\n")), ENTRIES + 2)
         # One late answer may be the machine's; a listing that held the loop up would delay half.
         self.assertLess(sorted(waits)[len(waits) * 9 // 10], 0.1)
         if FULL:

@@ -278,6 +278,8 @@ class Transfers:
                 ("PORT 1,2,3", "501 Syntax: PORT h1,h2,h3,h4,p1,p2"),
                 ("PORT 127,0,0,1,256,1", "501 Syntax: PORT h1,h2,h3,h4,p1,p2"),
                 (f"PORT 127,0,0,1,{numbers},1", "501 Syntax: PORT h1,h2,h3,h4,p1,p2"),
+                (f"EPRT |1|{'1' * 60}|{port}|", "501 Syntax: EPRT |family|address|port|"),
+                ("EPRT \x7f1", "501 Syntax: EPRT |family|address|port|"),
                 (f"EPRT |1|::1|{port}|", "501 Syntax: EPRT |family|address|port|"),
                 ("EPRT |1|127.0.0.1|", "501 Syntax: EPRT |family|address|port|"),
                 (f"EPRT |2|::1|{port}|", "522 Only this family: (1)"),
@@ -419,6 +421,25 @@ class Options:
             lines = sorted(re.sub(r"^\S+ ", "", line) for line in file)
         self.assertRegex("".join(lines), r'\A127\.0\.0\.1 RETR 550 0 \d\.\d{3} "bob" "/none"\n'
                          r'127\.0\.0\.1 STOR 226 3 \d\.\d{3} "bob" "/a\\x22\\x0ab"\n\Z')
+
+    # "-" is standard output.
+    def test_transfer_log_on_standard_output(self):
+        server = self.start_server(*self.options, "--transfer-log", "-")
+        control = self.login(server)
+        control.store("STOR told", b"1")
+        control.ask("QUIT")
+        server.signal(signal.SIGTERM)
+        self.assertEqual(server.wait(), 0)
+        self.assertIn(b' "bob" "/told"\n', server.process.stdout.read())
+
+    # A place to start from has no meaning in ASCII: nothing is written.
+    def test_restart_of_an_upload_in_ascii(self):
+        control = self.login()
+        self.write("restarted", b"0123456789")
+        self.assert_asks(control, ("REST 5", "350 Restarting at 5."),
+                         ("TYPE A", "200 Type is ASCII."))
+        self.assertEqual(control.store("STOR restarted", b"x")[:3], "554")
+        self.assertEqual(self.read("restarted"), b"0123456789")
 
     # SIGHUP opens the transfer log anew: what comes then stands in the new file.
     def test_sighup_reopens_the_transfer_log(self):

@@ -4,6 +4,7 @@ import hashlib
 import http.client
 import json
 import os
+import re
 import signal
 import socket
 import time
@@ -330,7 +331,7 @@ class Crowded(http_programs.HttpTest):
     """A directory of a hundred thousand names; of fewer under sanitizers, which take their time."""
 
     count = 100000
-    options = ("--listing",)
+    options = ("--listing", "--send-buffer", "16K")
     place = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # disks take long for so many
 
     @classmethod
@@ -358,11 +359,11 @@ class Crowded(http_programs.HttpTest):
         pieces = bytearray()
         with socket.socket() as client:
             client.settimeout(programs.LIMIT)
-            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 19)
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
             client.connect((host, int(port)))
             client.sendall(b"GET /crowd/ HTTP/1.1\r\nHost: x\r\nAccept: application/json\r\n"
                            b"Connection: close\r\n\r\n")
-            for _ in range(20):
+            for _ in range(100):
                 self.assertEqual(self.get(address, "/a.txt").body, b"text\n")
             while len(pieces) < size and (more := client.recv(1 << 18)):
                 pieces += more
@@ -388,6 +389,46 @@ class Crowded(http_programs.HttpTest):
             head = self.get(address, "/crowd/", method="HEAD")
             self.assertEqual(head.headers["transfer-encoding"], "chunked")
             self.assertEqual(self.get(address, "/a.txt").body, b"text\n")
+        self.on_each_engine(check)
+
+
+class Odd(http_programs.HttpTest):
+    """Directories and names that are not as usual."""
+
+    files = {"a.txt": b"text\n", "sub/start.txt": b"started\n", "sub/index.html": b"other"}
+    options = ("--listing", "--index", "start.txt")
+
+    def test_a_directory_in_the_place_of_the_index_is_no_index(self):
+        """Its parent is listed."""
+        os.makedirs(os.path.join(self.root, "odd", "start.txt"), exist_ok=True)
+        def check(address):
+            self.assertEqual(self.get(address, "/sub/").body, b"started\n")
+            got = self.get(address, "/odd/", "Accept: application/json;q=0.9")
+            listing = json.loads(got.body)
+            self.assertEqual([row["name"] for row in listing["entries"]], ["start.txt"])
+        self.on_each_engine(check)
+
+    def test_names_of_any_bytes_are_listed(self):
+        """What is no UTF-8 does not break the listing, and its link leads to the file."""
+        folder = os.path.join(self.root, "bytes")
+        os.makedirs(folder, exist_ok=True)
+        for name in (b"\xc3(", b"\xff", b"\xe2\x82", b"plain"):
+            with open(os.path.join(folder.encode(), name), "wb") as file:
+                file.write(b"bytes\n")
+        def check(address):
+            listing = json.loads(self.get(address, "/bytes/", "Accept: application/json").body)
+            self.assertEqual(sorted(row["name"] for row in listing["entries"]),
+                             ["plain", "\ufffd", "\ufffd(", "\ufffd\ufffd"])
+            links = re.findall(rb'href="\./([^"]*)"', self.get(address, "/bytes/").body)
+            self.assertEqual(len(links), 4)
+            for link in links:
+                self.assertEqual(self.get(address, f"/bytes/{link.decode()}").body, b"bytes\n")
+        self.on_each_engine(check)
+
+    def test_a_path_without_room_for_the_index_is_not_found(self):
+        """It is as long as a path may be."""
+        def check(address):
+            self.assertEqual(self.get(address, "/" + "d/" * 2045).status, 404)
         self.on_each_engine(check)
 
 

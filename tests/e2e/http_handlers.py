@@ -169,6 +169,20 @@ class Routes(http_programs.HttpTest):
             self.assertEqual(self.get(address, "/hello").status, 200)
         self.on_each_engine(check)
 
+    def test_a_promised_length_is_kept(self):
+        """What a handler sends beyond it is left out; what it leaves out costs the connection."""
+        def check(address):
+            more, next_one = self.ask(address, head("/promise?more", method="GET"),
+                                      head("/hello", method="GET"))
+            self.assertEqual((more.headers["content-length"], more.body), ("5", b"onetw"))
+            self.assertEqual(next_one.body, b"hello, \n")
+            self.assertEqual(self.get(address, "/promise?more", method="HEAD").body, b"")
+            with programs.connect(address) as client, self.assertRaises(ConnectionResetError):
+                client.sendall(head("/promise?less", method="GET"))
+                programs.receive_end(client)
+            self.assertEqual(self.get(address, "/hello").status, 200)
+        self.on_each_engine(check)
+
     def test_bodies_in_pieces_are_limited_too(self):
         """By --max-body, told by the length or found out in the middle; the state is given up."""
         def check(address):

@@ -285,6 +285,36 @@ class Logs(unittest.TestCase):
                 line = server.log.until("505")
                 self.assertRegex(line, r"warning: 127\.0\.0\.1:\d+: 505 HTTP Version Not Supported")
 
+    def test_the_host_is_the_address_alone(self):
+        """Without port and brackets; over a unix socket there is none. "-" is standard output."""
+        folder = self.make_folder()
+        for listen, host in (("[::1]:0", "::1"), (f"unix:{folder}/socket", "unix")):
+            with self.subTest(listen=listen):
+                server = programs.Server("uring", "--handler", "echo", "--access-log", "-",
+                                         name="http", listen=(listen,))
+                self.addCleanup(server.kill)
+                http_programs.converse(server.addresses[0], post(b"1"))
+                server.signal(signal.SIGTERM)
+                self.assertEqual(server.wait(), 0)
+                self.assertTrue(server.process.stdout.read().decode().startswith(f"{host} - - ["))
+
+    def test_a_log_that_cannot_be_reopened_stays(self):
+        """Its folder is gone: that is said, and lines go where they went."""
+        folder = self.make_folder()
+        for engine in http_programs.ENGINES:
+            with self.subTest(engine=engine):
+                old, new = os.path.join(folder, engine), os.path.join(folder, engine + "-gone")
+                os.mkdir(old)
+                server = self.serve(engine, "--access-log", os.path.join(old, "log"))
+                os.rename(old, new)
+                server.signal(signal.SIGHUP)
+                server.log.until("the log stays open: ")
+                http_programs.converse(server.addresses[0], post(b"2"))
+                server.signal(signal.SIGTERM)
+                self.assertEqual(server.wait(), 0)
+                with open(os.path.join(new, "log"), encoding="ascii") as file:
+                    self.assertIn("POST", file.read())
+
     def test_hangup_reopens_the_access_log(self):
         """After a rotation the lines go into the new file."""
         folder = self.make_folder()

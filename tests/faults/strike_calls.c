@@ -256,7 +256,7 @@ int __wrap_epoll_wait(int epoll, struct epoll_event *events, int count, int time
 int __wrap_epoll_pwait2(int epoll, struct epoll_event *events, int count,
                         const struct timespec *timeout, const sigset_t *mask)
 {
-    static const struct strike strike = { "epoll_pwait2", { EINTR } };
+    static const struct strike strike = { "epoll_pwait2", { EINTR, ENOSYS, EPERM } };
     return strikes(&strike) ? -1 : __real_epoll_pwait2(epoll, events, count, timeout, mask);
 }
 

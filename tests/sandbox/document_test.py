@@ -7,6 +7,7 @@ import sys
 import unittest
 
 TOP = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
+PAGE = os.path.join(TOP, "docs", "security.md")
 TABLES = os.environ["TABLES"]
 
 SERVERS = ("echo", "http", "ftp", "ftp --read-only")
@@ -40,7 +41,7 @@ def document():
     """The rows "| title | count | names |" of the document by title, and those of the table that
     counts, by server."""
     rows, counts = {}, {}
-    with open(os.path.join(TOP, "docs", "security.md"), encoding="utf-8") as file:
+    with open(PAGE, encoding="utf-8") as file:
         for line in file:
             found = re.match(r"\| ([^|]+) \| (\d+) \| ([\w ]+) \|$", line)
             if found:
@@ -49,6 +50,17 @@ def document():
             if len(cells) == 1 + len(COLUMNS) and cells[0] in SERVERS:
                 counts[cells[0]] = cells[1:]
     return rows, counts
+
+
+def one_of_its_kind(title):
+    """The list of socket options that the page's stands for."""
+    return re.sub(r"^ftp --read-only|^http", lambda found: {"http": "echo"}.get(found[0], "ftp"),
+                  title)
+
+
+def options_title(title):
+    """Under what the page lists a server's socket options."""
+    return re.sub("^echo", "every", one_of_its_kind(title))
 
 
 def added_by_on(lists):
@@ -64,13 +76,49 @@ class DocumentTest(unittest.TestCase):
     # to them; and no other list does.
     def test_page_and_code_agree(self):
         lists, (rows, _) = tables(), document()
-        expected = {title: names for title, names in lists.items() if not title.startswith("on ")}
+        expected = {title: names for title, names in lists.items()
+                    if not title.startswith("on ") and title != "ports"}
+        for title in [title for title in expected if title.endswith(" options")]:
+            expected.setdefault(options_title(title), expected.pop(title))
         expected["on adds"] = added_by_on(lists)
         self.assertEqual(set(rows), set(expected))
         for title, names in expected.items():
             with self.subTest(list=title):
                 self.assertEqual(sorted(rows[title][1]), sorted(names))
                 self.assertEqual(rows[title][0], len(names))
+
+    # Socket options are listed twice: for servers that make no sockets while they run, and for ftp.
+    def test_socket_options_are_those_of_two_kinds(self):
+        lists = tables()
+        for title, names in lists.items():
+            if title.endswith(" options"):
+                with self.subTest(list=title):
+                    self.assertEqual(names, lists[one_of_its_kind(title)])
+        self.assertFalse([title for title, names in lists.items() if "any" in names])
+
+    # In the text, too, numbers are the code's.
+    def test_ports_are_counted(self):
+        with open(PAGE, encoding="utf-8") as file:
+            said = re.findall(r"a range of more than ([\d,]+)", file.read())
+        self.assertEqual([number.replace(",", "") for number in said], tables()["ports"])
+
+    # What the page says of cost is measured: each ratio stands in the table of the results, with
+    # its interval, and a call's nanoseconds in their text.
+    def test_costs_are_those_of_the_results(self):
+        with open(PAGE, encoding="utf-8") as file:
+            cost = file.read().partition("\n## Cost\n")[2]
+        with open(os.path.join(TOP, "docs", "results", "sandbox.md"), encoding="utf-8") as file:
+            results = file.read()
+        ratio = r"\d\.\d+ \(\d\.\d+-\d\.\d+\)"
+        said = re.findall(ratio, cost)
+        self.assertEqual(len(said), 8)
+        for engine, part in (("io_uring", said[:4]), ("epoll", said[4:])):
+            rows = [line for line in results.splitlines()
+                    if f"64 connections | {engine} |" in line]
+            self.assertEqual(re.findall(ratio, "\n".join(rows)), part)
+        nanoseconds = re.findall(r"about (\d+) ns", cost)
+        self.assertEqual(nanoseconds, re.findall(r"costs about (\d+) ns a call", results))
+        self.assertEqual(len(nanoseconds), 1)
 
     # Side by side stand the numbers of what is listed, and a dash where there is no such thread.
     def test_counts_stand_side_by_side(self):
@@ -113,7 +161,7 @@ class DocumentTest(unittest.TestCase):
     # sockets and changes those of the servers that make them.
     def test_no_list_has_a_forbidden_call(self):
         for title, names in tables().items():
-            if " ring " in title:
+            if re.search(" ring | options$|^(strict refuses|ports)$", title):
                 continue
             name, ftp = set(names), "ftp" in title
             with self.subTest(list=title):

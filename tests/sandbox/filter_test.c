@@ -308,10 +308,50 @@ static void filters_leave_what_is_listed(void **state)
     }
 }
 
+static bool filter_leaves(const struct sandbox_needs *needs, uint32_t threads, const char *name)
+{
+    const struct sandbox_call *row;
+    for (size_t i = 0; (row = sandbox_call_at(needs, i)); i++) {
+        if (!strcmp(row->name, name) && sandbox_call_applies(row, threads, needs->abilities) &&
+            sandbox_call_is_left(row, SANDBOX_STRICT))
+            return true;
+    }
+    return false;
+}
+
+// What strict mode refuses without an end, it answers with an error: with the row's, or EPERM.
+static void refusals_of_strict_mode_are_errors(void **state)
+{
+    (void)state;
+    uint32_t refused = 0;
+    for (int i = 0; i < FILTER_SERVERS * FILTER_THREADS * 3; i++) {
+        const struct sandbox_needs *needs = filter_servers[i % FILTER_SERVERS];
+        enum filter_thread thread = (enum filter_thread)(i / FILTER_SERVERS % FILTER_THREADS);
+        enum weir_engine engine =
+            (enum weir_engine)(WEIR_ENGINE_URING + i / (FILTER_SERVERS * FILTER_THREADS));
+        uint32_t threads = thread == FILTER_MAIN ? (uint32_t)SANDBOX_MAIN
+                                                 : sandbox_threads_of(engine, filter_kinds[thread]);
+        filter_load_for(needs, thread, SANDBOX_STRICT, engine);
+        const struct sandbox_call *row;
+        for (size_t at = 0; (row = sandbox_call_at(needs, at)); at++) {
+            if ((row->level != SANDBOX_QUIET && row->level != SANDBOX_REFUSED) ||
+                !sandbox_call_applies(row, threads, needs->abilities) ||
+                filter_leaves(needs, threads, row->name) || filter_number(row) < 0)
+                continue;
+            uint32_t error = (uint32_t)(row->refusal ? row->refusal : EPERM);
+            struct seccomp_data data = { .nr = filter_number(row), .arch = seccomp_arch_native() };
+            assert_int_equal(filter_ask(&data).action, SECCOMP_RET_ERRNO | error);
+            refused++;
+        }
+    }
+    assert_true(refused > 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(filters_leave_what_is_listed),
+        cmocka_unit_test(refusals_of_strict_mode_are_errors),
         cmocka_unit_test(hot_calls_are_allowed_by_their_number_alone),
         cmocka_unit_test(sends_that_connect_are_refused),
         cmocka_unit_test(foreign_numbers_are_refused),

@@ -1,8 +1,12 @@
 // Prints what the sandbox leaves, from the tables in the code: one line per list, "title: names".
 // A title that begins with "on" is of mode on, every other of strict. document_test.py compares the
-// lines with docs/security.md.
+// lines with docs/security.md. The last two are no lists of strict mode: what it refuses without an
+// end, and how many passive ports Landlock is told one by one.
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include "engines/uring/restrict.h"
 #include "ftp/session.h"
@@ -31,6 +35,19 @@ static bool names_have(const struct names *names, const char *name)
     return false;
 }
 
+static void names_add(struct names *names, const char *name)
+{
+    if (!names_have(names, name) && names->count < NAMES_MAX)
+        names->names[names->count++] = name;
+}
+
+static void names_print(const struct names *names)
+{
+    for (size_t i = 0; i < names->count; i++)
+        printf(" %s", names->names[i]);
+    printf("\n");
+}
+
 static void tables_collect(const struct sandbox_needs *needs, enum sandbox_mode mode,
                            uint32_t threads, uint32_t conditions, struct names *ret_names)
 {
@@ -38,9 +55,8 @@ static void tables_collect(const struct sandbox_needs *needs, enum sandbox_mode 
     uint32_t having = needs->abilities | conditions;
     ret_names->count = 0;
     for (size_t i = 0; (row = sandbox_call_at(needs, i)); i++) {
-        if (sandbox_call_applies(row, threads, having) && sandbox_call_is_left(row, mode) &&
-            !names_have(ret_names, row->name) && ret_names->count < NAMES_MAX)
-            ret_names->names[ret_names->count++] = row->name;
+        if (sandbox_call_applies(row, threads, having) && sandbox_call_is_left(row, mode))
+            names_add(ret_names, row->name);
     }
 }
 
@@ -52,10 +68,50 @@ static void tables_print(const struct tables_server *server, const char *title, 
         struct names names;
         tables_collect(server->needs, mode, threads, conditions, &names);
         printf("%s%s %s:", prefixes[mode], server->name, title);
-        for (size_t i = 0; i < names.count; i++)
-            printf(" %s", names.names[i]);
-        printf("\n");
+        names_print(&names);
     }
+}
+
+static const char *tables_option_name(const struct sandbox_call *row)
+{
+    static const struct {
+        uint64_t level, option;
+        const char *name;
+    } options[] = {
+        { SOL_SOCKET, SO_LINGER, "SO_LINGER" },
+        { SOL_SOCKET, SO_REUSEADDR, "SO_REUSEADDR" },
+        { SOL_SOCKET, SO_SNDBUF, "SO_SNDBUF" },
+        { SOL_SOCKET, SO_RCVBUF, "SO_RCVBUF" },
+        { SOL_SOCKET, SO_SNDTIMEO, "SO_SNDTIMEO" },
+        { SOL_SOCKET, SO_RCVTIMEO, "SO_RCVTIMEO" },
+        { IPPROTO_TCP, TCP_NODELAY, "TCP_NODELAY" },
+        { IPPROTO_TCP, TCP_CORK, "TCP_CORK" },
+        { IPPROTO_IPV6, IPV6_V6ONLY, "IPV6_V6ONLY" },
+        { IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, "IP_BIND_ADDRESS_NO_PORT" },
+    };
+    for (size_t i = 0; i < sizeof options / sizeof options[0]; i++) {
+        if (row->checks_count == 2 && row->checks[0].value == options[i].level &&
+            row->checks[1].value == options[i].option)
+            return options[i].name;
+    }
+    return "any";
+}
+
+// What setsockopt(2) may set, where it is left.
+static void tables_print_options(const struct tables_server *server, const char *title,
+                                 uint32_t threads)
+{
+    const struct sandbox_call *row;
+    struct names names = { .count = 0 };
+    for (size_t i = 0; (row = sandbox_call_at(server->needs, i)); i++) {
+        if (!strcmp(row->name, "setsockopt") &&
+            sandbox_call_applies(row, threads, server->needs->abilities))
+            names_add(&names, tables_option_name(row));
+    }
+    if (!names.count)
+        return;
+    printf("%s %s options:", server->name, title);
+    names_print(&names);
 }
 
 static void tables_print_calls(const struct tables_server *server)
@@ -71,7 +127,9 @@ static void tables_print_calls(const struct tables_server *server)
     char title[32];
     for (size_t i = 0; i < sizeof engines / sizeof engines[0]; i++) {
         snprintf(title, sizeof title, "%s loop", engines[i].name);
-        tables_print(server, title, sandbox_threads_of(engines[i].engine, WEIR_THREAD_LOOP), 0);
+        uint32_t threads = sandbox_threads_of(engines[i].engine, WEIR_THREAD_LOOP);
+        tables_print(server, title, threads, 0);
+        tables_print_options(server, engines[i].name, threads);
         if (!(server->needs->abilities & WEIR_ABILITY_JOBS) ||
             engines[i].engine == WEIR_ENGINE_BLOCKING)
             continue;
@@ -92,6 +150,49 @@ static void tables_print_ring(const struct tables_server *server, const char *ti
             printf(" %s", rows[i].name);
     }
     printf("\n");
+}
+
+// What a thread's filter of strict mode answers with an error, and its caller goes on without.
+static void tables_collect_refused(const struct sandbox_needs *needs, uint32_t threads,
+                                   struct names *names)
+{
+    const struct sandbox_call *row;
+    struct names left;
+    tables_collect(needs, SANDBOX_STRICT, threads, 0, &left);
+    for (size_t i = 0; (row = sandbox_call_at(needs, i)); i++) {
+        if ((row->level == SANDBOX_QUIET || row->level == SANDBOX_REFUSED) &&
+            sandbox_call_applies(row, threads, needs->abilities) && !names_have(&left, row->name))
+            names_add(names, row->name);
+    }
+}
+
+static void tables_print_refused(const struct tables_server *servers, size_t count)
+{
+    struct names names = { .count = 0 };
+    for (size_t i = 0; i < count; i++) {
+        const struct sandbox_needs *needs = servers[i].needs;
+        tables_collect_refused(needs, SANDBOX_MAIN, &names);
+        for (enum weir_engine engine = WEIR_ENGINE_URING; engine <= WEIR_ENGINE_BLOCKING;
+             engine++) {
+            tables_collect_refused(needs, sandbox_threads_of(engine, WEIR_THREAD_LOOP), &names);
+            tables_collect_refused(needs, sandbox_threads_of(engine, WEIR_THREAD_JOB), &names);
+        }
+    }
+    printf("strict refuses:");
+    names_print(&names);
+}
+
+// The most passive ports that are left one by one, and not all of them.
+static void tables_print_ports(struct ftp_server server)
+{
+    struct ftp_needs needs;
+    uint16_t count = 0;
+    server.passive_first = 1;
+    do {
+        server.passive_last = (uint16_t)(server.passive_first + count);
+        ftp_needs_complete(&needs, &server);
+    } while (needs.needs.port_first && ++count < UINT16_MAX - 1);
+    printf("ports: %u\n", count);
 }
 
 // As servers with all that they can do, and FTP once more with the least.
@@ -123,5 +224,7 @@ int main(void)
     }
     tables_print(&every, "main", SANDBOX_MAIN, 0);
     tables_print(&every, "main with files", SANDBOX_MAIN, SANDBOX_WITH_FILES | SANDBOX_WITH_UNIX);
+    tables_print_refused(servers, sizeof servers / sizeof servers[0]);
+    tables_print_ports(ftp_server);
     return 0;
 }

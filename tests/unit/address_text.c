@@ -130,9 +130,24 @@ static void unix_addresses_of_the_kernel_are_printed(void **state)
     address.size = sizeof(address.un);
     weir_address_print(&address, text);
     assert_int_equal(strlen(text), 5 + sizeof(address.un.sun_path));
+    // The kernel counts a path without its end in the whole record as longer than the record.
+    address.size = sizeof(address.un) + 1;
+    weir_address_print(&address, text);
+    assert_int_equal(strlen(text), 5 + sizeof(address.un.sun_path));
     address.un.sun_path[0] = 0;
     weir_address_print(&address, text);
     assert_string_equal(text, "unix:");
+}
+
+// What is of no family that weir knows is said to be unknown, such as a peer that nobody asked for.
+static void other_families_are_unknown(void **state)
+{
+    const struct weir_address none = { .size = sizeof(sa_family_t) };
+    char text[WEIR_ADDRESS_TEXT_SIZE];
+
+    (void)state;
+    weir_address_print(&none, text);
+    assert_string_equal(text, "unknown");
 }
 
 // Hosts are compared without ports, through the IPv4-mapped form, and per link.
@@ -174,6 +189,7 @@ int main(void)
         cmocka_unit_test(bad_addresses_are_refused),
         cmocka_unit_test(unix_path_is_bounded),
         cmocka_unit_test(unix_addresses_of_the_kernel_are_printed),
+        cmocka_unit_test(other_families_are_unknown),
         cmocka_unit_test(same_host_ignores_port_and_form),
     };
 

@@ -1,10 +1,12 @@
 // What a loop and a listener refuse before they exist.
 #include <errno.h>
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include <cmocka.h>
 
@@ -59,6 +61,9 @@ static void a_number_out_of_its_range_is_refused(void **state)
     config.send_low = good.send_high;
     config_refuses(config, "send_low");
     config = good;
+    config.engine = WEIR_ENGINE_BLOCKING + 1;
+    config_refuses(config, "engine");
+    config = good;
     config.send_high = UINT32_MAX;
     config_refuses(config, "send_high");
 }
@@ -83,11 +88,92 @@ static void a_listener_that_nobody_serves_is_refused(void **state)
     weir_loop_destroy(loop);
 }
 
+// A server's threads may stand on CPUs that the kernel's set has room for, and on no others.
+static void a_cpu_beyond_the_set_is_refused(void **state)
+{
+    static const uint16_t cpus[] = { 0, 1024 };
+    struct weir_server_config config;
+    struct weir_server *server = NULL;
+    (void)state;
+    weir_server_config_init(&config);
+    config.loop.log = config_log;
+    config.cpus = cpus;
+    config.cpus_count = 2;
+    memset(config_said, 0, sizeof config_said);
+    assert_int_equal(weir_server_create(&config, &server), -EINVAL);
+    assert_null(server);
+    assert_non_null(strstr(config_said, "cpus"));
+}
+
+struct config_operation {
+    struct weir_operation operation;
+    int64_t result;
+    uint32_t done;
+};
+
+static void config_operation_done(struct weir_operation *operation, int64_t result)
+{
+    struct config_operation *told = (struct config_operation *)operation;
+    told->result = result;
+    told->done++;
+}
+
+// Each listener has one, and there are more places than a soft limit usually allows.
+static void config_raise_descriptors(void)
+{
+    struct rlimit limit;
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    limit.rlim_cur = limit.rlim_max;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+}
+
+enum { CONFIG_LISTENERS_MAX = 100000 };
+
+// A loop has places for its streams, listeners and operations. When all are taken, a listener and a
+// connection are refused at once, and an operation by its callback; nothing is left over.
+static void a_loop_without_places_refuses(void **state)
+{
+    static const struct weir_protocol protocol = { .name = "none" };
+    const struct weir_listener_config listens = { .protocol = &protocol };
+    const struct weir_connect_config connects = { .protocol = &protocol };
+    struct weir_loop_config config;
+    struct weir_listener *listener;
+    struct weir_address address, bound;
+    struct weir_stream *stream = NULL;
+    struct weir_loop *loop;
+    struct weir_file *file = NULL;
+    int error = 0, count = 0;
+    (void)state;
+    config_raise_descriptors();
+    weir_loop_config_init(&config);
+    config.engine = WEIR_ENGINE_EPOLL;
+    config.streams_max = 1;
+    assert_int_equal(weir_address_parse("127.0.0.1:0", &address), 0);
+    assert_int_equal(weir_loop_create(&config, &loop), 0);
+    assert_int_equal(weir_listener_open(loop, &address, &listens, &listener), 0);
+    weir_listener_address(listener, &bound);
+    while (!error && count++ < CONFIG_LISTENERS_MAX)
+        error = weir_listener_open(loop, &address, &listens, &listener);
+    assert_int_equal(error, -ENOSPC);
+    assert_int_equal(weir_stream_connect(loop, &bound, &connects, &stream), -ENOSPC);
+    assert_null(stream);
+    struct config_operation opening = { .operation.done = config_operation_done };
+    weir_file_open(loop, &opening.operation, AT_FDCWD, "/dev/null", O_RDONLY, 0, 0, &file);
+    for (int turns = 0; !opening.done && turns < 100; turns++)
+        assert_true(weir_loop_turn(loop, weir_clock_now() + 1000000000) >= 0);
+    assert_int_equal(opening.done, 1);
+    assert_int_equal(opening.result, -ENOSPC);
+    assert_null(file);
+    weir_loop_destroy(loop);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_number_out_of_its_range_is_refused),
         cmocka_unit_test(a_listener_that_nobody_serves_is_refused),
+        cmocka_unit_test(a_cpu_beyond_the_set_is_refused),
+        cmocka_unit_test(a_loop_without_places_refuses),
     };
     return cmocka_run_group_tests_name("config", tests, NULL, NULL);
 }

@@ -250,6 +250,7 @@ static void ranges_are_cut(void **state)
     (void)state;
     static const struct condition_row rows[] = {
         { FIELD_RANGE, "bytes=0-0", FIELD_OTHER, "", 206, 0, 1 },
+        { FIELD_RANGE, "bytes=12", FIELD_OTHER, "", 200, 0, 100 },
         { FIELD_RANGE, "bytes=99-99", FIELD_OTHER, "", 206, 99, 1 },
         { FIELD_RANGE, "bytes=10-", FIELD_OTHER, "", 206, 10, 90 },
         { FIELD_RANGE, "bytes=10-1000", FIELD_OTHER, "", 206, 10, 90 },

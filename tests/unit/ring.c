@@ -8,9 +8,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-// Refuses so many enters with this error, after delivering what has completed.
+// Refuses so many enters with this error, after delivering what has completed. Then it takes a
+// single entry, and refuses `again` more, if these are any.
 struct refusal {
-    uint32_t count;
+    uint32_t count, again;
     int error;
     uint32_t enters; // those that came after the first refusal
     bool eager;      // delivers all that there is in each enter, as kernels before 6.12 do
@@ -21,6 +22,11 @@ static int refusing_enter(void *state, struct io_uring *ring, unsigned submit, u
 {
     struct refusal *refusal = state;
     refusal->enters += refusal->error != 0;
+    if (!refusal->count && refusal->again && submit) {
+        refusal->count = refusal->again;
+        refusal->again = 0;
+        return ring_kernel.enter(NULL, ring, 1, 0, 0, NULL, 0);
+    }
     if (!refusal->count) {
         int result = ring_kernel.enter(NULL, ring, submit, wait, flags, argument, size);
         while (refusal->eager && IO_URING_READ_ONCE(*ring->sq.kflags) & IORING_SQ_TASKRUN)
@@ -104,6 +110,55 @@ static void wake_while_the_queue_is_full_tells_nothing_twice(void **state)
     assert_int_equal(refusal.count, 0);
     assert_int_equal(fixture.received, 5);
     close(fd);
+    close(listener);
+    stream_fini(&fixture);
+}
+
+// A kernel that is short of memory for long, but takes an entry now and then, is not given up: only
+// so many refusals in a row break a ring.
+static void kernel_that_goes_on_slowly_is_not_given_up(void **state)
+{
+    // More than the queue has entries; and together twice what a ring is given, with two enters for
+    // each attempt.
+    enum { CONNECTS = 1030, REFUSALS = 2 * URING_SHORTAGE_ATTEMPTS };
+    struct fixture fixture;
+    struct refusal refusal;
+    struct weir_address address;
+    struct weir_stream *stream;
+    struct weir_connect_config config = { .protocol = &stream_quiet, .context = &fixture };
+    (void)state;
+    refusing_start(&fixture, &refusal, "default");
+    int listener = stream_peer_listen(&address);
+    stream_turns(&fixture, 5 * MILLISECOND);
+    refusal.error = -EAGAIN;
+    refusal.count = refusal.again = REFUSALS;
+    for (uint32_t i = 0; i < CONNECTS; i++)
+        assert_int_equal(weir_stream_connect(fixture.loop, &address, &config, &stream), 0);
+    stream_reaches(&fixture, &fixture.opened, CONNECTS);
+    assert_int_equal(refusal.count + refusal.again, 0);
+    close(listener);
+    stream_fini(&fixture);
+}
+
+// One that takes nothing at all is given up, with its error: the loop does not wait for ever.
+static void kernel_that_takes_nothing_is_given_up(void **state)
+{
+    enum { CONNECTS = 1030 };
+    struct fixture fixture;
+    struct refusal refusal;
+    struct weir_address address;
+    struct weir_stream *stream;
+    struct weir_connect_config config = { .protocol = &stream_quiet, .context = &fixture };
+    (void)state;
+    refusing_start(&fixture, &refusal, "default");
+    int listener = stream_peer_listen(&address);
+    stream_turns(&fixture, 5 * MILLISECOND);
+    refusal.error = -EAGAIN;
+    refusal.count = UINT32_MAX;
+    for (uint32_t i = 0; i < CONNECTS; i++)
+        assert_int_equal(weir_stream_connect(fixture.loop, &address, &config, &stream), 0);
+    assert_int_equal(weir_loop_turn(fixture.loop, 0), -EAGAIN);
+    assert_in_range(refusal.enters, URING_SHORTAGE_ATTEMPTS, 3 * URING_SHORTAGE_ATTEMPTS);
     close(listener);
     stream_fini(&fixture);
 }
@@ -242,6 +297,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(ring_that_breaks_in_a_large_batch_ends_the_loop),
         cmocka_unit_test(busy_queue_does_not_hold_up_the_ends_of_quiet_sends),
         cmocka_unit_test(wake_while_the_queue_is_full_tells_nothing_twice),
+        cmocka_unit_test(kernel_that_goes_on_slowly_is_not_given_up),
+        cmocka_unit_test(kernel_that_takes_nothing_is_given_up),
     };
     char reason[256];
     if (weir_uring_available(reason, sizeof reason)) {

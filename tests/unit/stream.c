@@ -32,6 +32,50 @@ static void end_before_the_connection_stands_is_sent(void **state)
     stream_fini(&fixture);
 }
 
+// A span that was reserved and never filled does not hold up what is sent after it.
+static void reserved_span_does_not_delay_what_follows(void **state)
+{
+    struct fixture fixture;
+    char bytes[4];
+    stream_init(&fixture, *state);
+    stream_start(&fixture);
+    stream_listen(&fixture, &stream_quiet);
+    int fd = stream_pair(&fixture);
+    for (int committed = 0; committed < 2; committed++) {
+        assert_non_null(weir_stream_reserve(fixture.streams[0], 100));
+        if (committed)
+            weir_stream_commit(fixture.streams[0], 0);
+        weir_stream_send_static(fixture.streams[0], "next", 4);
+        stream_turns(&fixture, 50 * MILLISECOND);
+        assert_int_equal(recv(fd, bytes, sizeof bytes, MSG_DONTWAIT), 4);
+        assert_memory_equal(bytes, "next", 4);
+    }
+    close(fd);
+    stream_fini(&fixture);
+}
+
+// With fewer buffers than streams that have something to say in one turn, all are heard.
+static void more_streams_than_buffers_are_all_heard(void **state)
+{
+    enum { PEERS = 40, BYTES = 100 };
+    static const char bytes[BYTES];
+    struct fixture fixture;
+    int peers[PEERS];
+    stream_init(&fixture, *state);
+    fixture.config.buffer_count = 8;
+    stream_start(&fixture);
+    stream_listen(&fixture, &stream_quiet);
+    for (int i = 0; i < PEERS; i++)
+        peers[i] = stream_pair(&fixture);
+    for (int i = 0; i < PEERS; i++)
+        assert_int_equal(send(peers[i], bytes, BYTES, 0), BYTES);
+    while (fixture.received < (uint64_t)PEERS * BYTES)
+        assert_true(weir_loop_turn(fixture.loop, weir_clock_now() + PATIENCE) > 0);
+    for (int i = 0; i < PEERS; i++)
+        close(peers[i]);
+    stream_fini(&fixture);
+}
+
 // A span that was reserved and never filled holds up neither the end nor the close.
 static void reserved_span_does_not_delay_the_end(void **state)
 {
@@ -391,6 +435,8 @@ int main(int argc, char **argv)
 {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(end_before_the_connection_stands_is_sent),
+        cmocka_unit_test(reserved_span_does_not_delay_what_follows),
+        cmocka_unit_test(more_streams_than_buffers_are_all_heard),
         cmocka_unit_test(reserved_span_does_not_delay_the_end),
         cmocka_unit_test(unix_peer_has_no_path),
         cmocka_unit_test(receive_file_on_a_closing_stream_is_refused),

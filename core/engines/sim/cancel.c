@@ -27,6 +27,7 @@ static int cancel_one(struct sim *sim, struct sim_operation *operation, bool by_
     sim_trace(sim, lost ? "cancel too late" : "canceled", operation->user_data,
               (int64_t)operation->state);
     // What works on a file cannot be stopped.
+    // UNTESTED: nothing that works on a file is cancelled
     if (operation->state == SIM_WORKER &&
         (!operation->object || operation->object->kind != SIM_SOCKET))
         return -EALREADY;

@@ -22,6 +22,7 @@ static bool connection_wildcard(const struct weir_address *address)
 {
     if (address->any.sa_family == AF_INET)
         return address->in.sin_addr.s_addr == htonl(INADDR_ANY);
+    // UNTESTED: no simulated address is of IPv6
     return address->any.sa_family == AF_INET6 &&
            memcmp(&address->in6.sin6_addr, &in6addr_any, sizeof in6addr_any) == 0;
 }
@@ -37,6 +38,7 @@ static bool connection_reaches(const struct weir_address *bound, const struct we
     if (bound->any.sa_family == AF_INET)
         return bound->in.sin_port == to->in.sin_port &&
                (connection_wildcard(bound) || bound->in.sin_addr.s_addr == to->in.sin_addr.s_addr);
+    // UNTESTED: no simulated address is of IPv6
     return bound->in6.sin6_port == to->in6.sin6_port &&
            (connection_wildcard(bound) ||
             memcmp(&bound->in6.sin6_addr, &to->in6.sin6_addr, sizeof to->in6.sin6_addr) == 0);
@@ -59,6 +61,7 @@ static void connection_choose_port(struct sim *sim, struct weir_address *address
         return;
     do {
         *port = htons(sim->port_next);
+        // UNTESTED: counted on its second line
         sim->port_next =
             sim->port_next == UINT16_MAX ? CONNECTION_PORT_FIRST : (uint16_t)(sim->port_next + 1);
     } while (sim_socket_bound(sim, address));
@@ -136,6 +139,7 @@ struct sim_socket *sim_socket_accept(struct sim_socket *listener)
 
 static void connection_refuse(struct sim_socket *caller)
 {
+    // UNTESTED: nobody gives up that early
     if (caller->state != SIM_SOCKET_CONNECTING)
         return;
     caller->state = SIM_SOCKET_DEAD;
@@ -171,6 +175,7 @@ void sim_socket_unlisten(struct sim_socket *socket)
 static void connection_arrives(void *argument)
 {
     struct sim_socket *caller = argument;
+    // UNTESTED: nobody gives up that early
     if (caller->state != SIM_SOCKET_CONNECTING)
         return;
     struct sim_socket *listener = sim_socket_bound(caller->object.sim, &caller->remote);
@@ -199,10 +204,12 @@ static void connection_local(struct sim_socket *socket)
         if (connection_port(&socket->local))
             *connection_port(&socket->local) = 0;
     } else if (connection_wildcard(&socket->local)) {
+        // UNTESTED: clients bind to no wildcard
         in_port_t port = *connection_port(&socket->local);
-        socket->local = socket->remote;
-        *connection_port(&socket->local) = port;
+        socket->local = socket->remote;          // UNTESTED: clients bind to no wildcard
+        *connection_port(&socket->local) = port; // UNTESTED: clients bind to no wildcard
     }
+    // UNTESTED: no simulated address is a path
     if (socket->local.any.sa_family == AF_UNIX) {
         socket->local = (struct weir_address){ .size = sizeof(sa_family_t) };
         socket->local.any.sa_family = AF_UNIX;
@@ -250,8 +257,8 @@ int sim_peer_connect(struct sim *sim, const struct weir_address *address,
         peer->local = *local;
     int error = sim_socket_connect(peer, address);
     if (error != -EINPROGRESS) {
-        sim_object_release(&peer->object);
-        return error; // UNTESTED: no loop or client does that
+        sim_object_release(&peer->object); // UNTESTED: as below
+        return error;                      // UNTESTED: no loop or client does that
     }
     *ret_peer = peer;
     return 0;
@@ -311,8 +318,8 @@ int sim_peer_listen(struct sim *sim, const struct weir_address *address, int bac
     if (!error && backlog >= 0)
         error = sim_socket_listen(peer, backlog);
     if (error) {
-        sim_object_release(&peer->object);
-        return error; // UNTESTED: no loop or client does that
+        sim_object_release(&peer->object); // UNTESTED: as below
+        return error;                      // UNTESTED: no loop or client does that
     }
     *ret_address = peer->local;
     *ret_peer = peer;

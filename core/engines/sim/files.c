@@ -120,8 +120,10 @@ static int files_step(const struct sim *sim, const struct sim_path *path, const 
         *at = files_child(sim, *at, part, size);
         return 0;
     }
+    // UNTESTED: servers leave no ".." to the kernel
     if (*at == path->start && path->beneath)
         return -EXDEV; // UNTESTED: no server asks for that
+    // UNTESTED: as above
     if ((*at)->parent)
         *at = (*at)->parent;
     return 0; // UNTESTED: no server asks for that
@@ -135,6 +137,7 @@ int sim_path_walk(struct sim *sim, struct sim_path *path)
         return -ENOENT; // UNTESTED: no server asks for that
     if (*text == '/' && path->beneath)
         return -EXDEV; // UNTESTED: no server asks for that
+    // UNTESTED: servers walk from a root of theirs
     if (*text == '/')
         at = sim_node_root(sim);
     for (path->parent = at; *text;) {

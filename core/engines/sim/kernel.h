@@ -181,6 +181,8 @@ struct sim_opcode {
     int (*run)(struct sim *sim, struct sim_operation *operation);
     // Whether the object has what the operation waits for.
     bool (*ready)(struct sim *sim, const struct sim_operation *operation);
+    // Whether a worker has to wait for a disk first; NULL: never.
+    bool (*waits)(struct sim *sim, const struct sim_operation *operation);
     bool needs_object;
     bool worker;  // always runs in a worker thread
     bool at_once; // never late

@@ -33,6 +33,7 @@ static bool operations_ready_to_write(struct sim *sim, const struct sim_operatio
     return sim_socket_writable(operations_socket(operation));
 }
 
+// UNTESTED: for operations that never wait
 static bool operations_never_ready(struct sim *sim, const struct sim_operation *operation)
 {
     (void)sim;
@@ -78,8 +79,9 @@ static int operations_install(struct sim *sim, struct sim_object *object)
         ring->files_hint = index + 1;
         return (int)index;
     }
+    // UNTESTED: the table has room for more than a loop has streams
     sim_object_release(object); // the connection is lost
-    return -ENFILE;
+    return -ENFILE;             // UNTESTED: as above
 }
 
 static void operations_tell_address(const struct sim_operation *operation,
@@ -130,7 +132,7 @@ static int operations_prepare_receive(struct sim *sim, struct sim_operation *ope
     operation->total = sqe->optlen;
     operation->total_capped = sqe->optlen != 0;
     if (operation->bundle && (!operation->total_capped || operation->each))
-        return -EINVAL; // not simulated
+        return -EINVAL; // UNTESTED: the engine never asks for that
     return operations_check_socket(operation);
 }
 
@@ -140,6 +142,7 @@ static bool operations_receive_goes_on(struct sim *sim, struct sim_operation *op
 {
     if (!operation->multishot || sim_strikes(sim, SIM_MULTISHOT_END))
         return false;
+    // UNTESTED: the engine always caps a multishot
     if (!operation->total_capped)
         return true;
     operation->total -= size < operation->total ? size : operation->total;
@@ -166,6 +169,7 @@ static size_t operations_receive_size(struct sim *sim, const struct sim_operatio
     size_t size = 0;
     for (uint32_t i = 0; i < count; i++)
         size += iovecs[i].iov_len;
+    // UNTESTED: the engine caps the sum alone
     if (operation->each && operation->each < size)
         size = operation->each;
     if (socket->in.size && socket->in.size < size)
@@ -235,6 +239,7 @@ static int operations_receive(struct sim *sim, struct sim_operation *operation)
     // A capped or long multishot lets others run (MULTISHOT_MAX_RETRY, IOU_REQUEUE).
     for (int loops = 0; loops < SIM_MULTISHOT_LOOPS && result == SIM_REQUEUE; loops++) {
         result = operations_receive_once(sim, operation);
+        // UNTESTED: the engine caps the sum alone
         if (operation->each)
             break;
     }
@@ -269,6 +274,7 @@ static int operations_prepare_send_message(struct sim *sim, struct sim_operation
 {
     const struct msghdr *message = operations_pointer(sqe->addr);
     int error = operations_prepare_send(sim, operation, sqe);
+    // UNTESTED: the engine never asks for that
     if (error)
         return error;
     if (message->msg_iovlen > UIO_MAXIOV || message->msg_controllen || message->msg_namelen)
@@ -286,6 +292,7 @@ static int64_t operations_write(struct sim_operation *operation, size_t most)
     size_t skip = operation->done, total = 0;
     for (uint32_t i = 0; i < operation->iovecs_count && total < most; i++) {
         const struct iovec *iovec = &operation->iovecs[i];
+        // UNTESTED: a send has one attempt, as the engine asks for no other
         if (skip >= iovec->iov_len) {
             skip -= iovec->iov_len;
             continue;
@@ -318,6 +325,7 @@ static int operations_send(struct sim *sim, struct sim_operation *operation)
     operation->done += (size_t)count;
     if (operation->done == operation->size || !(operation->message_flags & MSG_WAITALL))
         return (int)operation->done;
+    // UNTESTED: the engine sends without waiting
     if (!operation->no_wait)
         return SIM_AGAIN;
     operation->failed = true; // not all of what was asked for
@@ -348,6 +356,7 @@ static int operations_connect(struct sim *sim, struct sim_operation *operation)
         int error = sim_socket_connect(socket, &operation->address);
         return error == -EINPROGRESS ? SIM_AGAIN : error;
     }
+    // UNTESTED: connects are never late
     if (socket->state == SIM_SOCKET_CONNECTING)
         return SIM_AGAIN;
     int error = socket->error;

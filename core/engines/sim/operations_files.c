@@ -88,6 +88,13 @@ static int operations_files_prepare_open(struct sim *sim, struct sim_operation *
     return 0;
 }
 
+// io_openat2(): with the names in memory at once, otherwise by a worker.
+static bool operations_files_open_waits(struct sim *sim, const struct sim_operation *operation)
+{
+    (void)operation;
+    return sim_strikes(sim, SIM_FILE_COLD);
+}
+
 static int operations_files_open(struct sim *sim, struct sim_operation *operation)
 {
     return sim_call_open(sim, operation->fd, operation->path, operation->open_flags,
@@ -115,4 +122,5 @@ const struct sim_opcode sim_opcode_open = {
     .prepare = operations_files_prepare_open,
     .run = operations_files_open,
     .ready = operations_files_ready,
+    .waits = operations_files_open_waits,
 };

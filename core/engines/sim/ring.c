@@ -202,6 +202,7 @@ static unsigned ring_submit(struct sim *sim, unsigned submit)
 {
     struct sim_ring *ring = sim->ring;
     unsigned there = ring->words[WORD_SQ_TAIL] - ring->words[WORD_SQ_HEAD], taken = 0;
+    // UNTESTED: the engine never asks for more than there is
     if (submit > there)
         submit = there;
     if (submit > 1 && sim_strikes(sim, SIM_PART_OF_BATCH))
@@ -278,6 +279,7 @@ static int ring_wait(struct sim *sim, struct ring_patience patience)
             patience.min_end_ns = 0;
             patience.wait = 1;
         }
+        // UNTESTED: work that is ready was run just before
         if (!sim_list_empty(&sim->ring->ready))
             continue;
         uint64_t until_ns = patience.min_end_ns ? patience.min_end_ns : patience.deadline_ns;
@@ -479,6 +481,7 @@ static int ring_wake_open(void *state)
     struct sim_counter *counter = sim_allocate(1, sizeof *counter);
     sim_object_init(sim, &counter->object, SIM_COUNTER);
     sim->wake_fd = sim_descriptor_open(sim, &counter->object);
+    // UNTESTED: the wake descriptor is the first
     if (sim->wake_fd < 0)
         free(counter);
     return sim->wake_fd;

@@ -51,6 +51,7 @@ static int sendfile_poll(struct sim *sim, struct sim_operation *operation)
     return sendfile_poll_ready(sim, operation) ? POLLOUT : SIM_AGAIN;
 }
 
+// UNTESTED: for operations that never wait
 static bool sendfile_never_ready(struct sim *sim, const struct sim_operation *operation)
 {
     (void)sim;

@@ -3,7 +3,7 @@
 
 #include "kernel.h"
 
-enum { SUBMIT_WORKER_NS = 5000, SUBMIT_WORKER_MORE_NS = 45000 };
+enum { SUBMIT_WORKER_NS = 5000, SUBMIT_WORKER_MORE_NS = 45000, SUBMIT_DISK_NS = 10000000 };
 
 static struct sim_object *submit_object(const struct sim *sim, int fd, bool direct)
 {
@@ -68,6 +68,7 @@ static void submit_worker_due(void *argument)
     operation->state = SIM_WAITING;
     int error =
         operation->object || operation->canceled ? 0 : submit_assign(operation->sim, operation);
+    // UNTESTED: a bad descriptor is a mistake, and none is left
     if (error)
         sim_operation_complete(operation, error);
     else
@@ -85,10 +86,13 @@ void sim_submit(struct sim *sim, const struct io_uring_sqe *sqe)
     struct sim_operation *operation = submit_create(sim, sqe);
     sim_trace(sim, "submit", sqe->user_data, sqe->opcode);
     int error = submit_prepare(sim, operation, sqe);
+    // UNTESTED: a bad entry is a mistake, and none is left
     if (error)
         sim_operation_complete(operation, error);
     else if (operation->opcode->worker)
         submit_to_worker(sim, operation, SUBMIT_WORKER_MORE_NS);
+    else if (operation->opcode->waits && operation->opcode->waits(sim, operation))
+        submit_to_worker(sim, operation, SUBMIT_DISK_NS);
     else if (!operation->opcode->at_once && !operation->no_wait && sim_strikes(sim, SIM_LATE))
         submit_to_worker(sim, operation, sim->faults.late_max_ns);
     else

@@ -58,8 +58,8 @@ static int system_socket(void *state, const struct weir_address *peer,
     socket->non_blocking = true;
     int error = local ? sim_socket_bind(socket, local) : 0;
     if (error) {
-        sim_object_release(&socket->object);
-        return error; // UNTESTED: the core never asks for that
+        sim_object_release(&socket->object); // UNTESTED: as below
+        return error;                        // UNTESTED: the core never asks for that
     }
     return system_open(state, socket);
 }
@@ -87,6 +87,7 @@ static int system_local_address(void *state, int fd, struct weir_address *ret_ad
 }
 
 // A simulated unix socket has no file: its name goes with it.
+// UNTESTED: no simulated address is a path
 static void system_unlink(void *state, const char *path)
 {
     (void)state;

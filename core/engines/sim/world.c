@@ -19,6 +19,7 @@ enum { WORLD_DESCRIPTOR_FIRST = 1 << 20, WORLD_DESCRIPTORS_MAX = 65536 };
 void *sim_resize(void *memory, size_t count, size_t size)
 {
     void *resized = reallocarray(memory, count, size);
+    // UNTESTED: a simulation without memory proves nothing
     if (!resized)
         abort();
     return resized;
@@ -119,6 +120,7 @@ void sim_trace(struct sim *sim, const char *what, uint64_t a, int64_t b)
     world_hash(sim, &a, sizeof a);
     world_hash(sim, &b, sizeof b);
     world_hash(sim, &sim->now_ns, sizeof sim->now_ns);
+    // UNTESTED: traces are for people
     if (sim->trace)
         fprintf(sim->trace, "%14.3f us  %-18s %16llx %lld\n", (double)sim->now_ns / 1000, what,
                 (unsigned long long)a, (long long)b);
@@ -233,6 +235,7 @@ void sim_spend(struct sim *sim, uint64_t duration_ns)
 
 bool sim_pass(struct sim *sim, uint64_t deadline_ns)
 {
+    // UNTESTED: a loop that sleeps over something is a mistake, and none is left
     if (!sim->events_count && deadline_ns == WEIR_NEVER)
         return false;
     uint64_t until_ns = deadline_ns;
@@ -318,6 +321,7 @@ bool sim_owns(int fd)
 int sim_descriptor_close(struct sim *sim, int fd)
 {
     struct sim_object *object = sim_descriptor(sim, fd);
+    // UNTESTED: a wrong close is a mistake, and none is left
     if (!object) {
         sim->counts.bad_closes++;
         return -EBADF;
@@ -378,6 +382,7 @@ void sim_set_faults(struct sim *sim, const struct sim_faults *faults)
 
 void sim_destroy(struct sim *sim)
 {
+    // UNTESTED: every caller has one
     if (!sim)
         return;
     for (uint32_t i = 0; i < sim->descriptors_room; i++) {

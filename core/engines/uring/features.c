@@ -192,6 +192,7 @@ int features_resolve(struct weir_loop *loop, struct uring_plan *ret_plan)
         has[i] = false;
         loop_log(loop, needed ? WEIR_LOG_ERROR : WEIR_LOG_INFO, "io_uring: no %s: %s",
                  features_rows[i].name, detail);
+        // UNTESTED: only other kernels lack one that is needed
         if (needed)
             return error;
     }

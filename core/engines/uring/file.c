@@ -33,6 +33,6 @@ void uring_file(struct weir_loop *loop, struct weir_operation *operation)
     // UNTESTED: jobs never come here
     case FILE_JOB:
     case FILE_JOB_BACKGROUND:
-        break; // goes to the helpers, never here
+        break; // UNTESTED: helpers do these
     }
 }

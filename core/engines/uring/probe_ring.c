@@ -74,11 +74,14 @@ int probe_min_wait(char *ret_detail, size_t size)
     struct io_uring_params params;
     int error = probe_setup(0, &params);
 
+    // UNTESTED: only other kernels answer so
     if (!error && !(params.features & IORING_FEAT_MIN_TIMEOUT))
         error = -EINVAL;
+    // UNTESTED: only other kernels answer so
     if (error == -EINVAL)
         snprintf(ret_detail, size, "this kernel is too old; a loop wakes for each event");
     else if (error)
+        // UNTESTED: only other kernels answer so
         snprintf(ret_detail, size, "io_uring_setup: %s", strerror(-error));
     return error;
 }
@@ -192,6 +195,7 @@ static int probe_close_direct_of_pairs(struct io_uring *ring)
         return error; // UNTESTED: only other kernels answer so
     if (!socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, closed)) {
         error = probe_close_direct(ring, idle, closed);
+        // UNTESTED: only other kernels leave it open
         if (closed[0] >= 0)
             close(closed[0]);
         close(closed[1]);
@@ -317,6 +321,7 @@ static int probe_receive(struct io_uring *ring, int fd, const struct probe_recei
 {
     int error = probe_receive_start(ring, fd, expected);
 
+    // UNTESTED: only other kernels answer so
     if (error)
         return error;
     for (uint32_t i = 1; i <= expected->count; i++) {
@@ -343,12 +348,14 @@ static int probe_bundle(struct io_uring *ring, int fd, const struct probe_receiv
 
     while (!error && cqe.flags & IORING_CQE_F_MORE) {
         error = probe_wait(ring, &cqe);
+        // UNTESTED: only other kernels answer so
         if (!error && cqe.res <= 0)
             error = cqe.res ? cqe.res : -EIO;
         else if (!error && !sum && cqe.res <= PROBE_BUFFER_SIZE)
-            error = -ENOTSUP;
+            error = -ENOTSUP; // UNTESTED: only other kernels answer so
         sum += error ? 0 : (uint32_t)cqe.res;
     }
+    // UNTESTED: only other kernels answer so
     if (!error && (sum < expected->total || sum >= expected->total + PROBE_BUFFER_SIZE))
         error = -ENOTSUP;
     return error;
@@ -425,10 +432,12 @@ int probe_receive_bundle(char *ret_detail, size_t size)
     struct io_uring_params params;
     int error = probe_setup(0, &params);
 
+    // UNTESTED: only other kernels answer so
     if (!error && !(params.features & IORING_FEAT_RECVSEND_BUNDLE))
         error = -EINVAL;
     if (!error)
         error = probe_receive_on_new_ring(memory, &probe_bundle_case);
+    // UNTESTED: only other kernels answer so
     if (error == -EINVAL || error == -ENOTSUP)
         snprintf(ret_detail, size, "this kernel has no bundles with a bound; a buffer each");
     else if (error)

@@ -44,8 +44,10 @@ void uring_installs_end(struct weir_loop *loop)
     struct io_uring_cqe *cqe;
     if (!uring->installs)
         return;
+    // UNTESTED: a loop that ends between an install and its completion
     if (!uring->failure)
         (void)uring_enter(loop, 0, 0, IORING_ENTER_GETEVENTS, NULL, 0);
+    // UNTESTED: as above
     for (unsigned i = 0; i < uring->stash_count; i++) {
         cqe = &uring->stash[(uring->stash_first + i) % uring->ring.cq.ring_entries];
         if (cqe->user_data >> TOKEN_OPERATION_SHIFT == OPERATION_INSTALL)
@@ -53,6 +55,7 @@ void uring_installs_end(struct weir_loop *loop)
     }
     io_uring_for_each_cqe(&uring->ring, head, cqe)
     {
+        // UNTESTED: as above
         if (cqe->user_data >> TOKEN_OPERATION_SHIFT == OPERATION_INSTALL)
             uring_installed(loop, cqe);
     }
@@ -95,6 +98,7 @@ int64_t uring_send_file(struct weir_loop *loop, struct weir_stream *stream, stru
     stats_add(loop, enters, 1);
     if (sent == -EAGAIN || sent == -EINTR)
         return uring_wait_for_room(stream);
+    // UNTESTED: no file system at hand has no sendfile
     if (sent == -EINVAL) {
         file_refuses(range); // and is read ahead from now on
         return uring_wait_for_room(stream);

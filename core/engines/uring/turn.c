@@ -93,6 +93,7 @@ static bool uring_stash_completions(struct weir_loop *loop)
     struct io_uring_cqe *cqe;
     io_uring_for_each_cqe(&uring->ring, head, cqe)
     {
+        // UNTESTED: one batch completes no more than the queue holds
         if (uring->stash_count == size)
             break;
         uring->stash[(uring->stash_first + uring->stash_count++) % size] = *cqe;
@@ -122,6 +123,8 @@ void uring_submit_early(struct weir_loop *loop)
         uring->failure = uring_enable(loop);
     while (!uring->failure && (submit = uring_publish(uring))) {
         int result = uring_enter(loop, submit, 0, 0, NULL, 0);
+        if (result > 0)
+            attempts = 0; // it goes on, however slowly
         if (result >= 0 || result == -EINTR)
             continue;
         if ((result == -EBUSY || result == -EAGAIN) &&

@@ -160,7 +160,26 @@ static void sum_gone(struct http_exchange *exchange, void *context)
         free(sum);
 }
 
+// --- /promise: says five bytes, and brings three or nine -----------------------------------------
+
+static void promise_serve(struct http_exchange *exchange, void *context)
+{
+    const struct http_answer answer = { .status = 200,
+                                        .type = "text/plain; charset=utf-8",
+                                        .length = 5 };
+    bool less = http_text_is(http_exchange_request(exchange)->query, "less");
+    (void)context;
+    http_answer_begin(exchange, &answer);
+    http_answer_piece(exchange, "one", 3);
+    if (!less) {
+        http_answer_piece(exchange, "two", 3);
+        http_answer_piece(exchange, "six", 3);
+    }
+    http_answer_end(exchange);
+}
+
 static const struct http_route routes[] = {
+    { .path = "/promise", .methods = "GET, HEAD", .serve = promise_serve },
     { .path = "/late", .methods = "GET, POST", .serve = late_serve, .gone = late_leave },
     { .path = "/gone", .methods = "GET", .serve = gone_serve },
     { .path = "/picky", .methods = "POST", .serve = picky_serve, .piece = picky_piece },
@@ -169,7 +188,7 @@ static const struct http_route routes[] = {
 
 int main(int argc, char **argv)
 {
-    struct http_route all[5] = { http_route_hello };
+    struct http_route all[6] = { http_route_hello };
     memcpy(all + 1, routes, sizeof routes);
-    return http_program(argc, argv, all, 5);
+    return http_program(argc, argv, all, 6);
 }
