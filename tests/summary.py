@@ -15,8 +15,10 @@ import sys
 import xml.etree.ElementTree as xml
 
 
-# Those that every build runs; what is not compiled is tested in one build only.
-SUITES = {"contract", "e2e", "faults", "fuzz", "sandbox", "sim", "unit"}
+# Those that every build runs; what has no threads is not for the thread sanitizer, and what is not
+# compiled is tested in one build only.
+SUITES = {"contract", "e2e", "faults", "fuzz", "sandbox", "unit"}
+SUITES_UNTHREADED = {"sim"}
 SUITES_ONCE = {"bench", "hostile", "install", "style"}
 DEAREST = 12  # are named
 VERDICTS = {"OK": "passed", "EXPECTEDFAIL": "passed", "SKIP": "skipped"}
@@ -39,20 +41,31 @@ def read_subtests(path):
     return programs
 
 
+def introspect(build, what):
+    """What Meson knows of a build folder."""
+    path = os.path.join(build, "meson-info", f"intro-{what}.json")
+    if not os.path.exists(path):
+        return []
+    with open(path, encoding="utf-8") as file:
+        return json.load(file)
+
+
 def suites_of(build):
     """Returns the names of the suites that have a test in a build folder."""
-    path = os.path.join(build, "meson-info", "intro-tests.json")
-    if not os.path.exists(path):
-        return set()
-    with open(path, encoding="utf-8") as file:
-        return {suite.rpartition(":")[2] for test in json.load(file) for suite in test["suite"]}
+    return {suite.rpartition(":")[2]
+            for test in introspect(build, "tests") for suite in test["suite"]}
+
+
+def suites_wanted(build):
+    options = {option["name"]: option["value"] for option in introspect(build, "buildoptions")}
+    return SUITES | (set() if options.get("b_sanitize") == "thread" else SUITES_UNTHREADED)
 
 
 def empty_suites(builds):
     """Yields what read_cases does for each suite that has no test where it should have."""
     suites = {build: suites_of(build) for build in builds}
     for build in builds:
-        for suite in sorted(SUITES - suites[build]):
+        for suite in sorted(suites_wanted(build) - suites[build]):
             yield f"{build}: {suite}", "failed", "the suite has no test"
     for suite in sorted(SUITES_ONCE - set().union(*suites.values())):
         yield suite, "failed", "the suite has no test in any build"

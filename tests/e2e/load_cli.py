@@ -460,7 +460,7 @@ class LoadTests:
                             ("--connections", "16", "--churn", "1")):
                 report = self.load(server.addresses[0], "--verify", "full", *options)
                 self.assert_sound(report)
-                self.assertGreater(report["ops"], 10)
+                self.assertGreater(report["ops"], 0)
                 self.assertEqual(report["errors"]["total"], 0, report["errors"])
 
 

@@ -68,9 +68,11 @@ class Load:
         report = self.measure("--path", "/small{}", "--files", "4", "--connections", "3",
                               "--threads", "2", "--verify", "full")
         self.assertGreaterEqual(report["bytes"], 1000 * report["ops"])
-        report = self.measure("--path", "/small1", "--size", "1001", "--churn", "3")
+        report = self.measure("--path", "/small1", "--size", "1001", "--churn", "3",
+                              "--connections", "1")
         self.assertEqual(report["operation"], "connection")
-        self.assertGreater(report["echoes"], 2 * report["ops"])
+        # Of the first, two files may have come before the window opened.
+        self.assertGreaterEqual(report["echoes"], 3 * report["ops"] - 2)
 
     def test_uploads(self):
         """The files are the pattern, each session's its own; what is verified is taken back."""
