@@ -178,10 +178,17 @@ class Turns(Real):
             self.assertGreater(min(record["turns"]["ops"]), 0, (cell, variant))
             self.assertEqual(len(record["turns"]["ops"]), 10 if cell == "tcp" else 4)
             self.assertEqual(sum(record["turns"]["ops"]), record["load"]["result"]["ops"])
-        # Of all turns together: each has one spin of 7 ms or two, or none.
-        cost = {name: trials["tcp", name]["spent"]["server"] / sum(
-            trials["tcp", name]["turns"]["ops"]) for name in ("epoll", "dearer")}
-        self.assertTrue(1.7 < cost["dearer"] / cost["epoll"] < 6, cost)
+        self.check_injected(*(trials["tcp", name] for name in ("epoll", "dearer")))
+
+    def check_injected(self, plain, dearer):
+        """Of all turns together, as each has few spins or none: one of 6.67 ms in each 10 ms that
+        the server had. Where others left it a CPU there were many."""
+        ops, theirs = (sum(record["turns"]["ops"]) for record in (dearer, plain))
+        spins = dearer["spent"]["server"] // 10e6 - 1
+        more = dearer["spent"]["server"] / ops - plain["spent"]["server"] / theirs
+        self.assertGreater(more * ops, 0.5 * spins * 6.67e6, (more, ops, spins))
+        if "machine-busy" not in {guard["guard"] for guard in dearer["guards"]}:
+            self.assertGreater(spins, 2)
 
     def test_what_servers_store_by_turns_is_apart(self):
         """The same names in a folder of each server's own, whose files go when the turns are
@@ -237,8 +244,9 @@ class Laws(Real):
 
 class Stalls(Real):
     def test_a_stall_is_in_the_response_and_not_in_the_closed_service_time(self):
-        """A server that stands still for 100 ms of a second: the open loop's p99 says so, while
-        the closed loop sent one request in that time and its p99 knows nothing."""
+        """A server that stands still for 100 ms of half a second: the open loop's p99 says so,
+        while the closed loop sent one request in that time and its p99 knows nothing. Where others
+        use the machine, which the trial must say, it is tried again."""
         chosen = scenario.parse("stall", {"variants": ["epoll"], "cell": [
             {"name": "closed"}, {"name": "open", "rate": 2000.0, "connections": 8}]})
         options = type("Options", (), {"seed": 1, "server_cpu": None, "client_cpu": None,
@@ -246,21 +254,27 @@ class Stalls(Real):
                                        "json": None})()
         programs = {name: session.find_program(name, BUILD) for name in ("weir", "weir-load")}
         run = session.Session(chosen, programs, WeirLoad(programs["weir-load"]), options)
-        found = {}
-        before = os.sched_getaffinity(0)
+        self.addCleanup(os.sched_setaffinity, 0, os.sched_getaffinity(0))
         with run.prepared():
             for cell in chosen.cells:
                 order = trial.Order(cell, chosen.variants[0], 0, 0.5, 0.1, 1, cell.rate, STALL)
-                record = trial.run(run.setting, order)
-                self.assertNotEqual(record["status"], "failed", record.get("failure"))
-                histograms = record["load"]["result"]["histograms"]
-                found[cell.name] = histograms["response"] or histograms["service"]
-        os.sched_setaffinity(0, before)
-        # It was there in both.
-        for histogram in found.values():
-            self.assertGreater(histogram["max"], 80e6)
-        self.assertGreater(percentile(found["open"], 0.99), 60e6)
-        self.assertLess(percentile(found["closed"], 0.99), 30e6)
+                wanted = (60e6, float("inf")) if cell.rate else (0, 30e6)
+                if not any(self.stalls(run, order, wanted) for _ in range(TRIES)):
+                    self.skipTest(f"others had the machine in each of {TRIES} tries")
+
+    def stalls(self, run, order, wanted):
+        """Whether the stall was there and p99 is within these bounds; False only where others used
+        the machine."""
+        record = trial.run(run.setting, order)
+        self.assertNotEqual(record["status"], "failed", record.get("failure"))
+        histograms = record["load"]["result"]["histograms"]
+        histogram = histograms["response"] or histograms["service"]
+        p99 = percentile(histogram, 0.99)
+        if histogram["max"] > 80e6 and wanted[0] < p99 < wanted[1]:
+            return True
+        self.assertIn("machine-busy", [guard["guard"] for guard in record["guards"]],
+                      (order.cell.name, histogram["max"], p99))
+        return False
 
 
 def percentile(histogram, share):
