@@ -2,6 +2,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -25,6 +26,8 @@ struct fake_loop {
     uint32_t posted, completed;
     uint32_t running; // jobs that wait for the gate
     bool open;        // the gate
+    atomic_uint_least64_t now_ns;
+    atomic_int at_once, most_at_once; // jobs that run_alone() saw
 };
 
 struct job {
@@ -85,7 +88,12 @@ int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*
 
 // --- The loop's side of the tests ----------------------------------------------------------------
 
-static const struct system fake_system = { .job = NULL }; // helpers run the jobs
+static uint64_t fake_clock(void *state)
+{
+    return ((struct fake_loop *)state)->now_ns;
+}
+
+static const struct system fake_system = { .clock = fake_clock }; // helpers run the jobs
 
 static struct fake_loop *fake_create(void)
 {
@@ -96,6 +104,7 @@ static struct fake_loop *fake_create(void)
     pthread_cond_init(&fake->changed, NULL);
     fake->loop.config.job_threads = HELPERS;
     fake->loop.system = &fake_system;
+    fake->loop.system_state = fake;
     return fake;
 }
 
@@ -353,6 +362,108 @@ static void background_jobs_hold_nobody_up(void **state)
     fake_destroy(fake);
 }
 
+// The machine's other threads let this one run for a long time only, as it seems to the helper.
+static int run_starved(struct weir_operation *operation)
+{
+    struct job *job = (struct job *)operation;
+
+    job->fake->now_ns += UINT64_C(1000000001);
+    job->returned = sched_getscheduler(0);
+    return run_at_once(operation);
+}
+
+static int run_fed(struct weir_operation *operation)
+{
+    struct job *job = (struct job *)operation;
+
+    job->fake->now_ns += UINT64_C(1000000000);
+    job->returned = sched_getscheduler(0);
+    return run_at_once(operation);
+}
+
+// A job in the background runs when nothing else does. After one that took more than a second so,
+// the next runs on a thread with a share, until one took less.
+static void background_jobs_that_starve_get_a_share(void **state)
+{
+    struct fake_loop *fake = fake_create();
+    struct job jobs[5] = { 0 };
+
+    (void)state;
+    for (uint32_t i = 0; i < 5; i++) {
+        job_start_background(fake, &jobs[i], i == 1 || i == 2 ? run_starved : run_fed);
+        fake_wait(fake, i + 1);
+    }
+    assert_int_equal(jobs[0].result, SCHED_IDLE);
+    assert_int_equal(jobs[1].result, SCHED_IDLE);
+    assert_int_equal(jobs[2].result, SCHED_BATCH);
+    assert_int_equal(jobs[3].result, SCHED_BATCH);
+    assert_int_equal(jobs[4].result, SCHED_IDLE);
+    assert_true(pthread_equal(jobs[0].thread, jobs[1].thread));
+    assert_true(pthread_equal(jobs[2].thread, jobs[3].thread));
+    assert_true(pthread_equal(jobs[0].thread, jobs[4].thread));
+    fake_destroy(fake);
+}
+
+// Where that thread cannot be made, they go on to run when nothing else does.
+static void background_jobs_run_without_a_share_if_they_must(void **state)
+{
+    struct fake_loop *fake = fake_create();
+    struct job jobs[2] = { 0 };
+
+    (void)state;
+    threads_left = 1;
+    for (uint32_t i = 0; i < 2; i++) {
+        job_start_background(fake, &jobs[i], run_starved);
+        fake_wait(fake, i + 1);
+    }
+    threads_left = -1;
+    assert_int_equal(jobs[1].result, SCHED_IDLE);
+    assert_true(pthread_equal(jobs[0].thread, jobs[1].thread));
+    fake_destroy(fake);
+}
+
+static int run_alone(struct weir_operation *operation)
+{
+    struct job *job = (struct job *)operation;
+    struct fake_loop *fake = job->fake;
+    int at_once = ++fake->at_once;
+
+    if (fake->most_at_once < at_once)
+        fake->most_at_once = at_once;
+    if (job->returned % 3)
+        fake->now_ns += UINT64_C(2000000000);
+    run_at_once(operation);
+    fake->at_once--;
+    return job->returned;
+}
+
+// Whichever thread runs them, jobs in the background are done one after another, each of them, also
+// while the pool ends.
+static void background_jobs_never_run_side_by_side(void **state)
+{
+    enum { JOBS = 300 };
+    struct fake_loop *fake = fake_create();
+    struct job *jobs = calloc(JOBS, sizeof(*jobs));
+
+    (void)state;
+    assert_non_null(jobs);
+    for (int i = 0; i < JOBS; i++) {
+        jobs[i].returned = i;
+        job_start_background(fake, &jobs[i], run_alone);
+        if (i == JOBS / 2)
+            fake_wait(fake, JOBS / 4); // so that the second thread is made
+    }
+    jobs_fini(&fake->loop);
+    fake_turn(fake);
+    assert_int_equal(fake->most_at_once, 1);
+    for (int i = 0; i < JOBS; i++) {
+        assert_int_equal(jobs[i].result, i);
+        assert_int_equal(jobs[i].runs, 1);
+    }
+    fake_destroy(fake);
+    free(jobs);
+}
+
 // Ending the pool waits for what runs and for what is queued; every result has been posted by then.
 static void fini_waits_for_every_job(void **state)
 {
@@ -407,6 +518,9 @@ int main(void)
         cmocka_unit_test(full_queue_is_eagain),
         cmocka_unit_test(missing_threads_are_eagain_only_without_any_helper),
         cmocka_unit_test(background_jobs_hold_nobody_up),
+        cmocka_unit_test(background_jobs_that_starve_get_a_share),
+        cmocka_unit_test(background_jobs_run_without_a_share_if_they_must),
+        cmocka_unit_test(background_jobs_never_run_side_by_side),
         cmocka_unit_test(fini_waits_for_every_job),
         cmocka_unit_test(operations_are_used_again),
     };
