@@ -392,9 +392,8 @@ WEIR_PUBLIC void weir_job_start(struct weir_loop *loop, struct weir_operation *o
                                 int (*run)(struct weir_operation *operation));
 
 // The same for work that computes for milliseconds, such as a password hash. A helper of its own
-// does one after another, when no other thread of the machine wants the processor: neither the loop
-// nor other jobs wait for it. After a job that took more than a second so, the next ones get a
-// small share. It has a queue of 1,024 of its own, and no helper with blocking.
+// does one after another, and gives way to every other thread of the machine: neither the loop nor
+// other jobs wait for it. It has a queue of 1,024 of its own, and no helper with blocking.
 WEIR_PUBLIC void weir_job_start_background(struct weir_loop *loop, struct weir_operation *operation,
                                            int (*run)(struct weir_operation *operation));
 

@@ -26,14 +26,13 @@ struct fake_loop {
     uint32_t posted, completed;
     uint32_t running; // jobs that wait for the gate
     bool open;        // the gate
-    atomic_uint_least64_t now_ns;
-    atomic_int at_once, most_at_once; // jobs that run_alone() saw
 };
 
 struct job {
     struct weir_operation operation; // first: what run and done get is its address
     struct fake_loop *fake;
     pthread_t thread;
+    int policy, nice; // of that thread, if run_look() ran
     sigset_t mask;
     int returned; // what run returns
     uint32_t runs, completions;
@@ -88,12 +87,7 @@ int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*
 
 // --- The loop's side of the tests ----------------------------------------------------------------
 
-static uint64_t fake_clock(void *state)
-{
-    return ((struct fake_loop *)state)->now_ns;
-}
-
-static const struct system fake_system = { .clock = fake_clock }; // helpers run the jobs
+static const struct system fake_system = { .job = NULL }; // helpers run the jobs
 
 static struct fake_loop *fake_create(void)
 {
@@ -104,7 +98,6 @@ static struct fake_loop *fake_create(void)
     pthread_cond_init(&fake->changed, NULL);
     fake->loop.config.job_threads = HELPERS;
     fake->loop.system = &fake_system;
-    fake->loop.system_state = fake;
     return fake;
 }
 
@@ -327,7 +320,10 @@ static void missing_threads_are_eagain_only_without_any_helper(void **state)
 
 static int run_look(struct weir_operation *operation)
 {
-    ((struct job *)operation)->returned = getpriority(PRIO_PROCESS, (id_t)gettid());
+    struct job *job = (struct job *)operation;
+
+    job->policy = sched_getscheduler(0);
+    job->nice = getpriority(PRIO_PROCESS, (id_t)gettid());
     return run_at_once(operation);
 }
 
@@ -339,7 +335,8 @@ static void job_start_background(struct fake_loop *fake, struct job *job,
 }
 
 // Jobs in the background run one after another on a thread of their own, which is the nicest that
-// there is: while one is held up, all other helpers are free.
+// there is and preempts nobody: while one is held up, all other helpers are free. These are as
+// they were.
 static void background_jobs_hold_nobody_up(void **state)
 {
     struct fake_loop *fake = fake_create();
@@ -356,112 +353,14 @@ static void background_jobs_hold_nobody_up(void **state)
     fake_open_gate(fake);
     fake_wait(fake, HELPERS + 3);
     assert_true(pthread_equal(held.thread, behind.thread));
-    assert_int_equal(behind.result, 19);
-    for (int i = 0; i < HELPERS + 1; i++)
+    assert_int_equal(behind.nice, 19);
+    assert_int_equal(behind.policy, SCHED_BATCH);
+    for (int i = 0; i < HELPERS + 1; i++) {
         assert_false(pthread_equal(others[i].thread, held.thread));
-    fake_destroy(fake);
-}
-
-// The machine's other threads let this one run for a long time only, as it seems to the helper.
-static int run_starved(struct weir_operation *operation)
-{
-    struct job *job = (struct job *)operation;
-
-    job->fake->now_ns += UINT64_C(1000000001);
-    job->returned = sched_getscheduler(0);
-    return run_at_once(operation);
-}
-
-static int run_fed(struct weir_operation *operation)
-{
-    struct job *job = (struct job *)operation;
-
-    job->fake->now_ns += UINT64_C(1000000000);
-    job->returned = sched_getscheduler(0);
-    return run_at_once(operation);
-}
-
-// A job in the background runs when nothing else does. After one that took more than a second so,
-// the next runs on a thread with a share, until one took less.
-static void background_jobs_that_starve_get_a_share(void **state)
-{
-    struct fake_loop *fake = fake_create();
-    struct job jobs[5] = { 0 };
-
-    (void)state;
-    for (uint32_t i = 0; i < 5; i++) {
-        job_start_background(fake, &jobs[i], i == 1 || i == 2 ? run_starved : run_fed);
-        fake_wait(fake, i + 1);
-    }
-    assert_int_equal(jobs[0].result, SCHED_IDLE);
-    assert_int_equal(jobs[1].result, SCHED_IDLE);
-    assert_int_equal(jobs[2].result, SCHED_BATCH);
-    assert_int_equal(jobs[3].result, SCHED_BATCH);
-    assert_int_equal(jobs[4].result, SCHED_IDLE);
-    assert_true(pthread_equal(jobs[0].thread, jobs[1].thread));
-    assert_true(pthread_equal(jobs[2].thread, jobs[3].thread));
-    assert_true(pthread_equal(jobs[0].thread, jobs[4].thread));
-    fake_destroy(fake);
-}
-
-// Where that thread cannot be made, they go on to run when nothing else does.
-static void background_jobs_run_without_a_share_if_they_must(void **state)
-{
-    struct fake_loop *fake = fake_create();
-    struct job jobs[2] = { 0 };
-
-    (void)state;
-    threads_left = 1;
-    for (uint32_t i = 0; i < 2; i++) {
-        job_start_background(fake, &jobs[i], run_starved);
-        fake_wait(fake, i + 1);
-    }
-    threads_left = -1;
-    assert_int_equal(jobs[1].result, SCHED_IDLE);
-    assert_true(pthread_equal(jobs[0].thread, jobs[1].thread));
-    fake_destroy(fake);
-}
-
-static int run_alone(struct weir_operation *operation)
-{
-    struct job *job = (struct job *)operation;
-    struct fake_loop *fake = job->fake;
-    int at_once = ++fake->at_once;
-
-    if (fake->most_at_once < at_once)
-        fake->most_at_once = at_once;
-    if (job->returned % 3)
-        fake->now_ns += UINT64_C(2000000000);
-    run_at_once(operation);
-    fake->at_once--;
-    return job->returned;
-}
-
-// Whichever thread runs them, jobs in the background are done one after another, each of them, also
-// while the pool ends.
-static void background_jobs_never_run_side_by_side(void **state)
-{
-    enum { JOBS = 300 };
-    struct fake_loop *fake = fake_create();
-    struct job *jobs = calloc(JOBS, sizeof(*jobs));
-
-    (void)state;
-    assert_non_null(jobs);
-    for (int i = 0; i < JOBS; i++) {
-        jobs[i].returned = i;
-        job_start_background(fake, &jobs[i], run_alone);
-        if (i == JOBS / 2)
-            fake_wait(fake, JOBS / 4); // so that the second thread is made
-    }
-    jobs_fini(&fake->loop);
-    fake_turn(fake);
-    assert_int_equal(fake->most_at_once, 1);
-    for (int i = 0; i < JOBS; i++) {
-        assert_int_equal(jobs[i].result, i);
-        assert_int_equal(jobs[i].runs, 1);
+        assert_int_equal(others[i].nice, getpriority(PRIO_PROCESS, (id_t)gettid()));
+        assert_int_equal(others[i].policy, sched_getscheduler(0));
     }
     fake_destroy(fake);
-    free(jobs);
 }
 
 // Ending the pool waits for what runs and for what is queued; every result has been posted by then.
@@ -518,9 +417,6 @@ int main(void)
         cmocka_unit_test(full_queue_is_eagain),
         cmocka_unit_test(missing_threads_are_eagain_only_without_any_helper),
         cmocka_unit_test(background_jobs_hold_nobody_up),
-        cmocka_unit_test(background_jobs_that_starve_get_a_share),
-        cmocka_unit_test(background_jobs_run_without_a_share_if_they_must),
-        cmocka_unit_test(background_jobs_never_run_side_by_side),
         cmocka_unit_test(fini_waits_for_every_job),
         cmocka_unit_test(operations_are_used_again),
     };
