@@ -122,7 +122,7 @@ class Pages(RunFixture):
         captions = " ".join(e["text"] for e in read.of("figcaption"))
         wanted = ["machine/op: ratio", "ops/s: ratio", "CPU time per operation of the whole",
                   "order of trials"]
-        # A picture has the levels that a hundred samples stand beyond: a busy machine may have none.
+        # A level needs a hundred samples beyond it: a busy machine may have none.
         if min(trial["samples"] for trial in report["trials"]) > 1000:
             wanted.append("Latency by percentile, echo")
         for word in wanted:
