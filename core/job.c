@@ -114,8 +114,9 @@ struct job_schedule {
 // A thread that wakes goes first at once. Who asks for a long slice is due late, and gives way to
 // all that ask for shorter ones; with a short slice it was due before the loop, which then waited
 // for the next tick. The weight of the nicest keeps the loop from owing it time when it wakes. Not
-// SCHED_IDLE: its share of a busy processor is a fifth of this one's, and a login would take
-// many seconds. Where this is forbidden, only latency suffers.
+// SCHED_IDLE: its share of a busy processor is a fifth of this one's, a login would take many
+// seconds, and the loop would wait no less (docs/decisions/hashes.md). Where this is forbidden,
+// only latency suffers.
 static void job_give_way(void)
 {
     const struct job_schedule schedule = {

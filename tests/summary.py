@@ -5,17 +5,22 @@ usage: summary.py BUILD...
 A program that reports its tests one by one (TAP) counts each of them. One that failed as a whole,
 for example by a crash or a timeout, counts as one failure more. Skips are listed with reasons. A
 suite that has no test in a build is a failure: a mistake in a meson.build can take it out unseen.
+The dearest in processor time are named, for the whole takes as long as its processors are busy.
 """
 
 import json
 import os
+import re
 import sys
 import xml.etree.ElementTree as xml
 
 
-# Those that every build runs; what is not compiled is tested in one build only.
-SUITES = {"contract", "e2e", "faults", "fuzz", "sandbox", "sim", "unit"}
+# Those that every build runs; what has no threads is not for the thread sanitizer, and what is not
+# compiled is tested in one build only.
+SUITES = {"contract", "e2e", "faults", "fuzz", "sandbox", "unit"}
+SUITES_UNTHREADED = {"sim"}
 SUITES_ONCE = {"bench", "hostile", "install", "style"}
+DEAREST = 12  # are named
 VERDICTS = {"OK": "passed", "EXPECTEDFAIL": "passed", "SKIP": "skipped"}
 
 
@@ -36,41 +41,71 @@ def read_subtests(path):
     return programs
 
 
+def introspect(build, what):
+    """What Meson knows of a build folder."""
+    path = os.path.join(build, "meson-info", f"intro-{what}.json")
+    if not os.path.exists(path):
+        return []
+    with open(path, encoding="utf-8") as file:
+        return json.load(file)
+
+
 def suites_of(build):
     """Returns the names of the suites that have a test in a build folder."""
-    path = os.path.join(build, "meson-info", "intro-tests.json")
-    if not os.path.exists(path):
-        return set()
-    with open(path, encoding="utf-8") as file:
-        return {suite.rpartition(":")[2] for test in json.load(file) for suite in test["suite"]}
+    return {suite.rpartition(":")[2]
+            for test in introspect(build, "tests") for suite in test["suite"]}
+
+
+def suites_wanted(build):
+    options = {option["name"]: option["value"] for option in introspect(build, "buildoptions")}
+    return SUITES | (set() if options.get("b_sanitize") == "thread" else SUITES_UNTHREADED)
 
 
 def empty_suites(builds):
     """Yields what read_cases does for each suite that has no test where it should have."""
     suites = {build: suites_of(build) for build in builds}
     for build in builds:
-        for suite in sorted(SUITES - suites[build]):
+        for suite in sorted(suites_wanted(build) - suites[build]):
             yield f"{build}: {suite}", "failed", "the suite has no test"
     for suite in sorted(SUITES_ONCE - set().union(*suites.values())):
         yield suite, "failed", "the suite has no test in any build"
 
 
+def programs_of(build):
+    """What `meson test` logged of each program that it ran in a build folder."""
+    path = os.path.join(build, "meson-logs", "testlog.json")
+    if not os.path.exists(path):
+        return []
+    with open(path, encoding="utf-8") as lines:
+        return list(map(json.loads, lines))
+
+
+def processor_times(builds):
+    """(seconds, where) of every program whose tap.py told them, the dearest first."""
+    times = []
+    for build in builds:
+        for program in programs_of(build):
+            told = re.search(r"^# processor: ([\d.]+) s$", program.get("stdout", ""), re.MULTILINE)
+            if told:
+                times.append((float(told[1]), f"{build}: {program['name']}"))
+    return sorted(times, reverse=True)
+
+
 def read_cases(build):
     """Yields (where, verdict, reason) for every test that a build folder's log knows."""
-    logs = os.path.join(build, "meson-logs")
-    if not os.path.exists(os.path.join(logs, "testlog.junit.xml")):
+    path = os.path.join(build, "meson-logs", "testlog.junit.xml")
+    if not os.path.exists(path):
         yield "all", "failed", "no log of a test run"
         return
-    subtests = read_subtests(os.path.join(logs, "testlog.junit.xml"))
-    with open(os.path.join(logs, "testlog.json"), encoding="utf-8") as lines:
-        for program in map(json.loads, lines):
-            cases = subtests.get(program["name"], [])
-            for name, verdict, reason in cases:
-                yield f"{program['name']}: {name}", verdict, reason
-            verdict = VERDICTS.get(program["result"], "failed")
-            told = any(case[1] == "failed" for case in cases)
-            if not cases or (verdict == "failed" and not told):
-                yield program["name"], verdict, program["result"]
+    subtests = read_subtests(path)
+    for program in programs_of(build):
+        cases = subtests.get(program["name"], [])
+        for name, verdict, reason in cases:
+            yield f"{program['name']}: {name}", verdict, reason
+        verdict = VERDICTS.get(program["result"], "failed")
+        told = any(case[1] == "failed" for case in cases)
+        if not cases or (verdict == "failed" and not told):
+            yield program["name"], verdict, program["result"]
 
 
 def main():
@@ -83,6 +118,10 @@ def main():
         counts[verdict] += 1
         if verdict != "passed":
             print(f"{verdict}: {where}{': ' if reason else ''}{reason}")
+    times = processor_times(builds)
+    print(f"processor time of the tests: {sum(seconds for seconds, _ in times):.0f} s; most of it:")
+    for seconds, where in times[:DEAREST]:
+        print(f"{seconds:7.1f} s  {where}")
     print(f"{counts['passed']} passed, {counts['failed']} failed, {counts['skipped']} skipped")
     return 1 if counts["failed"] or not counts["passed"] else 0
 

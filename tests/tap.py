@@ -4,12 +4,14 @@ usage: tap.py FILE.py [I/N]     runs its unittest classes, or part I of N: every
        tap.py PROGRAM [ARG...]  runs a cmocka program that prints TAP
 
 A skip keeps its reason: what a cmocka test prints before skip(). What a failed test printed also
-goes to standard error, which `meson test` shows.
+goes to standard error, which `meson test` shows. The last line is the processor time of it all, for
+summary.py.
 """
 
 import importlib.util
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -100,10 +102,19 @@ def run_program(command):
     return 1 if program.returncode else 0
 
 
+def processor_seconds():
+    """Of this process and of all that it waited for."""
+    usages = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
 def main():
     if sys.argv[1].endswith(".py"):
-        return run_unittest(os.path.abspath(sys.argv[1]), *sys.argv[2:])
-    return run_program(sys.argv[1:])
+        status = run_unittest(os.path.abspath(sys.argv[1]), *sys.argv[2:])
+    else:
+        status = run_program(sys.argv[1:])
+    print(f"# processor: {processor_seconds():.2f} s", flush=True)
+    return status
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 from ftp_client import on_all_engines, reset
@@ -364,6 +365,26 @@ class Limits:
         self.assertEqual(replies[9], "421 Too many unknown commands.")
         self.assertTrue(all(reply[:3] == "500" for reply in replies[:9]), replies)
         self.assertEqual(control.end(), b"")
+
+    # While passwords are hashed, one after another, other sessions are answered at once: many times
+    # for each hash, which takes tens of milliseconds.
+    def test_hashes_hold_nobody_up(self):
+        made = run("passwd", "--user", "eve", input="secret\n").stdout.strip()
+        server = self.start_server(*self.options, "--user", made, "--login-delay", "0")
+        other, clients = self.login(server), [self.control(server) for _ in range(4)]
+        for client in clients:
+            client.send("USER eve\r\nPASS secret")
+        replies = []
+        waiting = threading.Thread(
+            target=lambda: replies.extend(client.reply()[:3] for client in clients * 2))
+        waiting.start()
+        answers = 0
+        while waiting.is_alive():
+            self.assertEqual(other.ask("NOOP")[:3], "200")
+            answers += 1
+        waiting.join()
+        self.assertEqual(replies, ["331"] * 4 + ["230"] * 4)
+        self.assertGreater(answers, 5 * len(clients))
 
     # Sessions beyond the limit are told so; when one ends, the next is served.
     def test_sessions_are_limited(self):

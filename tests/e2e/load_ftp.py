@@ -38,8 +38,12 @@ class Load:
         self.assertEqual((report["protocol"], report["engine"]), ("ftp", self.client))
         return report
 
-    def steps(self, report):
-        return {name for name, latency in report["commands_ns"].items() if latency["count"]}
+    def assert_steps(self, report, wanted):
+        found = {name for name, latency in report["commands_ns"].items() if latency["count"]}
+        self.assertLessEqual(found, wanted)
+        # A step whose reply came before the window opened is not among the measured ones.
+        if report["ops"] > 20:
+            self.assertEqual(found, wanted)
 
     def test_logins(self):
         """A login is a connection of its own; with a password, and in an open loop, too."""
@@ -48,7 +52,7 @@ class Load:
                         ("--rate", "200")):
             report = self.measure("--operation", "login", *options)
             self.assertEqual(report["operation"], "login")
-            self.assertEqual(self.steps(report), login)
+            self.assert_steps(report, login)
             self.assertGreaterEqual(report["connections"]["opened"], report["ops"])
             self.assertNotIn("secret", json.dumps(report))
 
@@ -60,16 +64,15 @@ class Load:
         report = self.measure("--path", "/large", "--connections", "2", "--verify", "full")
         self.assertEqual(report["bytes"], 3000000 * report["ops"])
         self.assertEqual(report["requests"]["verified"], report["echoes"])
-        # A step whose reply came before the window opened is not among the measured ones.
-        self.assertLessEqual(self.steps(report), {"epsv", "begin", "data"})
-        if report["ops"] > 20:
-            self.assertEqual(self.steps(report), {"epsv", "begin", "data"})
+        self.assert_steps(report, {"epsv", "begin", "data"})
         report = self.measure("--path", "/small{}", "--files", "4", "--connections", "3",
                               "--threads", "2", "--verify", "full")
         self.assertGreaterEqual(report["bytes"], 1000 * report["ops"])
-        report = self.measure("--path", "/small1", "--size", "1001", "--churn", "3")
+        report = self.measure("--path", "/small1", "--size", "1001", "--churn", "3",
+                              "--connections", "1")
         self.assertEqual(report["operation"], "connection")
-        self.assertGreater(report["echoes"], 2 * report["ops"])
+        # Of the first, two files may have come before the window opened.
+        self.assertGreaterEqual(report["echoes"], 3 * report["ops"] - 2)
 
     def test_uploads(self):
         """The files are the pattern, each session's its own; what is verified is taken back."""

@@ -51,6 +51,16 @@ def cpu_seconds(pid):
     return (int(fields[11]) + int(fields[12])) / TICKS
 
 
+def at_rest(pid):
+    """Whether all threads of the process sleep: none of them only waits for a processor."""
+    states = set()
+    for task in os.listdir(f"/proc/{pid}/task"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+            with open(f"/proc/{pid}/task/{task}/stat", encoding="ascii") as file:
+                states.add(file.read().rpartition(")")[2].split()[0])
+    return states <= {"S", "I"}
+
+
 def tcp_memory():
     """Bytes that all TCP sockets of the machine hold."""
     with open("/proc/net/sockstat", encoding="ascii") as file:

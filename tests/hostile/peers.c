@@ -103,12 +103,13 @@ const char *peer_noise(const struct peers *peers, const struct peer *peer, uint6
 // server's clock, which is read before the bytes of a turn are.
 #define PEERS_REST_NS 150000000ULL
 
-static void peer_sends(struct peers *peers, struct peer *peer)
+// From the beginning of the last send to the end of this: the machine may stand still in either.
+void peer_sends(struct peers *peers, struct peer *peer, uint64_t began_ns)
 {
-    uint64_t now_ns = weir_clock_now();
-    if (peer->sent_ns && now_ns - peer->sent_ns >= PEERS_REST_NS)
+    if (peer->sent_ns && weir_clock_now() - peer->sent_ns >= PEERS_REST_NS)
         peer->rests[peer->rests_count++ % PEERS_RESTS] = peer->sent;
-    peer->sent_ns = peers->moved_ns = now_ns;
+    peer->sent_ns = began_ns;
+    peers->moves++;
 }
 
 bool peer_lost_after_rest(const struct peer *peer)
@@ -124,6 +125,7 @@ bool peer_send(struct peers *peers, struct peer *peer, uint64_t size)
 {
     if (size > PEERS_PERIOD)
         size = PEERS_PERIOD;
+    uint64_t began_ns = weir_clock_now();
     ssize_t count =
         send(peer->fd, peer_noise(peers, peer, peer->sent), size, MSG_NOSIGNAL | MSG_DONTWAIT);
     if (count < 0 && errno == EAGAIN)
@@ -133,7 +135,7 @@ bool peer_send(struct peers *peers, struct peer *peer, uint64_t size)
         peer_lose(peers, peer, errno);
         return false;
     }
-    peer_sends(peers, peer);
+    peer_sends(peers, peer, began_ns);
     peer->sent += (uint64_t)count;
     peers->sent += (uint64_t)count;
     return true;
@@ -280,10 +282,11 @@ static void peers_report(const struct peers *peers)
            ", \"reset\": %" PRIu64 ", \"send_reset\": %" PRIu64 ", \"wrong\": %" PRIu64
            ", \"late\": %" PRIu64 ", \"partial\": %" PRIu64 ", \"unanswered\": %" PRIu64
            ", \"not_ok\": %" PRIu64 ", \"sent\": %" PRIu64 ", \"received\": %" PRIu64
-           ", \"rested\": %" PRIu64 "}\n",
+           ", \"rested\": %" PRIu64 ", \"unanswered_rested\": %" PRIu64 "}\n",
            seconds, peers->opened, peers->open, peers->refused, peers->finished, peers->lost,
            peers->reset, peers->send_reset, peers->wrong, peers->late, peers->partial,
-           peers->unanswered, peers->not_ok, peers->sent, peers->received, peers->rested);
+           peers->unanswered, peers->not_ok, peers->sent, peers->received, peers->rested,
+           peers->unanswered_rested);
 }
 
 // --- Options -------------------------------------------------------------------------------------

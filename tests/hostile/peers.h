@@ -45,7 +45,9 @@ struct peers {
     uint32_t connecting, open;
     bool ready, served, ending; // all were connected; all heard of the server; the end was asked
     uint64_t begin_ns, end_ns;  // of ready; of ending
-    uint64_t moved_ns;          // when a byte was sent last
+    uint64_t moves;             // sends that took something
+    uint64_t moves_seen;        // stall: of those, at the last tick
+    uint32_t quiet_ticks;       // stall: since then
     bool stalled;
     uint64_t turns; // slow: bytes that were due so far
     char noise[2 * PEERS_PERIOD];
@@ -56,7 +58,8 @@ struct peers {
     uint64_t opened, refused, finished, lost, wrong, late, partial, unanswered, not_ok;
     uint64_t reset, send_reset; // lost by a reset; those of them that a send was told of
     uint64_t sent, received;
-    uint64_t rested; // of the lost: who lost nothing but what it sent after a rest
+    uint64_t rested;            // of the lost: who lost nothing but what it sent after a rest
+    uint64_t unanswered_rested; // of the unanswered: what was asked after a rest
 };
 
 struct role {
@@ -85,6 +88,9 @@ void peer_watch(struct peers *peers, const struct peer *peer, uint32_t events);
 
 // Where the peer's byte number `at` lies; at least PEERS_PERIOD bytes follow.
 const char *peer_noise(const struct peers *peers, const struct peer *peer, uint64_t at);
+
+// Notes a send that began then and took something; peer->sent does not count it yet.
+void peer_sends(struct peers *peers, struct peer *peer, uint64_t began_ns);
 
 // Sends of the noise what the socket takes, at most `size`. False when the peer was lost.
 bool peer_send(struct peers *peers, struct peer *peer, uint64_t size);

@@ -24,8 +24,10 @@ struct http_answer {
 static void http_ask(struct peers *peers, struct peer *peer)
 {
     static const char request[] = "GET /file HTTP/1.1\r\nHost: x\r\n\r\n";
+    uint64_t began_ns = weir_clock_now();
     ssize_t count = send(peer->fd, request, sizeof request - 1, MSG_NOSIGNAL | MSG_DONTWAIT);
     if (count == (ssize_t)sizeof request - 1) {
+        peer_sends(peers, peer, began_ns);
         peer->sent++;
         peers->sent++;
     }
@@ -113,6 +115,8 @@ static void http_over(struct peers *peers, struct peer *peer, int error)
 {
     peers->partial += peer->answer->in_body || peer->answer->head_size;
     peers->unanswered += peer->sent - peer->received;
+    if (peer_lost_after_rest(peer))
+        peers->unanswered_rested += peer->sent - peer->received;
     if (error || peer->send_reset)
         peer_lose(peers, peer, error);
     else

@@ -8,8 +8,9 @@
 
 #include "peers.h"
 
-// A peer that sends this long nothing, because nobody takes it, is stalled.
-#define STALLED_NS 300000000ULL
+// Peers that so often sent nothing from one tick to the next, because nobody takes it, are stalled.
+// A machine that stands still lets one tick pass, however long.
+enum { STALLED_TICKS = 60 };
 
 // --- flood: as fast as it goes, and reading all of it --------------------------------------------
 
@@ -82,6 +83,16 @@ static void slow_tick(struct peers *peers, uint64_t now_ns)
         slow_send(peers, &peers->all[peers->turns++ % peers->count]);
 }
 
+// Who had no turn yet says its byte now, so that each is owed something.
+static void slow_end(struct peers *peers)
+{
+    for (uint32_t i = 0; i < peers->count; i++) {
+        if (peers->all[i].fd >= 0 && !peers->all[i].sent)
+            peer_send(peers, &peers->all[i], 1);
+    }
+    roles_end_writes(peers);
+}
+
 static void slow_ready(struct peers *peers, struct peer *peer, uint32_t events)
 {
     (void)events;
@@ -93,14 +104,18 @@ const struct role role_slow = {
     .events = EPOLLIN,
     .ready = slow_ready,
     .tick = slow_tick,
-    .end = roles_end_writes,
+    .end = slow_end,
 };
 
 // --- stall: sends what the server takes, and reads nothing until told to ------------------------
 
 static void stall_tick(struct peers *peers, uint64_t now_ns)
 {
-    if (peers->stalled || peers->ending || !peers->sent || now_ns < peers->moved_ns + STALLED_NS)
+    (void)now_ns;
+    bool moved = peers->moves != peers->moves_seen;
+    peers->quiet_ticks = moved ? 0 : peers->quiet_ticks + 1;
+    peers->moves_seen = peers->moves;
+    if (peers->stalled || peers->ending || !peers->sent || peers->quiet_ticks < STALLED_TICKS)
         return;
     peers->stalled = true;
     printf("stalled %llu\n", (unsigned long long)peers->sent);

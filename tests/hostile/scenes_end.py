@@ -31,7 +31,7 @@ def play_term_http(stage, scene, depth, *options):
                   expect=os.path.join(root, "file"))
     peers.until("served")
     let_run(size.term_s)
-    took_s = terminate(result, server, CAP_S)
+    took_s = terminate(result, server, size, CAP_S)
     report = peers.report()
     with open(log, encoding="utf-8") as file:
         logged = sum(json.loads(line)["status"] == 200 for line in file)
@@ -42,15 +42,17 @@ def play_term_http(stage, scene, depth, *options):
     result.figure("asked and not answered", report["unanswered"])
     result.figure("connections that ended with a reset", report["reset"])
     result.figure("of those, told by a send", report["send_reset"])
+    result.figure("asked after a rest, and not answered", report["unanswered_rested"])
     result.figure("until the end, s", took_s)
     result.need("answers", report["received"], size.term, least=True)
     result.figure("lines that the access log dropped", dropped)
     result.need_equal("accepted requests lost", logged + dropped - report["received"], 0)
-    late = 0 if size.strict else size.term // 4  # who rests for 200 ms is taken for idle
     # A client cannot know whether a request that ended so was taken.
-    result.need("connections that ended with a reset", report["reset"], late)
+    result.need("connections that ended with a reset", report["reset"], 0)
     if depth == 1:  # those behind a last answer in a pipeline know that they may be asked again
-        result.need("asked and not answered", report["unanswered"], late)
+        # Who rests for 200 ms is taken for idle, and a machine that stands still lets all rest.
+        result.need("asked without a rest, and not answered",
+                    report["unanswered"] - report["unanswered_rested"], 0)
     result.need_equal("answers cut short", report["partial"], 0)
     result.need_equal("altered answers", report["wrong"] + report["not_ok"], 0)
     result.need_equal("connections that did not end", report["open"], 0)
@@ -75,35 +77,36 @@ def term_echo(stage):
     server cuts into what it sent without a rest, bytes that the server took were lost.
     """
     size, result = stage.size, Result("SIGTERM, echo", stage.engine)
-    server = stage.server()
-    # Where each has a thread on the other side, fewer find a place beside other tests.
-    count = 8 if stage.blocking() and not size.strict else size.term_echo
-    peers = Peers(stage, "flood", server.addresses[0], humble=False, connections=count,
-                  bytes=size.term_mib * MIB)
-    peers.until("served")
-    took_s = terminate(result, server, CAP_S)
-    report = peers.report()
-    result.figure("connections", count)
+    for _ in range(3):
+        server = stage.server()
+        peers = Peers(stage, "flood", server.addresses[0], connections=size.term_echo,
+                      bytes=size.term_mib * MIB)
+        peers.until("served")
+        took_s = terminate(result, server, size, CAP_S)
+        report = peers.report()
+        result.need_equal("connections that lost bytes from before a rest",
+                          size.term_echo - report["finished"] - report["rested"], 0)
+        result.need_equal("altered bytes", report["wrong"], 0)
+        if report["rested"] < size.term_echo:
+            break  # otherwise the machine let all of them rest, and they have shown nothing
+    result.figure("connections", size.term_echo)
     result.figure("bytes, MiB", report["received"] / MIB)
     result.figure("until the end, s", took_s)
     result.figure("connections that got all back", report["finished"])
     result.figure("ended after a rest of theirs", report["rested"])
     result.need("connections that got all back", report["finished"], 1, least=True)
-    result.need_equal("connections that lost bytes from before a rest",
-                      count - report["finished"] - report["rested"], 0)
-    result.need_equal("altered bytes", report["wrong"], 0)
     return result
 
 
 def term_endless(stage):
     """Clients that never end are cut off at the cap."""
     size, result = stage.size, Result("SIGTERM, endless load", stage.engine)
-    cap_s = 1 if size.strict else 0.5
+    cap_s = 1 if size.strict else 0.3
     server = stage.server("--drain-timeout", str(cap_s))
     peers = Peers(stage, "flood", server.addresses[0], connections=size.term)
     peers.until("served")
     let_run(size.term_s)
-    took_s = terminate(result, server, cap_s + (0.25 if size.strict else 5))
+    took_s = terminate(result, server, size, cap_s)
     report = peers.report()
     result.figure("cap, s", cap_s)
     result.figure("until the end, s", took_s)
@@ -140,12 +143,13 @@ def download(address, started, go):
 
 def term_ftp(stage):
     """Transfers that run are finished."""
-    count, length = min(stage.size.term, 20), 16 * MIB
+    count, length = stage.size.term_ftp, stage.size.term_ftp_mib * MIB
     result = Result("SIGTERM, ftp", stage.engine)
     root = stage.folder()
     with open(os.path.join(root, "file"), "wb") as file:
         file.write(os.urandom(length))
-    server = stage.server("--root", root, "--anonymous", name="ftp")
+    # A cap that no machine reaches: how long the clients take is theirs.
+    server = stage.server("--root", root, "--anonymous", "--drain-timeout", "100", name="ftp")
     started, go = threading.Semaphore(0), threading.Event()
     with concurrent.futures.ThreadPoolExecutor(count) as pool:
         runs = [pool.submit(fetch, server.addresses[0], started, go)
@@ -206,7 +210,9 @@ def kill_restart(stage):
     if times_s:
         result.figure("until served again, median s", sorted(times_s)[len(times_s) // 2])
         result.figure("until served again, most s", max(times_s))
-        result.need("until served again, s", max(times_s), 15.0 if size.sanitized else 1.0)
+        # Beside other tests any start may be slow, but not the best of them.
+        result.need("until served again, s", max(times_s) if size.strict else min(times_s),
+                    1.0 if size.strict else 5.0)
     return result
 
 

@@ -1,45 +1,80 @@
 """Scenes in which peers try to take the service away from others.
 
 Mice (100 connections, 2,000 requests a second) are measured beside nobody and beside hostile peers,
-in turn. Their p99 may be at most three times as long; in the small size it is the median's turn.
+in turn. Their p99 may be at most three times as long. In the small size, where the machine is busy
+with others, it is their median, in the last of few blocks: the first that is good is the last, and
+each is longer than the one before.
 """
 
 from stage import (CI_P50_US, Mice, Peers, Result, alive, given_back, median, no_errors,
                    percentile_us, taken_by)
 
+# Less is no flood, and no storm.
+FLOOD_LEAST = 1e6
+STORM_LEAST = 50
 
-def measure_mice(stage, address):
-    # A mouse that waits this long is lost, and an error.
-    options = () if stage.size.strict else ("--timeout", "8")
-    report = Mice(stage, address, stage.size.block_s, *options).report()
+
+def measure_mice(stage, address, seconds):
+    report = Mice(stage, address, seconds).report()
     return report, percentile_us(report, 99 if stage.size.strict else 50)
 
 
+class Blocks:
+    """Response times of the mice alone and beside the peers, a pair for each block."""
+
+    def __init__(self, size):
+        self.size = size
+        self.idles, self.hostiles, self.unanswered = [], [], []
+
+    def add(self, idle_us, report, hostile_us):
+        self.idles.append(idle_us)
+        self.hostiles.append(hostile_us)
+        self.unanswered.append(report["requests"]["censored"])
+
+    def limit_us(self):
+        """Of the last block, for the median."""
+        return max(3 * self.idles[-1], float(CI_P50_US))
+
+    def last_is_good(self):
+        in_time = self.size.sanitized or self.hostiles[-1] <= self.limit_us()
+        return in_time and not self.unanswered[-1]
+
+    def judge(self, result):
+        ratios = [hostile / idle for idle, hostile in zip(self.idles, self.hostiles) if idle]
+        percentile = "p99" if self.size.strict else "p50"
+        result.figure(f"{percentile} idle, us", median(self.idles))
+        result.figure(f"{percentile} beside them, us", median(self.hostiles))
+        result.figure("ratios", [round(ratio, 2) for ratio in ratios])
+        if self.size.strict:
+            result.need("p99 over the idle server's", median(ratios), 3.0)
+            return
+        result.need_equal("requests without an answer for 5 s", self.unanswered[-1], 0)
+        if not self.size.sanitized:
+            result.need("p50, us", self.hostiles[-1], self.limit_us())
+
+
 def beside(stage, result, server, role, check, **options):
-    """Blocks of: the mice alone, then beside the peers. check(report) looks at what these say."""
-    address = server.addresses[0]
-    idles, hostiles, ratios = [], [], []
-    for _ in range(stage.size.blocks):
-        alone, idle_us = measure_mice(stage, address)
-        peers = Peers(stage, role, address, **options)
+    """Blocks of: the mice alone, then beside the peers.
+
+    check(report) looks at what these say, and returns whether they were hostile enough.
+    """
+    size, address = stage.size, server.addresses[0]
+    blocks = Blocks(size)
+    for seconds in size.blocks:
+        idle_us = 0.0
+        if not size.sanitized:  # where no time is judged, nothing is compared
+            alone, idle_us = measure_mice(stage, address, seconds)
+            no_errors(result, alone)
+        peers = Peers(stage, role, address, humble=True, **options)
         peers.until("ready")
-        report, hostile_us = measure_mice(stage, address)
-        check(peers.end())
-        no_errors(result, alone)
+        report, hostile_us = measure_mice(stage, address, seconds)
+        hostile = check(peers.end())
         no_errors(result, report, "errors of the mice beside them")
-        idles.append(idle_us)
-        hostiles.append(hostile_us)
-        ratios.append(hostile_us / idle_us)
-        if not stage.size.strict and hostile_us <= max(3 * idle_us, CI_P50_US):
+        blocks.add(idle_us, report, hostile_us)
+        good = not size.strict and hostile and blocks.last_is_good()
+        if good or not result.met():
             break
-    percentile = "p99" if stage.size.strict else "p50"
-    result.figure(f"{percentile} idle, us", median(idles))
-    result.figure(f"{percentile} beside them, us", median(hostiles))
-    result.figure("ratios", [round(ratio, 2) for ratio in ratios])
-    if stage.size.strict:
-        result.need("p99 over the idle server's", median(ratios), 3.0)
-    elif not stage.size.sanitized:
-        result.need("p50, us", hostiles[-1], max(3 * idles[-1], float(CI_P50_US)))
+    blocks.judge(result)
     alive(result, server)
 
 
@@ -53,10 +88,11 @@ def slow_clients(stage):
         result.need_equal("slow clients lost", report["lost"] + report["refused"], 0)
         result.need_equal("slow clients that got all of it", report["finished"], size.slow)
         result.need_equal("their altered bytes", report["wrong"], 0)
-        result.need("their bytes", report["sent"], size.slow // 2, least=True)
+        result.need("their bytes", report["sent"], size.slow, least=True)
         if size.strict:
             result.figure("their late echoes", report["late"])
             result.figure("their bytes a second", report["sent"] / report["seconds"])
+        return True
 
     beside(stage, result, server, "slow", check, connections=size.slow, interval_ms=size.slow_ms)
     return result
@@ -66,16 +102,18 @@ def flooder(stage):
     """One connection that sends and reads as fast as the machine can."""
     result = Result("one flooder", stage.engine)
     server = stage.server()
-    rates = []
+    moved, rates = [], []
 
     def check(report):
         result.need_equal("the flooder's altered bytes", report["wrong"], 0)
         result.need_equal("the flooder was cut off", report["lost"], 0)
+        moved.append(report["received"])
         rates.append(report["received"] / report["seconds"] / 1e6)
+        return moved[-1] >= FLOOD_LEAST
 
     beside(stage, result, server, "flood", check)
     result.figure("flooder, MB/s", median(rates))
-    result.need("flooder, MB/s", median(rates), 1.0, least=True)
+    result.need("the flooder's bytes", moved[-1], FLOOD_LEAST, least=True)
     return result
 
 
@@ -84,15 +122,17 @@ def reset_storm(stage):
     size, result = stage.size, Result("connect-reset storm", stage.engine)
     server = stage.server()
     taken = taken_by(server)
-    rates = []
+    resets, rates = [], []
 
     def check(report):
         result.need_equal("altered bytes", report["wrong"], 0)
+        resets.append(report["opened"])
         rates.append(report["opened"] / report["seconds"])
+        return resets[-1] >= STORM_LEAST
 
     beside(stage, result, server, "reset", check, connections=size.storm)
     result.figure("resets a second", median(rates))
-    result.need("resets a second", median(rates), 50.0, least=True)
+    result.need("resets", resets[-1], STORM_LEAST, least=True)
     given_back(result, server, taken, "before")
     return result
 

@@ -26,8 +26,12 @@ HIGH_MARK = MIB
 BUFFER = 16 * 1024
 QUEUED_MAX = 64 * MIB
 POOL = 256 * BUFFER
+# With a thread for each connection, each has a small pool and a stack, the hundred mice as well.
+THREAD = 160 * 1024
 # How long a server may take to close what its peers have left.
 SETTLE_TRIES, SETTLE_S = 250, 0.02
+# A server that sleeps at so many looks has come to rest.
+REST_LOOKS, REST_S, REST_LIMIT_S = 5, 0.02, 10
 
 
 def let_run(seconds):
@@ -42,8 +46,7 @@ class Size:
     name: str
     strict: bool  # p99 against the idle server's alone, in pinned processes
     sanitized: bool  # time and memory are the sanitizer's: only what is served counts
-    blocks: int  # of idle beside hostile, interleaved
-    block_s: float
+    blocks: tuple  # seconds of the mice, alone and again beside the hostile
     mice: int = 100
     mice_rate: int = 2000
     slow: int = 600
@@ -58,24 +61,27 @@ class Size:
     term: int = 40
     term_echo: int = 8
     term_mib: int = 2
-    term_s: float = 0.3
-    kills: int = 3
-    soak_s: float = 5
-    slice_s: float = 1
+    term_ftp: int = 10
+    term_ftp_mib: int = 4
+    term_s: float = 0.15
+    kills: int = 2
+    soak_s: float = 1.6
+    slice_s: float = 0.4
+    soak_rate: int = 12000  # 0: four fifths of the capacity
 
 
-CI = Size("ci", strict=False, sanitized=False, blocks=3, block_s=0.5)
-SANITIZED = Size("sanitized", strict=False, sanitized=True, blocks=1, block_s=0.5, mice_rate=500,
-                 slow=200, stalled=40, crowd=100, files=20, term=20, term_mib=1, kills=2,
-                 soak_s=3)
-FULL = Size("full", strict=True, sanitized=False, blocks=5, block_s=2, slow=5000, slow_ms=1000,
+CI = Size("ci", strict=False, sanitized=False, blocks=(0.5, 1, 2, 4))
+SANITIZED = Size("sanitized", strict=False, sanitized=True, blocks=(0.4, 1, 2, 4),
+                 mice_rate=500, slow=200, stalled=40, crowd=100, files=20, term=20, term_mib=1,
+                 soak_rate=5000)
+FULL = Size("full", strict=True, sanitized=False, blocks=(2,) * 5, slow=5000, slow_ms=1000,
             storm=100, stall_s=60, stalled=500, crowd=4000, files=500, squeeze=400,
-            cgroup_mib=128, term=200, term_echo=200, term_mib=4, term_s=2, kills=20, soak_s=600,
-            slice_s=10)
+            cgroup_mib=128, term=200, term_echo=200, term_mib=4, term_ftp=20, term_ftp_mib=16,
+            term_s=2, kills=20, soak_s=600, slice_s=10, soak_rate=0)
 
 # Beside other tests p99 is the machine's. There the median is looked at, and below this nobody is
-# called starved: who lets one peer have its way keeps the others waiting each time.
-CI_P50_US = 20000
+# called starved: who lets one peer have its way keeps the others waiting for more than a second.
+CI_P50_US = 200000
 
 
 class Result:
@@ -97,6 +103,9 @@ class Result:
     def need_equal(self, text, found, wanted):
         self.add(text, found, wanted, found == wanted, equal=True)
 
+    def met(self):
+        return all(need["met"] for need in self.needs)
+
     def add(self, text, found, limit, met, **kind):
         found = round(found, 3) if isinstance(found, float) else found
         limit = round(limit, 3) if isinstance(limit, float) else limit
@@ -109,9 +118,11 @@ class Mice:
     def __init__(self, stage, address, seconds, *options, rate=None, connections=None):
         size = stage.size
         rate = size.mice_rate if rate is None else rate
+        # Without a warm-up the first answers count, however late they are.
+        warmup = "0.2" if size.strict else "0"
         command = [stage.load, "echo", "--connect", address,
                    "--connections", str(connections or size.mice), "--duration", str(seconds),
-                   "--warmup", "0.2", "--verify", "full", "--json", "-", *options]
+                   "--warmup", warmup, "--verify", "full", "--json", "-", *options]
         if rate:
             command += ["--rate", str(rate)]
         if size.strict:
@@ -140,12 +151,12 @@ def percentile_us(report, percent):
 class Peers:
     """A run of hostile-peers."""
 
-    def __init__(self, stage, role, address, humble=True, **options):
+    def __init__(self, stage, role, address, humble=False, **options):
         command = [stage.peers]
         for name, value in options.items():
             command += [f"--{name.replace('_', '-')}", str(value)]
         command += [role, address]
-        # They share a CPU with the mice's generator, and that is not to wait for them.
+        # Where they share a CPU with mice whose time counts, these are not to wait for them.
         self.nice = humble * (19 if stage.size.strict else 10)
         self.cpus = {1} if stage.size.strict else os.sched_getaffinity(0)
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
@@ -171,6 +182,15 @@ class Peers:
             pass
         self.process.wait(programs.LIMIT)
         return json.loads(line)
+
+
+def let_rest(server):
+    """Waits until the server has done what it can do: it sleeps each time that it is looked at."""
+    end = time.monotonic() + REST_LIMIT_S
+    looks = 0
+    while looks < REST_LOOKS and time.monotonic() < end:
+        let_run(REST_S)
+        looks = looks + 1 if machine.at_rest(server.process.pid) else 0
 
 
 def end_process(process):
@@ -256,7 +276,7 @@ def given_back(result, server, idle, when):
     result.need(f"direct descriptors more than {when}", taken[1] - idle[1], 0)
 
 
-def terminate(result, server, limit_s):
+def terminate(result, server, size, limit_s):
     """SIGTERM; the server must have ended in order within the limit."""
     begin = time.monotonic()
     server.signal(signal.SIGTERM)
@@ -266,7 +286,8 @@ def terminate(result, server, limit_s):
         status = "none"
     took = time.monotonic() - begin
     result.need_equal("exit status after SIGTERM", status, 0)
-    result.need("SIGTERM until the end, s", took, limit_s)
+    # Beside other tests a second or two may be the machine's.
+    result.need("SIGTERM until the end, s", took, limit_s + (0.25 if size.strict else 5))
     return took
 
 
@@ -284,9 +305,15 @@ def counters(server, path):
     raise AssertionError("no statistics after SIGUSR1")
 
 
+def answered(report):
+    """The requests that were answered. A run waits for 5 s, however short its window was."""
+    requests = sum(count for _, count in report["histograms"]["response"]["buckets"])
+    return requests - report["requests"]["censored"]
+
+
 def no_errors(result, report, text="errors of the mice"):
     result.need_equal(text, report["errors"]["total"], 0)
-    result.need("requests of the mice", report["ops"], 1, least=True)
+    result.need("requests of the mice", answered(report), 1, least=True)
 
 
 def median(values):

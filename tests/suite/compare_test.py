@@ -5,6 +5,7 @@ import csv
 import io
 import itertools
 import json
+import math
 import os
 import random
 import subprocess
@@ -12,7 +13,7 @@ import unittest
 
 import suite_path
 from run_fixture import RunFixture
-from weir_bench import calibrate, compare
+from weir_bench import calibrate, compare, summary
 from weir_bench.scenario import Cell
 
 ENVIRONMENT = {"kernel": "6.18", "cpu_model": "x", "cpus": 2, "sysctl": {"net/core/somaxconn": "9"}}
@@ -122,8 +123,7 @@ class Compare(unittest.TestCase):
 class Runs(RunFixture):
     def test_an_interrupted_run_goes_on(self):
         """Only what is missing is run, in the same order; the file is whole, a study one still."""
-        report, _, _ = self.bench("--cells", "echo,half", "--blocks", "2", "--seed", "3",
-                                  "--seconds", "0.1")
+        report, _, _ = self.bench("--cells", "echo,half", "--blocks", "2", "--seed", "3")
         part = self.json + ".part"
         head = {k: v for k, v in report.items() if k not in ("trials", "table")}
         study = {"features": ["first"], "chains": {}, "adds": {}}
@@ -162,7 +162,7 @@ class Runs(RunFixture):
 
     def test_what_an_interrupted_run_left_out_stays_out(self):
         """A cell whose rate could not be found has none when the run goes on, either."""
-        report, _, _ = self.bench("--cells", "echo,half", "--seconds", "0.1")
+        report, _, _ = self.bench("--cells", "echo,half")
         head = {k: v for k, v in report.items() if k not in ("trials", "table")}
         first = next(t for t in report["trials"] if t["cell"] == "echo")
         with open(self.json + ".part", "w", encoding="utf-8") as file:
@@ -177,11 +177,13 @@ class Runs(RunFixture):
             self.assertEqual([t["cell"] for t in json.load(file)["trials"]], ["echo"])
 
     def test_calibration_finds_floor_and_ceiling_and_a_run_uses_them(self):
-        """The twin's interval becomes the margin; compare and CSV speak of the same numbers."""
+        """By turns. The twin's interval becomes the margin, and is printed; compare and CSV speak
+        of the same numbers."""
         calibration = os.path.join(self.folder, "calibration.json")
         run = subprocess.run([suite_path.LAUNCHER, "calibrate", self.scenario, "--build",
                               self.folder, "--json", calibration, "--cells", "echo", "--blocks",
-                              "2", "--skip-conformance", "--seconds", "0.1", "--warmup", "0.02"],
+                              "2", "--skip-conformance", "--turns", "5", "--turn", "0.01",
+                              "--warmup", "0.01"],
                              capture_output=True, text=True, timeout=60, check=False)
         # 1: the machine had no time for the reflector in the kernel, and its trial says so.
         self.assertIn(run.returncode, (0, 1), run.stderr)
@@ -190,8 +192,22 @@ class Runs(RunFixture):
             found = json.load(file)
         self.assertGreater(found["ceilings_found"]["echo"]["per_s"], 100)
         self.assertEqual(set(found["floors_found"]), {"echo", "class closed"})
-        report, _, _ = self.bench("--cells", "echo", "--calibration", calibration, "--variant",
-                                  "twin=--engine epoll")
+        self.assertTrue(all(len(t["turns"]["ops"]) == 5 for t in found["trials"]
+                            if t["status"] == "ok"))
+        logs = summary.logs_between(*([t for t in found["trials"] if t["variant"] == name]
+                                      for name in ("epoll-again", "epoll")), "server_cpu_ns")
+        self.assertAlmostEqual(found["floors_found"]["echo"]["server_cpu_ns"],
+                               math.expm1(max(map(abs, logs.values()))))
+        self.assertIn(f"server_cpu_ns {found['floors_found']['echo']['server_cpu_ns']:.1%}",
+                      run.stdout)
+        # A rate near the ceiling is marked, and one far below it is not.
+        for factor, is_marked in ((0.01, True), (10_000, False)):
+            found["ceilings_found"]["echo"]["per_s"] *= factor
+            with open(calibration, "w", encoding="utf-8") as file:
+                json.dump(found, file)
+            report, out, _ = self.bench("--cells", "echo", "--calibration", calibration,
+                                        *["--variant", "twin=--engine epoll"] * (not is_marked))
+            self.assertEqual("the load's calibrated ceiling" in out, is_marked, out)
         row = next(row for row in report["table"] if row["variant"] == "twin")
         floor = found["floors_found"]["echo"]["server_cpu_ns"]
         self.assertEqual(row["verdicts"]["server_cpu_ns"]["margin"], max(floor, 0.02))

@@ -8,6 +8,7 @@ import selectors
 import signal
 import socket
 import sys
+import threading
 import time
 
 
@@ -36,6 +37,10 @@ class Server:
         self.poll = selectors.DefaultSelector()
         self.poll.register(self.listener, selectors.EVENT_READ)
         signal.signal(signal.SIGTERM, self.on_term)
+        self.cpus = sorted(os.sched_getaffinity(os.getppid()))
+        if self.options.fault == "idle-thread":
+            self.stats["threads"] = 2
+            threading.Thread(target=threading.Event().wait, daemon=True).start()
 
     def on_term(self, *_):
         if self.options.fault == "no-drain":
@@ -50,22 +55,39 @@ class Server:
         host, port = self.listener.getsockname()
         print(f"listening echo {host}:{port} engine={engine} threads=1", flush=True)
 
+    def give_to_child(self, peer):
+        """Whether this is the parent, which knows nothing more of the connection."""
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        if os.fork():
+            peer.close()
+            return True
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        self.poll = selectors.DefaultSelector()
+        return False
+
     def turn(self):
         for key, _ in self.poll.select(0 if self.options.fault == "polls" else None):
             self.stats["enters"] += 1
             if key.fileobj is self.listener:
                 peer = self.listener.accept()[0]
                 self.stats["accepts"] += 1
+                if self.options.fault == "forks" and self.give_to_child(peer):
+                    continue
                 self.poll.register(peer, selectors.EVENT_READ)
                 continue
             data = key.fileobj.recv(65536)
             if not data:
                 self.poll.unregister(key.fileobj)
                 key.fileobj.close()
+                if self.options.fault == "forks":
+                    os._exit(0)
                 continue
             if self.options.fault == "die":
                 print("the fake server had enough", file=sys.stderr, flush=True)
                 os.kill(os.getpid(), signal.SIGKILL)
+            if self.options.fault == "wanders":
+                self.cpus.append(self.cpus.pop(0))
+                os.sched_setaffinity(0, self.cpus[:1])
             end = time.thread_time() + self.options.slow_us / 1e6
             while time.thread_time() < end:
                 pass
@@ -74,9 +96,6 @@ class Server:
 
 
 def main():
-    if "--version" in sys.argv:
-        print("fake weir")
-        return 0
     options = parse()
     if options.command == "doctor":
         print("  ok   first    * 6.1  one\n  ok   second   * 6.2  two\n  ok   third      6.3  no")

@@ -11,6 +11,7 @@ import sys
 import time
 
 FAULTS = os.environ.get("FAKE_LOAD", "").split(",")
+TIRED_AFTER = 3   # turns
 
 
 def parse():
@@ -37,6 +38,8 @@ class Load:
         self.options = options
         self.addresses = itertools.cycle(addresses_of(options.connect))
         self.peers = [self.connect() for _ in range(min(options.connections, 20))]
+        self.rate = options.rate / 2 if "half-rate" in FAULTS else options.rate
+        self.is_tired = False
 
     def connect(self):
         peer = socket.create_connection(next(self.addresses))
@@ -56,6 +59,8 @@ class Load:
         """Returns the latencies of that time."""
         latencies = []
         end = time.monotonic() + seconds
+        if "does-nothing" in FAULTS:
+            time.sleep(seconds)
         at = 0
         while (start := time.monotonic_ns()) / 1e9 < end:
             if "spin" in FAULTS:
@@ -63,11 +68,13 @@ class Load:
                     pass
             if "throttle" in FAULTS:
                 time.sleep(0.005)
+            if "breathes" in FAULTS or self.is_tired:
+                time.sleep(0.0008)
             self.echo(at)
             latencies.append(time.monotonic_ns() - start)
             at = (at + 1) % len(self.peers)
-            if self.options.rate:
-                time.sleep(max(0, 1 / self.options.rate - (time.monotonic_ns() - start) / 1e9))
+            if self.rate:
+                time.sleep(max(0, 1 / self.rate - (time.monotonic_ns() - start) / 1e9))
         return latencies
 
 
@@ -80,6 +87,7 @@ def take_turns(load):
         if "die-in-turn" in FAULTS and number == 3:
             print("this turn was too much", file=sys.stderr, flush=True)
             os._exit(3)
+        load.is_tired = "tires" in FAULTS and number > TIRED_AFTER
         start, spent = time.monotonic_ns(), time.process_time_ns()
         found = load.run(float(length) / 1000)
         wall = time.monotonic_ns() - start
@@ -99,24 +107,32 @@ def percentile(values, part):
 def result_of(options, latencies, started, seconds):
     """In weir-load's schema, as far as the suite reads it."""
     corrupt = "corrupt" in FAULTS or ("corrupt-when-full" in FAULTS and options.verify == "full")
+    done = len(latencies)
+    if "forty" in FAULTS:
+        latencies = [41_000_000] * (100 * done)
     shown = {"count": len(latencies), "p50": percentile(latencies, 0.5),
              "p99": percentile(latencies, 0.99)}
+    requests = {"censored": done if "unfinished" in FAULTS else 0}
+    for fault, part in (("no-law", 7), ("rests", 0.7)):
+        if fault in FAULTS:
+            # So much of what is in flight, by rate times mean.
+            shown["mean"] = part * options.connections * seconds * 1e9 / max(done, 1)
+            requests.update(carried_in_ns=0, carried_out_ns=0)
     return {
         "schema": "weir-load/1", "parameters": {"warmup_s": options.warmup},
         "times": {"started_unix_s": started, "measured_s": seconds, "interrupted": False},
-        "ops": len(latencies), "ops_per_s": len(latencies) / seconds,
-        "offered_per_s": options.rate or None,
+        "ops": done, "ops_per_s": done / seconds * (1e9 if "boasts" in FAULTS else 1),
+        "offered_per_s": options.rate or None, "requests": requests,
         "latency_ns": {"response": shown if options.rate else None, "service": shown,
-                       "lag": shown if options.rate else None},
-        "histograms": {"response": None, "service": {"buckets": [[v, 1] for v in latencies]}},
+                       "lag": {"p99": 900_000 if "late" in FAULTS else 9000}
+                       if options.rate else None},
+        "histograms": {"response": None, "service": {
+            "buckets": [[v, 1] for v in latencies[:done]]}},
         "errors": {"corrupt": int(corrupt), "reset": 2 * ("resets" in FAULTS), "total": 9},
     }
 
 
 def main():
-    if "--version" in sys.argv:
-        print("fake weir-load")
-        return 0
     options = parse()
     if "usage" in FAULTS:
         print("weir-load: this option is not known", file=sys.stderr)
@@ -131,7 +147,8 @@ def main():
         print(json.dumps(result_of(options, latencies, started, passed)))
         return 0
     load.run(options.warmup)
-    start = time.monotonic()
+    # Whatever the warm-up took: what is measured begins now.
+    started, start = time.time() - options.warmup, time.monotonic()
     latencies = load.run(options.duration)
     print(json.dumps(result_of(options, latencies, started, time.monotonic() - start)))
     return 0

@@ -53,6 +53,7 @@ FAULTS = (
     ("overflow", "warning", {"server": {"stats": {"overflows": 3}}}),
     ("accept-errors", "warning", {"server": {"stats": {"accept_errors": 1}}}),
     ("machine-busy", "warning", {"cpu": {"others_share": 0.2}}),
+    ("seldom-read", "warning", {"cpu": {"samples_gap_s": 0.3, "window_s": 1.0}}),
     ("unrest", "warning", {"unrest": {"variant": "other", "share": 0.5}}),
     ("steal", "warning", {"cpu": {"steal_share": 0.05}}),
     ("40-ms", "warning", {"metrics": {"p99_ns": 41e6}}),

@@ -120,8 +120,12 @@ class Pages(RunFixture):
         subprocess.run([suite_path.LAUNCHER, "report", self.json, "--html", path], check=True)
         read, text = self.check_page(path, [report["table"]])
         captions = " ".join(e["text"] for e in read.of("figcaption"))
-        for word in ("machine/op: ratio", "ops/s: ratio", "CPU time per operation of the whole",
-                     "Latency by percentile, echo", "order of trials"):
+        wanted = ["machine/op: ratio", "ops/s: ratio", "CPU time per operation of the whole",
+                  "order of trials"]
+        # A level needs a hundred samples beyond it: a busy machine may have none.
+        if min(trial["samples"] for trial in report["trials"]) > 1000:
+            wanted.append("Latency by percentile, echo")
+        for word in wanted:
             self.assertIn(word, captions)
         self.assertEqual(len(read.of("svg")), len(read.of("figure")))
         self.assertIn("--seed 9", next(e["text"] for e in read.of("code")))

@@ -1,8 +1,8 @@
 """Runs of weir-bench with the real programs: what fakes cannot show."""
 
-import copy
 import json
 import os
+import shutil
 import signal
 import socket
 import struct
@@ -10,20 +10,23 @@ import subprocess
 import sys
 import tempfile
 import unittest
-from statistics import median
 from unittest import mock
 
 import suite_path
-from weir_bench import (Problem, calibrate, guards, ladder, reflector, scenario, session, spread,
-                        summary, trial, veth)
+from weir_bench import (Problem, calibrate, cgroup, guards, ladder, reflector, scenario, session,
+                        spread, trial, veth)
 from weir_bench.load import WeirLoad
+from weir_bench.scenario import SYSTEM_PATH
 from weir_bench.witness import residency
 
 BUILD = os.environ.get("WEIR_BUILD") or os.path.join(suite_path.HERE, "../../build/release")
 LOAD = os.path.join(BUILD, "bench/load/weir-load")
 IS_ROOT = os.geteuid() == 0
 
-STALL = "sh -c 'sleep 0.7; kill -STOP {pid}; sleep 0.1; kill -CONT {pid}'"
+TRIES = 5
+NO_TIME = "no request was answered in the measured time"
+
+STALL = "sh -c 'sleep 0.25; kill -STOP {pid}; sleep 0.1; kill -CONT {pid}'"
 
 
 class Real(unittest.TestCase):
@@ -41,13 +44,17 @@ class Real(unittest.TestCase):
         os.chmod(path, mode)
         return path
 
-    def bench(self, text, *arguments, status=0):
+    def bench(self, text, *arguments, status=0, conforms=False):
         """Runs the scenario; returns {(cell, variant): trial} and what it printed."""
-        blocks = "" if "blocks" in text else "blocks = 1\n"
-        scenario = self.write("test.toml", blocks + "seconds = 0.25\nwarmup = 0.05\n" + text)
-        run = subprocess.run([suite_path.LAUNCHER, "run", scenario, "--build", BUILD, "--json",
-                              self.json, *arguments], capture_output=True, text=True, timeout=60,
-                             env={**os.environ, "TMPDIR": self.folder}, check=False)
+        text = self.write("test.toml", "blocks = 1\nseconds = 0.1\nwarmup = 0.02\n" + text)
+        command = [suite_path.LAUNCHER, "run", text, "--build", BUILD, "--json", self.json,
+                   *arguments, *["--skip-conformance"] * (not conforms)]
+        for _ in range(TRIES):
+            run = subprocess.run(command, capture_output=True, text=True, timeout=60,
+                                 env={**os.environ, "TMPDIR": self.folder}, check=False)
+            # A window as short as these can pass while others have both CPUs.
+            if NO_TIME not in run.stderr:
+                break
         self.assertEqual(run.returncode, status, run.stdout + run.stderr)
         self.assertNotIn("Traceback", run.stderr)
         with open(self.json, encoding="utf-8") as file:
@@ -90,7 +97,7 @@ class Places(Real):
             'variants = ["uring", "epoll"]\n'
             '[[cell]]\nname = "veth"\nconnections = 4\nsize = 4096\ntransport = "veth"\n'
             '[[cell]]\nname = "churn"\nconnections = 4\nchurn = 1\ntransport = "veth"\n',
-            "--engines", "epoll", "--mtu", "9000")
+            "--engines", "epoll", "--mtu", "9000", conforms=True)
         self.check(trials, 2)
         self.assertIn(veth.SERVERS, " ".join(trials["churn", "epoll"]["load"]["command"]))
         self.assertIn(veth.SERVER + ":", " ".join(trials["veth", "epoll"]["load"]["command"]))
@@ -130,7 +137,7 @@ class Files(Real):
             'path = "/f.bin"\nsize = 300000\nconnections = 3\n'
             '[[cell]]\nname = "cold"\noperation = "retr"\n'
             'path = "/g.bin"\nsize = 8388608\ncache = "cold"\n',
-            "--seconds", "0.5")
+            "--seconds", "0.2")
         self.check(trials, 2)
         warm, cold = trials["warm", "epoll"], trials["cold", "epoll"]
         self.assertEqual(warm["file"]["before"], 1.0)
@@ -148,46 +155,74 @@ class Files(Real):
         self.assertNotIn("file", trials["a", "epoll"])
 
 
-class Costs(Real):
-    def test_an_injected_cost_of_a_real_server_is_measured(self):
-        """Twice as much again; sensitivity.py asks for 5 %, with more blocks and a quiet machine.
-        Here others may take the CPU while it spins."""
-        library = os.path.join(os.path.abspath(BUILD), "tests/suite/inject_cost.so")
-        self.bench('blocks = 3\nvariants = ["epoll", "dearer"]\n'
-                   '[variant.dearer]\nengine = "epoll"\n'
-                   f'command = "env LD_PRELOAD={library} WEIR_COST_PERMILLE=2000 {{weir}} echo '
-                   '--listen {address} --engine epoll"\n'
-                   '[[cell]]\nname = "a"\nconnections = 16\n', "--skip-conformance")
-        costs = {name: [t["metrics"]["server_cpu_ns"] for t in self.report["trials"]
-                        if t["variant"] == name] for name in ("epoll", "dearer")}
-        ratio = median(costs["dearer"]) / median(costs["epoll"])
-        self.assertTrue(1.1 < ratio < 5, costs)
-
-
 class Turns(Real):
     def test_servers_by_turns_answer_and_cost_what_they_do(self):
         """Over TCP, a unix socket and with a connection per operation: every turn does something,
-        no reply is wrong, and a server of twice the cost is dearer in each block, though others
-        may use the machine."""
+        no reply is wrong, and a server of thrice the cost costs that, though others may use the
+        machine. sensitivity.py asks for 5 %, with more blocks and a quiet machine."""
         library = os.path.join(os.path.abspath(BUILD), "tests/suite/inject_cost.so")
-        churn = '[[cell]]\nname = "churn"\nconnections = 8\nchurn = 1\nnamespace = true\n'
-        self.bench('blocks = 2\nturns = 10\nvariants = ["epoll", "uring", "blocking", "dearer"]\n'
-                   '[variant.dearer]\nengine = "epoll"\ncells = ["tcp"]\n'
+        churn = '[[cell]]\nname = "churn"\nconnections = 8\nchurn = 1\nnamespace = true\n' \
+                'variants = ["epoll", "uring"]\nturns = 4\n'
+        self.bench('turns = 10\nvariants = ["epoll", "uring", "blocking", "dearer"]\n'
+                   '[variant.dearer]\nengine = "epoll"\n'
                    f'command = "env LD_PRELOAD={library} WEIR_COST_PERMILLE=2000 {{weir}} echo '
                    '--listen {address} --engine epoll"\n'
                    '[[cell]]\nname = "tcp"\nconnections = 16\nverify = "full"\n'
+                   'variants = ["epoll", "uring", "dearer"]\n'
                    '[[cell]]\nname = "unix"\nconnections = 4\ntransport = "unix"\n'
-                   + churn * IS_ROOT, "--skip-conformance")
-        trials = {(t["cell"], t["variant"], t["block"]): t for t in self.report["trials"]}
-        self.check(trials, 20 if IS_ROOT else 14)
-        for key, record in trials.items():
-            self.assertGreater(min(record["turns"]["ops"]), 0, key)
-            self.assertEqual(len(record["turns"]["ops"]), 10)
+                   'variants = ["uring", "blocking"]\nturns = 4\n' + churn * IS_ROOT,
+                   "--base", "epoll")
+        trials = {(t["cell"], t["variant"]): t for t in self.report["trials"]}
+        self.check(trials, 7 if IS_ROOT else 5)
+        for (cell, variant), record in trials.items():
+            self.assertGreater(min(record["turns"]["ops"]), 0, (cell, variant))
+            self.assertEqual(len(record["turns"]["ops"]), 10 if cell == "tcp" else 4)
             self.assertEqual(sum(record["turns"]["ops"]), record["load"]["result"]["ops"])
-        logs = summary.logs_between(*([t for t in self.report["trials"] if t["cell"] == "tcp"
-                                       and t["variant"] == name] for name in ("dearer", "epoll")),
-                                    "server_cpu_ns")
-        self.assertGreater(min(logs.values()), 0.2)
+        self.check_injected(*(trials["tcp", name] for name in ("epoll", "dearer")))
+
+    def check_injected(self, plain, dearer):
+        """Of all turns together, as each has few spins or none: one of 6.67 ms in each 10 ms that
+        the server had. Where others left it a CPU there were many."""
+        ops, theirs = (sum(record["turns"]["ops"]) for record in (dearer, plain))
+        spins = dearer["spent"]["server"] // 10e6 - 1
+        more = dearer["spent"]["server"] / ops - plain["spent"]["server"] / theirs
+        self.assertGreater(more * ops, 0.5 * spins * 6.67e6, (more, ops, spins))
+        if "machine-busy" not in {guard["guard"] for guard in dearer["guards"]}:
+            self.assertGreater(spins, 2)
+
+    def test_what_servers_store_by_turns_is_apart(self):
+        """The same names in a folder of each server's own, whose files go when the turns are
+        over."""
+        trials, _ = self.bench('server = "ftp"\nvariants = ["epoll", "uring"]\nturns = 3\n'
+                               '[files]\n"up/" = 0\n'
+                               '[[cell]]\nname = "a"\noperation = "stor"\n'
+                               'path = "/up/{}.bin"\nsize = 4096\nfiles = 3\n')
+        self.check(trials, 2)
+        roots = set()
+        for record in trials.values():
+            self.assertGreater(min(record["turns"]["ops"]), 0)
+            command = record["server"]["command"]
+            roots.add(command[command.index("--root") + 1])
+        self.assertEqual(len(roots), 2)
+
+    @unittest.skipUnless(shutil.which("vsftpd", path=os.environ.get("PATH", "") + SYSTEM_PATH),
+                         "vsftpd is not installed")
+    @unittest.skipUnless(IS_ROOT, "vsftpd needs root")
+    @unittest.skipIf(cgroup.lacks(), f"no control group can be made here: {cgroup.lacks()}")
+    def test_a_server_with_processes_per_session_takes_turns(self):
+        """Logins end before their turn does, so no clock of a living process knows them: what they
+        cost is more than a fork, and the server beside it is counted in the same way."""
+        trials, _ = self.bench(
+            'server = "ftp"\nbase = "vsftpd"\nvariants = ["epoll", "vsftpd"]\nturns = 3\n'
+            '[variant.vsftpd]\nforks = true\n'
+            'command = "{peers}/vsftpd.sh {host} {port} {root} {folder}"\n'
+            '[[cell]]\nname = "login"\noperation = "login"\nturn = 0.03\n')
+        self.check(trials, 2)
+        for record in trials.values():
+            self.assertEqual(record["cpu"]["server_source"], "its control group")
+        self.assertGreater(trials["login", "vsftpd"]["metrics"]["server_cpu_ns"], 200_000)
+        self.assertLess(trials["login", "epoll"]["metrics"]["server_cpu_ns"],
+                        trials["login", "vsftpd"]["metrics"]["server_cpu_ns"])
 
 
 class Laws(Real):
@@ -199,7 +234,7 @@ class Laws(Real):
                                f'command = "env LD_PRELOAD={library} WEIR_COST_PERMILLE=2000 '
                                '{weir} echo --listen {address} --engine epoll"\n'
                                '[[cell]]\nname = "a"\nconnections = 500\ndepth = 4\n',
-                               "--seconds", "0.05", "--skip-conformance")
+                               "--seconds", "0.05")
         for key, record in trials.items():
             cut = record["load"]["result"]["requests"]
             self.assertGreater(cut["carried_in_ns"] + cut["carried_out_ns"], 0, key)
@@ -209,8 +244,9 @@ class Laws(Real):
 
 class Stalls(Real):
     def test_a_stall_is_in_the_response_and_not_in_the_closed_service_time(self):
-        """A server that stands still for 100 ms of a second: the open loop's p99 says so, while
-        the closed loop sent one request in that time and its p99 knows nothing."""
+        """A server that stands still for 100 ms of half a second: the open loop's p99 says so,
+        while the closed loop sent one request in that time and its p99 knows nothing. Where others
+        use the machine, which the trial must say, it is tried again."""
         chosen = scenario.parse("stall", {"variants": ["epoll"], "cell": [
             {"name": "closed"}, {"name": "open", "rate": 2000.0, "connections": 8}]})
         options = type("Options", (), {"seed": 1, "server_cpu": None, "client_cpu": None,
@@ -218,21 +254,27 @@ class Stalls(Real):
                                        "json": None})()
         programs = {name: session.find_program(name, BUILD) for name in ("weir", "weir-load")}
         run = session.Session(chosen, programs, WeirLoad(programs["weir-load"]), options)
-        found = {}
-        before = os.sched_getaffinity(0)
+        self.addCleanup(os.sched_setaffinity, 0, os.sched_getaffinity(0))
         with run.prepared():
             for cell in chosen.cells:
-                order = trial.Order(cell, chosen.variants[0], 0, 1.0, 0.2, 1, cell.rate, STALL)
-                record = trial.run(run.setting, order)
-                self.assertNotEqual(record["status"], "failed", record.get("failure"))
-                histograms = record["load"]["result"]["histograms"]
-                found[cell.name] = histograms["response"] or histograms["service"]
-        os.sched_setaffinity(0, before)
-        # It was there in both.
-        for histogram in found.values():
-            self.assertGreater(histogram["max"], 80e6)
-        self.assertGreater(percentile(found["open"], 0.99), 60e6)
-        self.assertLess(percentile(found["closed"], 0.99), 30e6)
+                order = trial.Order(cell, chosen.variants[0], 0, 0.5, 0.1, 1, cell.rate, STALL)
+                wanted = (60e6, float("inf")) if cell.rate else (0, 30e6)
+                if not any(self.stalls(run, order, wanted) for _ in range(TRIES)):
+                    self.skipTest(f"others had the machine in each of {TRIES} tries")
+
+    def stalls(self, run, order, wanted):
+        """Whether the stall was there and p99 is within these bounds; False only where others used
+        the machine."""
+        record = trial.run(run.setting, order)
+        self.assertNotEqual(record["status"], "failed", record.get("failure"))
+        histograms = record["load"]["result"]["histograms"]
+        histogram = histograms["response"] or histograms["service"]
+        p99 = percentile(histogram, 0.99)
+        if histogram["max"] > 80e6 and wanted[0] < p99 < wanted[1]:
+            return True
+        self.assertIn("machine-busy", [guard["guard"] for guard in record["guards"]],
+                      (order.cell.name, histogram["max"], p99))
+        return False
 
 
 def percentile(histogram, share):
@@ -280,14 +322,14 @@ class Reflectors(Real):
             with peer, peer.makefile("rb") as file:
                 self.assertEqual(file.read(size), data[:size])
 
-    def test_calibrate_finds_the_ceilings(self):
-        """It ends well, short as its trials are, and the ceiling is the kernel's where that works;
-        without bpf(2) it would be an engine's."""
-        text = self.write("test.toml", 'variants = ["epoll"]\n'
+    def test_calibrate_finds_the_ceilings_by_turns(self):
+        """The ceiling is the kernel's where that works; without bpf(2) it would be an engine's."""
+        text = self.write("test.toml", 'variants = ["epoll"]\nturns = 3\n'
                           '[[cell]]\nname = "a"\nconnections = 9\n'
                           '[[cell]]\nname = "b"\nsize = 100000\nconnections = 3\ndepth = 3\n')
         run = subprocess.run([suite_path.LAUNCHER, "calibrate", text, "--build", BUILD, "--json",
-                              self.json, "--blocks", "1", "--seconds", "0.2", "--warmup", "0.05"],
+                              self.json, "--blocks", "1", "--warmup", "0.02",
+                              "--skip-conformance"],
                              capture_output=True, text=True, timeout=60, check=False)
         self.assertEqual(run.returncode, 0, run.stdout + run.stderr)
         with open(self.json, encoding="utf-8") as file:
@@ -295,27 +337,10 @@ class Reflectors(Real):
         self.assertEqual(set(report["ceilings_found"]), {"a", "b"})
         self.assertIn("kernel", {t["variant"] for t in report["trials"]})
         for trial_ in report["trials"]:
+            self.assertEqual(len(trial_["turns"]["ops"]), 3)
             share = trial_["cpu"]["client_share"]
             self.assertGreaterEqual(report["ceilings_found"][trial_["cell"]]["per_s"] * 1.001,
                                     trial_["metrics"]["ops_per_s"] / max(share, 1), trial_["cell"])
-
-        self.check_marks(text, report)
-
-    def check_marks(self, text, calibration):
-        """A server's rate near the ceiling is marked, and one far below it is not."""
-        path = os.path.join(self.folder, "calibration.json")
-        for part, marked in ((0.1, True), (100, False)):
-            changed = copy.deepcopy(calibration)
-            for found in changed["ceilings_found"].values():
-                found["per_s"] *= part
-            with open(path, "w", encoding="utf-8") as file:
-                json.dump(changed, file)
-            run = subprocess.run([suite_path.LAUNCHER, "run", text, "--build", BUILD, "--json",
-                                  self.json, "--calibration", path, "--cells", "a", "--blocks", "1",
-                                  "--seconds", "0.2", "--warmup", "0.05"], capture_output=True,
-                                 text=True, timeout=60, check=False)
-            self.assertEqual(run.returncode, 0, run.stdout + run.stderr)
-            self.assertEqual("the load's calibrated ceiling" in run.stdout, marked, run.stdout)
 
     def test_only_cells_that_it_can_serve_get_it(self):
         """Churn would need it in each new connection before the first byte."""
@@ -338,7 +363,7 @@ class Studies(Real):
         text = self.write("test.toml", 'blocks = 1\nvariants = ["epoll", "uring"]\n'
                           '[[cell]]\nname = "a"\nconnections = 4\n')
         run = subprocess.run([suite_path.LAUNCHER, name, "--scenario", text, "--build", BUILD,
-                              "--json", self.json, "--skip-conformance", "--warmup", "0.05",
+                              "--json", self.json, "--skip-conformance", "--warmup", "0.02",
                               *arguments], capture_output=True, text=True, timeout=60,
                              env={**os.environ, "TMPDIR": self.folder}, check=False)
         self.assertEqual(run.returncode, 0, run.stdout + run.stderr)
@@ -347,7 +372,7 @@ class Studies(Real):
 
     def test_a_sweep_serves_each_size(self):
         """What the servers sent is what was asked for, at every size and in both engines."""
-        report, said = self.study("sweep", "--var", "size=64:1M:128", "--seconds", "0.15")
+        report, said = self.study("sweep", "--var", "size=64:1M:128", "--seconds", "0.05")
         sizes = report["sweep"]["cells"]
         self.assertEqual(sorted(sizes.values()), [64, 8192, 1 << 20])
         self.assertEqual(len(report["trials"]), 6)
@@ -361,23 +386,24 @@ class Studies(Real):
     def test_a_capacity_keeps_its_objective(self):
         """The rate that is told was offered and kept the objective, and every step that was below
         kept it, too; above the best one none did. A lax objective, for a machine that is busy."""
-        report, said = self.study("capacity", "--slo", "p50=20ms", "--seconds", "0.1")
+        report, said = self.study("capacity", "--slo", "p50=20ms", "--seconds", "0.05",
+                                  "--engines", "epoll")
         self.assertIn("Objective: p50=20ms", said)
-        self.assertEqual(len(report["trials"]), 2)
-        for record in report["trials"]:
-            best = record["metrics"]["capacity_per_s"]
-            self.assertAlmostEqual(record["offered_per_s"], best, delta=1)
-            self.assertLessEqual(record["metrics"]["p50_ns"], 20e6)
-            self.assertGreater(record["metrics"]["ops_per_s"], 0.97 * best)
-            kept = [rate for rate, _, met in record["steps"] if met]
-            self.assertEqual(max(kept), best)
-            self.assertTrue(all(rate > best for rate, _, met in record["steps"] if not met))
+        record, = report["trials"]
+        best = record["metrics"]["capacity_per_s"]
+        self.assertAlmostEqual(record["offered_per_s"], best, delta=1)
+        self.assertLessEqual(record["metrics"]["p50_ns"], 20e6)
+        self.assertGreater(record["metrics"]["ops_per_s"], 0.97 * best)
+        kept = [rate for rate, _, met in record["steps"] if met]
+        self.assertEqual(max(kept), best)
+        self.assertTrue(all(rate > best for rate, _, met in record["steps"] if not met))
         # One that was interrupted goes on searching, not just measuring.
-        report.update(complete=False, trials=report["trials"][:1])
+        report.update(complete=False, trials=[])
         with open(self.json, "w", encoding="utf-8") as file:
             json.dump(report, file)
-        run = subprocess.run([suite_path.LAUNCHER, "run", "--resume", self.json, "--build", BUILD],
-                             capture_output=True, text=True, timeout=60, check=False)
+        run = subprocess.run([suite_path.LAUNCHER, "run", "--resume", self.json, "--build", BUILD,
+                              "--skip-conformance"], capture_output=True, text=True, timeout=60,
+                             check=False)
         self.assertIn("Objective: p50=20ms", run.stdout)
         with open(self.json, encoding="utf-8") as file:
             self.assertTrue(all(t["steps"] for t in json.load(file)["trials"]))
@@ -443,7 +469,7 @@ class Hosts(Real):
         _, said = self.bench('variants = ["epoll"]\n[[cell]]\nname = "a"\nconnections = 4\n',
                              "--load-host", "one", "--load-host", "gone", "--ssh",
                              self.fake_ssh(), "--server-host", "127.0.0.1", "--load-program",
-                             os.path.abspath(LOAD), "--skip-conformance", status=1)
+                             os.path.abspath(LOAD), status=1)
         self.assertIn("trial a epoll block 1", said)
         self.assertIn("gone: status 255: ssh: no route to gone", said)
 
@@ -465,6 +491,17 @@ class Hosts(Real):
         self.assertIsNone(added["latency_ns"]["service"]["p99.9"])
         self.assertIsNone(added["latency_ns"]["response"])
         self.assertEqual([spread.part(7, at, 3) for at in range(3)], [3, 2, 2])
+
+    def test_a_host_without_an_answer_is_added_all_the_same(self):
+        """Its histogram has no ends; without any answer at all the sum has none either."""
+        none = {"count": 0, "below": 0, "above": 0, "sum": 0, "min": None, "max": None,
+                "buckets": []}
+        some = {"count": 1, "below": 0, "above": 0, "sum": 7, "min": 7, "max": 7,
+                "buckets": [[7, 1]]}
+        for one, other, wanted in ((none, some, (7, 7)), (some, none, (7, 7)),
+                                   (none, none, (None, None))):
+            added = spread.add_histograms([one, other])
+            self.assertEqual((added["min"], added["max"]), wanted)
 
 
 if __name__ == "__main__":

@@ -195,15 +195,16 @@ class Explanations(unittest.TestCase):
 class Studies(RunFixture):
     def study(self, name, *arguments, status=0):
         run = subprocess.run([suite_path.LAUNCHER, name, *arguments, "--scenario", self.scenario,
-                              "--build", self.folder, "--skip-conformance", "--seconds", "0.1",
-                              "--warmup", "0.02"], capture_output=True,
+                              "--build", self.folder, "--skip-conformance", "--seconds", "0.03",
+                              "--warmup", "0"], capture_output=True,
                              text=True, timeout=60, check=False)
         self.assertEqual(run.returncode, status, run.stdout + run.stderr)
         self.assertNotIn("Traceback", run.stderr)
         return run.stdout, run.stderr
 
     def test_a_sweep_runs_every_value(self):
-        """Its cells are named for their values, and the page has the lines."""
+        """Its cells are named for their values, and the page has the lines. An interrupted one goes
+        on as what it was."""
         page = os.path.join(self.folder, "sweep.html")
         out, _ = self.study("sweep", "--var", "size=64,512", "--cells", "echo", "--blocks", "1",
                             "--json", self.json, "--html", page)
@@ -214,9 +215,11 @@ class Studies(RunFixture):
         self.assertIn("Crossings:", out)
         with open(page, encoding="utf-8") as file:
             self.assertIn("against size", file.read())
+        self.assertEqual(self.go_on("Crossings:")["sweep"], report["sweep"])
 
     def test_a_ladder_takes_away_one_feature_at_a_time(self):
-        """The features are those that the program itself names."""
+        """The features are those that the program itself names. An interrupted one goes on as what
+        it was."""
         out, _ = self.study("ladder", "--cells", "echo", "--blocks", "1", "--json", self.json)
         with open(self.json, encoding="utf-8") as file:
             report = json.load(file)
@@ -228,37 +231,37 @@ class Studies(RunFixture):
         self.assertEqual(report["ladder"]["chains"]["io_uring"], ["kernel-6.1", "kernel-6.8"])
         self.assertIn("What each feature saves", out)
         self.assertRegex(out, r"echo io_uring: kernel-6.1 \[[\d.]+\], kernel-6.8 [+-]")
+        self.assertEqual(self.go_on("What each feature saves")["ladder"], report["ladder"])
 
-    def test_an_interrupted_study_goes_on_as_what_it_was(self):
-        """Its own part of the report, and what it tells below the table, are there at the end."""
-        for name, arguments, key, text in (
-                ("sweep", ("--var", "size=64,512"), "sweep", "Crossings:"),
-                ("ladder", (), "ladder", "What each feature saves"),
-                ("calibrate", (), "ceilings_found", "The load's ceiling")):
-            places = ("--scenario", self.scenario) if name != "calibrate" else (self.scenario,)
-            said = subprocess.run([suite_path.LAUNCHER, name, *arguments, *places, "--build",
-                                   self.folder, "--json", self.json, "--skip-conformance",
-                                   "--cells", "echo", "--blocks", "1", "--seconds", "0.05",
-                                   "--warmup", "0"], capture_output=True, text=True, timeout=60,
-                                  check=False)
-            self.assertEqual(said.returncode, 0, said.stdout + said.stderr)
-            with open(self.json, encoding="utf-8") as file:
-                report = json.load(file)
-            whole = len(report["trials"])
-            report.update(complete=False, trials=report["trials"][:1])
-            for gone in ("table", "ceilings_found", "floors_found"):
-                report.pop(gone, None)
-            with open(self.json, "w", encoding="utf-8") as file:
-                json.dump(report, file)
-            said = subprocess.run([suite_path.LAUNCHER, "run", "--resume", self.json, "--build",
-                                   self.folder], capture_output=True, text=True, timeout=60,
-                                  check=False)
-            self.assertEqual(said.returncode, 0, said.stderr)
-            self.assertIn(text, said.stdout)
-            with open(self.json, encoding="utf-8") as file:
-                report = json.load(file)
-            self.assertEqual(len(report["trials"]), whole)
-            self.assertIn(key, report)
+    def test_an_interrupted_calibration_goes_on_as_what_it_was(self):
+        """What it found and what it tells below the table are there at the end."""
+        said = subprocess.run([suite_path.LAUNCHER, "calibrate", self.scenario, "--build",
+                               self.folder, "--json", self.json, "--skip-conformance", "--cells",
+                               "echo", "--blocks", "1", "--seconds", "0.03", "--warmup", "0"],
+                              capture_output=True, text=True, timeout=60, check=False)
+        self.assertEqual(said.returncode, 0, said.stdout + said.stderr)
+        self.assertIn("ceilings_found", self.go_on("The load's ceiling"))
+
+    def go_on(self, text):
+        """Goes on with the run in the JSON as if all but one of its trials had taken place; it
+        must tell that text at its end. Returns the report."""
+        with open(self.json, encoding="utf-8") as file:
+            report = json.load(file)
+        whole = len(report["trials"])
+        report.update(complete=False, trials=report["trials"][:-1])
+        for gone in ("table", "ceilings_found", "floors_found"):
+            report.pop(gone, None)
+        with open(self.json, "w", encoding="utf-8") as file:
+            json.dump(report, file)
+        said = subprocess.run([suite_path.LAUNCHER, "run", "--resume", self.json, "--build",
+                               self.folder], capture_output=True, text=True, timeout=60,
+                              check=False)
+        self.assertEqual(said.returncode, 0, said.stderr)
+        self.assertIn(text, said.stdout)
+        with open(self.json, encoding="utf-8") as file:
+            report = json.load(file)
+        self.assertEqual(len(report["trials"]), whole)
+        return report
 
     def test_an_explanation_has_its_parts_or_their_reasons(self):
         """With perf, where the time went; without it or the right to it, why not."""

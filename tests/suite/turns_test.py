@@ -8,6 +8,7 @@ import sys
 import unittest
 from statistics import median
 from types import SimpleNamespace
+from unittest import mock
 
 import suite_path
 from run_fixture import RunFixture
@@ -182,15 +183,19 @@ class Choice(unittest.TestCase):
                 ({"slow": 3}, server, LOAD, "crowd"), ({"flood": 1}, server, LOAD, "crowd"),
                 ({"beside": "/x"}, server, LOAD, "crowd"), ({"idle": 5}, server, LOAD, "idle"),
                 ({"cache": "cold"}, server, LOAD, "page cache"),
-                ({"operation": "stor"}, server, LOAD, "each other's files"),
+                ({"operation": "stor"}, server, LOAD, None),
                 ({}, Variant("b", "{weir} echo --busy-poll-us 50"), LOAD, "b polls"),
                 ({}, Variant("b", "{weir} echo --uring default,sqpoll"), LOAD, "b polls"),
                 ({}, Variant("b", "{weir} echo --uring default,-sqpoll"), LOAD, None),
-                ({}, Variant("f", "x", forks=True), LOAD, "f's processes"),
                 ({}, server, SimpleNamespace(takes_turns=lambda: False, name="wrk"), "wrk")):
             reason = turns.why_not(Cell("a", **cell), [server, variant], load)
             self.assertEqual(why is None, reason is None, (cell, variant))
             self.assertIn(why or "", reason or "")
+        forks = Variant("f", "x", forks=True)
+        for lacks, why in ((None, None), ("no right", "f's processes come and go, and no control "
+                                          "group can count them: no right")):
+            with mock.patch.object(turns.cgroup, "lacks", lambda found=lacks: found):
+                self.assertEqual(turns.why_not(Cell("a"), [forks], LOAD), why)
 
     def test_what_takes_turns_runs_together(self):
         """Once in a block, with all of its variants; others one by one, round by round."""
@@ -302,8 +307,11 @@ class Runs(RunFixture):
                          [(t["variant"], t["block"], t["seed"], 6) for t in report["trials"]])
 
     def test_an_earlier_run_gives_the_rates(self):
-        """The same is offered again, without a calibration; a run without them is refused."""
+        """Half of what the slowest variant could do, and the same is offered again, without a
+        calibration; a run without them is refused."""
         first, _, _ = self.bench("--cells", "half", "--turns", "3")
+        self.assertAlmostEqual(first["rates"]["half"], sum(
+            record["metrics"]["ops_per_s"] for record in first["calibration"]) / 4, 3)
         kept = os.path.join(self.folder, "first.json")
         os.rename(self.json, kept)
         second, _, _ = self.bench("--cells", "half", "--turns", "3", "--rates", kept)

@@ -2,6 +2,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -31,6 +32,7 @@ struct job {
     struct weir_operation operation; // first: what run and done get is its address
     struct fake_loop *fake;
     pthread_t thread;
+    int policy, nice; // of that thread, if run_look() ran
     sigset_t mask;
     int returned; // what run returns
     uint32_t runs, completions;
@@ -318,7 +320,10 @@ static void missing_threads_are_eagain_only_without_any_helper(void **state)
 
 static int run_look(struct weir_operation *operation)
 {
-    ((struct job *)operation)->returned = getpriority(PRIO_PROCESS, (id_t)gettid());
+    struct job *job = (struct job *)operation;
+
+    job->policy = sched_getscheduler(0);
+    job->nice = getpriority(PRIO_PROCESS, (id_t)gettid());
     return run_at_once(operation);
 }
 
@@ -330,7 +335,8 @@ static void job_start_background(struct fake_loop *fake, struct job *job,
 }
 
 // Jobs in the background run one after another on a thread of their own, which is the nicest that
-// there is: while one is held up, all other helpers are free.
+// there is and preempts nobody: while one is held up, all other helpers are free. These are as
+// they were.
 static void background_jobs_hold_nobody_up(void **state)
 {
     struct fake_loop *fake = fake_create();
@@ -347,9 +353,13 @@ static void background_jobs_hold_nobody_up(void **state)
     fake_open_gate(fake);
     fake_wait(fake, HELPERS + 3);
     assert_true(pthread_equal(held.thread, behind.thread));
-    assert_int_equal(behind.result, 19);
-    for (int i = 0; i < HELPERS + 1; i++)
+    assert_int_equal(behind.nice, 19);
+    assert_int_equal(behind.policy, SCHED_BATCH);
+    for (int i = 0; i < HELPERS + 1; i++) {
         assert_false(pthread_equal(others[i].thread, held.thread));
+        assert_int_equal(others[i].nice, getpriority(PRIO_PROCESS, (id_t)gettid()));
+        assert_int_equal(others[i].policy, sched_getscheduler(0));
+    }
     fake_destroy(fake);
 }
 

@@ -292,9 +292,12 @@ def command_capacity(options):
     capacity.parse_objective(options.slo)
     scenario.endpoints = ["capacity_per_s"]
     scenario.budget = 0.0
+    reasons = {cell.name: "each search has rates of its own" for cell in scenario.cells
+               if cell.turns}
     for cell in scenario.cells:
-        cell.turns = 0  # each search has rates of its own
+        cell.turns = 0
     session = make_session(scenario, options, capacity.CapacitySession)
+    session.by_trials.update(reasons)
     return study(options, session, "capacity", slo=options.slo)
 
 

@@ -22,6 +22,7 @@ MIGRATIONS_MAX = 20
 MHZ_TOLERANCE = 0.05
 TIME_WAIT_MAX = 20_000
 UNFINISHED_MAX = 0.001
+GAP_SECONDS_MAX, GAP_SHARE_MAX = 0.1, 0.1   # between two looks at the clocks
 UNREST_MAX = 0.10           # of a CPU, by a server that nobody asks for anything
 RESIDENT_MIN = 0.99
 COLD_MAX = 0.5              # what one pass over the file may have brought in by its end
@@ -234,6 +235,13 @@ def machine_was_busy(trial):
     return None
 
 
+def seldom_looked_at(trial):
+    gap, window = trial["cpu"].get("samples_gap_s", 0), trial["cpu"].get("window_s", 0)
+    if gap > max(GAP_SECONDS_MAX, GAP_SHARE_MAX * window):
+        return f"weir-bench was kept from reading clocks for {gap:.2f} of {window:.2f} s"
+    return None
+
+
 def somebody_did_not_rest(trial):
     rest = trial.get("unrest") or {}
     if rest.get("share", 0) > UNREST_MAX:
@@ -300,6 +308,7 @@ GUARDS = (
     ("overflow", "warning", counter("overflows", "times the completion queue overflowed")),
     ("accept-errors", "warning", counter("accept_errors", "accepts failed")),
     ("machine-busy", "warning", machine_was_busy),
+    ("seldom-read", "warning", seldom_looked_at),
     ("unrest", "warning", somebody_did_not_rest),
     ("steal", "warning", time_was_stolen),
     ("40-ms", "warning", forty_milliseconds),

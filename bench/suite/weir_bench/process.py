@@ -21,7 +21,7 @@ class Child:
     """One program. Its output goes to files under `folder`, so it never waits for a reader; one
     that talks is written to and read from instead."""
 
-    def __init__(self, what, command, folder, cpus=None, namespace=None, talks=False):
+    def __init__(self, what, command, folder, cpus=None, namespace=None, talks=False, group=None):
         self.what = what
         self.command = command
         self.status = None
@@ -38,6 +38,8 @@ class Child:
                 os.kill(os.getpid(), signal.SIGKILL)
             if cpus:
                 os.sched_setaffinity(0, cpus)
+            if group:
+                group.enter()
             if namespace:
                 namespace.enter()
 
@@ -151,6 +153,7 @@ class Children:
 
     def __init__(self):
         self.list = []
+        self.ports = set()  # that servers among them were told to use
 
     def start(self, *arguments, **options):
         # An interruption between the child's start and its place in the list would lose it.

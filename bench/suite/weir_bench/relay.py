@@ -5,17 +5,18 @@ read at the borders of each turn. So they are exact, and what the machine does t
 does to the next, some milliseconds later, too.
 """
 
+import contextlib
 import json
 import os
 import random
 import time
 from dataclasses import dataclass, field, replace
 
-from . import Problem, place, trial, turns
+from . import Problem, cgroup, place, trial, turns
 from .process import Children
 from .sample import Meter, group_pids, pss_bytes_without
 from .trial import LATE_SECONDS, READY_SECONDS, TrialFailed
-from .witness import Witness, prepare_file, residency
+from .witness import Witness, network_counters, prepare_file, residency
 
 SETTLE_SECONDS = 0.0003   # a server that used no CPU for so long sleeps
 SETTLE_TRIES = 50
@@ -32,6 +33,7 @@ class Runner:
     record: dict
     children: object
     where: object
+    group: object = None       # of the server's processes, where they come and go
     server: object = None
     load: object = None
     meter: object = None
@@ -42,6 +44,7 @@ class Runner:
     unrest_ns: int = 0         # of the server, since the ends of its turns
     late_ns: int = 0           # and of its load
     left: object = None         # the Sample at the end of its last turn
+    network: dict = field(default_factory=dict)  # what the server's network counted in its turns
     peers: list = field(default_factory=list)   # the other runners
 
     def runs(self):
@@ -61,14 +64,24 @@ class Runner:
     def start(self):
         self.server, address, listening = trial.start_server(
             self.setting, self.order, self.where, self.children,
-            os.path.join(self.setting.folder, "stats.json"))
+            os.path.join(self.setting.folder, "stats.json"), self.group)
         self.record["server"] = {"command": self.server.command, **listening}
-        self.load = trial.start_load(self.setting, self.order, self.where, self.children, address,
-                                     talks=True)
-        self.record["load"] = {"command": self.load.command}
-        self.hear(READY_SECONDS)
-        self.meter = Meter(self.setting.machine, group_pids(self.server.pid), [self.load.pid], 0)
+        with self.network_watched():
+            self.load = trial.start_load(self.setting, self.order, self.where, self.children,
+                                         address, talks=True)
+            self.record["load"] = {"command": self.load.command}
+            self.hear(READY_SECONDS)
+        self.meter = Meter(self.setting.machine, group_pids(self.server.pid), [self.load.pid], 0,
+                           group=self.group)
         self.witness = Witness(group_pids(self.server.pid), self.setting.server_cpus)
+
+    @contextlib.contextmanager
+    def network_watched(self):
+        """What is counted meanwhile is this server's, though others share its network."""
+        before = network_counters(self.server.pid)
+        yield
+        for name, value in network_counters(self.server.pid).items():
+            self.network[name] = self.network.get(name, 0) + value - before.get(name, 0)
 
     def hear(self, seconds):
         """The load's next line."""
@@ -91,9 +104,9 @@ class Runner:
     def settle(self):
         """Waits until the server sleeps; one that never does is told of by its unrest."""
         for _ in range(SETTLE_TRIES):
-            before = sum(map(self.meter.clock, self.meter.server_pids))
+            before = self.meter.server_ns()
             time.sleep(SETTLE_SECONDS)
-            if sum(map(self.meter.clock, self.meter.server_pids)) == before:
+            if self.meter.server_ns() == before:
                 return
 
     def take(self, word, seconds):
@@ -123,8 +136,8 @@ class Runner:
 
     def clocks(self):
         """What the processes of all peers have spent."""
-        return sum(peer.meter.clock(pid) for peer in self.peers if peer.runs() and peer.meter
-                   for pid in (*peer.meter.server_pids, *peer.meter.load_pids))
+        return sum(peer.meter.server_ns() + sum(map(peer.meter.clock, peer.meter.load_pids))
+                   for peer in self.peers if peer.runs() and peer.meter)
 
     def warm(self):
         if self.order.warmup > 0:
@@ -133,9 +146,10 @@ class Runner:
         self.meter.server_pids = group_pids(self.server.pid)
 
     def turn(self):
-        theirs = self.clocks()
-        said, spent = self.take("run", self.order.cell.turn)
-        spent = spent._replace(machine=spent.machine - (self.clocks() - theirs))
+        with self.network_watched():
+            theirs = self.clocks()
+            said, spent = self.take("run", self.order.cell.turn)
+            spent = spent._replace(machine=spent.machine - (self.clocks() - theirs))
         exact = self.setting.machine.usage is not None
         for name, value in (("ops", said["ops"]), ("server_ns", spent.server),
                             ("machine_ns", spent.machine - spent.own if exact else None),
@@ -148,8 +162,11 @@ class Runner:
         """Ends both; what they said and cost goes into the record."""
         record = self.record
         self.sample()
+        self.meter.server_pids = group_pids(self.server.pid)
         memory = pss_bytes_without(self.meter.server_pids, others)
         record["witness"] = self.witness.compare()
+        record["witness"]["network"].update(
+            {name: count for name, count in self.network.items() if name != "time_wait"})
         text = self.load.hear_the_rest(LATE_SECONDS)
         self.load.wait(LATE_SECONDS)
         self.load.stop()
@@ -180,11 +197,13 @@ class Runner:
         sums = sums._replace(machine=sums.machine + self.late_ns)
         record["spent"] = {**sums._asdict(), "time": wall_ns, "load": sum(columns["load_ns"]),
                            "server": sum(columns["server_ns"])}
-        record["cpu"] = shares_of(self.setting, record["spent"], columns)
+        record["cpu"] = {"server_source": self.meter.source(),
+                         **shares_of(self.setting, record["spent"], columns)}
         if not result.ops:
             return
         for metric in ("server_cpu_ns", "machine_cpu_ns"):
-            record["metrics"][metric] = turns.level(columns, metric)
+            if (level := turns.level(columns, metric)) is not None:
+                record["metrics"][metric] = level
         if self.setting.machine.usage is None:
             record["metrics"]["machine_cpu_ns"] = (sums.machine - sums.own) / sum(columns["ops"])
         trial.keep_calls(self.order, record, result)
@@ -219,8 +238,9 @@ def run(setting, orders, count):
         if path := trial.file_of(setting, cell):
             prepare_file(path, cell.cache)
             file = {"cache": cell.cache, "before": residency(path)}
-        with place.of(cell, setting.folder, setting.host) as where, Children() as children:
-            run_in(setting, orders, records, (where, children), count)
+        with (place.of(cell, setting.folder, setting.host) as where,
+              contextlib.ExitStack() as groups, Children() as children):
+            run_in(setting, orders, records, (where, children, groups), count)
         if path:
             file["after"] = residency(path)
     except (Problem, OSError) as error:
@@ -234,18 +254,41 @@ def run(setting, orders, count):
     return records
 
 
-def run_in(setting, orders, records, surroundings, count):
-    where, children = surroundings
+def own_setting(setting, cell, at):
+    """A folder for the runner of that number. What is served is shared, so that it lies in the page
+    cache once; what is stored is not."""
+    own = os.path.join(setting.folder, f"turns-{at}")
+    os.makedirs(own, exist_ok=True)
+    # Servers that become another user have to get there.
+    os.chmod(setting.folder, 0o711)
+    for name in ("stats.json", place.SOCKET):
+        if os.path.exists(os.path.join(own, name)):
+            os.unlink(os.path.join(own, name))
+    if cell.operation != "stor":
+        return replace(setting, folder=own, root=setting.root_folder())
+    root = os.path.join(own, "root")
+    os.makedirs(root, exist_ok=True)
+    for folder in os.scandir(setting.root_folder()):
+        if folder.is_dir():
+            trial.make_upload_folder(os.path.join(root, folder.name))
+    trial.empty_folders(root)
+    return replace(setting, folder=own, root=root)
+
+
+def make_runners(setting, orders, records, surroundings):
+    where, children, groups = surroundings
+    forks = any(order.variant.forks for order in orders)  # then all are counted in the same way
     runners = []
     for at, (order, record) in enumerate(zip(orders, records)):
-        own = os.path.join(setting.folder, f"turns-{at}")
-        os.makedirs(own, exist_ok=True)
-        for name in ("stats.json", place.SOCKET):
-            if os.path.exists(os.path.join(own, name)):
-                os.unlink(os.path.join(own, name))
-        path = os.path.join(own, place.SOCKET) if where.path else ""
-        runners.append(Runner(order, replace(setting, folder=own, root=setting.root_folder()),
-                              record, children, replace(where, path=path)))
+        own = own_setting(setting, order.cell, at)
+        path = os.path.join(own.folder, place.SOCKET) if where.path else ""
+        group = groups.enter_context(cgroup.around(forks))
+        runners.append(Runner(order, own, record, children, replace(where, path=path), group))
+    return runners
+
+
+def run_in(setting, orders, records, surroundings, count):
+    runners = make_runners(setting, orders, records, surroundings)
     for runner in runners:
         runner.peers = [other for other in runners if other is not runner]
         runner.attempt(runner.start)
@@ -262,6 +305,9 @@ def run_in(setting, orders, records, surroundings, count):
         others = [pid for other in runners if other is not runner and other.runs()
                   and not other.server.ended() for pid in other.meter.server_pids]
         runner.attempt(runner.end, others)
+    for runner in runners:
+        if runner.setting.root != setting.root_folder():
+            trial.empty_folders(runner.setting.root)
 
 
 def tell_unrest(runners, passed_ns):

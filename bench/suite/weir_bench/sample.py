@@ -165,8 +165,9 @@ class Sample(NamedTuple):
 class Meter:
     """Takes samples of one trial, and says what was spent between any two moments."""
 
-    def __init__(self, machine, server_pids, load_pids, slab, forks=False):
+    def __init__(self, machine, server_pids, load_pids, slab, forks=False, group=None):
         self.forks = forks
+        self.group = group
         self.slab = slab  # before the load
         self.memory = []
         self.machine = machine
@@ -188,9 +189,21 @@ class Meter:
         now = sum(process_cpu_ns(pid) + reaped_cpu_ns(pid) for pid in pids)
         return max(now, self.samples[-1].server if self.samples else 0)
 
+    def source(self):
+        """Where the server's CPU time comes from."""
+        if self.group:
+            return "its control group"
+        return "clocks, and what ended in steps of 10 ms" if self.forks else "clocks"
+
+    def server_ns(self):
+        if self.forks and not self.group:
+            return self.forking_cpu_ns()
+        clocks = sum(map(self.clock, self.server_pids))
+        return self.group.read_ns() if self.group else clocks
+
     def take(self):
-        # The processes' clocks first: reading them brings the machine's counter up to date.
-        server = self.forking_cpu_ns() if self.forks else sum(map(self.clock, self.server_pids))
+        # The processes' clocks first: reading them brings the groups' counters up to date.
+        server = self.server_ns()
         load = sum(map(self.clock, self.load_pids))
         own = time.process_time_ns()
         self.samples.append(Sample(time.monotonic_ns(), server, load, own, *self.machine.read()))
@@ -206,6 +219,12 @@ class Meter:
         """The last sample until then: a load with many connections takes time to open them."""
         until = [values for time_ns, values in self.memory if time_ns <= moment]
         return until[-1] if until else {"pss": None, "slab_growth": 0}
+
+    def widest_gap(self, start, end):
+        """The longest time between two samples that touches this window."""
+        pairs = zip(self.samples, self.samples[1:])
+        return max((b.time - a.time for a, b in pairs if b.time > start and a.time < end),
+                   default=0)
 
     def at(self, moment):
         """The sample of that moment, interpolated: between two samples the load is steady."""

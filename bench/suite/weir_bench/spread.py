@@ -48,8 +48,10 @@ def add_histograms(values):
         return None
     return {**add_numbers([{key: value[key] for key in ("count", "below", "above", "sum")}
                            for value in values]),
-            "unit": "ns", "min": min(value["min"] for value in values),
-            "max": max(value["max"] for value in values),
+            "unit": "ns",
+            # A host whose requests had no answer has no ends.
+            "min": min((v["min"] for v in values if v["min"] is not None), default=None),
+            "max": max((v["max"] for v in values if v["max"] is not None), default=None),
             "buckets": sorted(map(list, merge(values).items()))}
 
 

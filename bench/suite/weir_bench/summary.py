@@ -33,6 +33,7 @@ SPOILS = {
     "unfinished": ("p99_ns",),
     "conformance": ENDPOINTS,
     "unrest": ENDPOINTS,
+    "seldom-read": ("server_cpu_ns", "machine_cpu_ns"),
 }
 
 # Shown only where a cell has it.

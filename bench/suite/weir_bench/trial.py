@@ -1,5 +1,6 @@
 """One trial: a fresh server, one load against it, and what both say and cost."""
 
+import contextlib
 import json
 import os
 import re
@@ -8,7 +9,7 @@ import sys
 import time
 from dataclasses import dataclass
 
-from . import Problem, guards, place
+from . import Problem, cgroup, guards, place
 from .process import Children, read_text
 from .sample import Meter, group_pids, slab_bytes
 from .witness import Witness, prepare_file, residency
@@ -69,8 +70,7 @@ def write_files(folder, files):
                 type(size) is not int or size < 0 or type(count) is not int:
             raise Problem(f"file '{name}' = {size!r}: wants a plain name and a size")
         if name.endswith("/"):
-            os.makedirs(os.path.join(root, name), exist_ok=True)
-            os.chmod(os.path.join(root, name), 0o777)
+            make_upload_folder(os.path.join(root, name))
             continue
         try:
             for number in range(count):
@@ -78,6 +78,12 @@ def write_files(folder, files):
         except OSError as error:
             raise Problem(f"file '{name}' of {size} bytes for the servers, in {root}: "
                           f"{error.strerror}; TMPDIR chooses another place") from None
+
+
+def make_upload_folder(path):
+    """One that every server's user may write to."""
+    os.makedirs(path, exist_ok=True)
+    os.chmod(path, 0o777)
 
 
 def empty_folders(root):
@@ -167,13 +173,13 @@ def run_in(setting, order, where, record):
         if os.path.exists(path):
             os.unlink(path)
     empty_folders(setting.root_folder())
-    with Children() as children:
+    with cgroup.around(order.variant.forks) as group, Children() as children:
         server, address, listening = start_server(setting, order, where, children,
-                                                  paths["stats.json"])
+                                                  paths["stats.json"], group)
         record["server"] = {"command": server.command, **listening}
         crowd = start_crowd(setting, order, where, children, address)
         witness = Witness(group_pids(server.pid), setting.server_cpus)
-        load, meter = run_load(setting, order, where, children, server, address, crowd)
+        load, meter = run_load(setting, order, (where, children, group), server, address, crowd)
         record["witness"] = witness.compare()
         record["load"] = {"command": load.command}
         if path := file_of(setting, order.cell):
@@ -194,17 +200,22 @@ def run_in(setting, order, where, record):
     keep_costs(setting, order, record, result, meter)
 
 
-def free_port():
-    """A port for servers that cannot take port 0 and say which they got."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+def free_port(taken):
+    """A port for servers that cannot take port 0 and say which they got. Those that were given
+    out before may be in use in a network that is not ours."""
+    with contextlib.ExitStack() as probes:
+        while True:
+            probe = probes.enter_context(socket.socket())
+            probe.bind(("127.0.0.1", 0))
+            if (port := probe.getsockname()[1]) not in taken:
+                taken.add(port)
+                return port
 
 
-def start_server(setting, order, where, children, stats_path):
+def start_server(setting, order, where, children, stats_path, group=None):
     """Returns the child, its address, and what it said about itself."""
     ours = order.variant.command.startswith(OURS)
-    port = 0 if ours or where.path else free_port()
+    port = 0 if ours or where.path else free_port(children.ports)
     command = fill(order.variant.command, {
         "weir": setting.programs["weir"], "rungs": setting.programs.get("weir-rungs"),
         "python": sys.executable, "reflector": REFLECTOR,
@@ -214,7 +225,7 @@ def start_server(setting, order, where, children, stats_path):
         "file": order.cell.file})
     try:
         server = children.start("server", command, setting.folder, setting.server_cpus,
-                                where.server)
+                                where.server, group=group)
     except OSError as error:
         raise TrialFailed(f"the server {command[0]} did not start: {error}") from None
     limit = time.monotonic() + READY_SECONDS
@@ -306,14 +317,17 @@ def start_load(setting, order, where, children, address, talks=False):
         raise TrialFailed(f"the load {command[0]} did not start: {error}") from None
 
 
-def run_load(setting, order, where, children, server, address, crowd):
+def run_load(setting, order, surroundings, server, address, crowd):
     """Runs the load to its end. Returns it and the meter."""
-    slab = slab_bytes()
+    where, children, group = surroundings
+    meter = Meter(setting.machine, group_pids(server.pid), [child.pid for child in crowd],
+                  slab_bytes(), order.variant.forks, group)
+    # Before it begins: who is kept from looking must not miss all of a short one.
+    meter.take()
     load = start_load(setting, order, where, children, address)
+    meter.load_pids.append(load.pid)
     if order.instrument:
         watch(setting, order, children, server)
-    meter = Meter(setting.machine, group_pids(server.pid),
-                  [load.pid, *(child.pid for child in crowd)], slab, order.variant.forks)
     planned = order.warmup + order.seconds
     start = time.monotonic()
     while not load.ended():
@@ -405,6 +419,7 @@ def keep_costs(setting, order, record, result, meter):
     cpus = os.sysconf("SC_NPROCESSORS_ONLN")
     record["cpu"] = {
         "window": how, "window_s": spent.time / 1e9, "machine_source": setting.machine.source,
+        "server_source": meter.source(), "samples_gap_s": meter.widest_gap(start, end) / 1e9,
         "server_share": spent.server / spent.time / len(setting.server_cpus),
         "client_share": spent.load / spent.time / len(setting.client_cpus)
         if result.client_share is None else result.client_share,

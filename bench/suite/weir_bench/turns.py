@@ -8,6 +8,7 @@ unit of all that is claimed.
 
 import math
 
+from . import cgroup
 from .estimate import hodges_lehmann
 
 # Of a turn: what is divided by what.
@@ -48,13 +49,12 @@ def why_not(cell, variants, load):
         return "its idle connections, times all servers, would be alive at once"
     if cell.cache == "cold":
         return "each turn would find in the page cache what the one before brought in"
-    if cell.operation == "stor":
-        return "the servers would store into each other's files"
     for variant in variants:
         if any(word in variant.command.replace("-sqpoll", "") for word in POLLS):
             return f"{variant.name} polls, so it would use the CPU in the others' turns"
-        if variant.forks:
-            return f"{variant.name}'s processes come and go: their time is known in 10 ms only"
+        if variant.forks and (reason := cgroup.lacks()):
+            return (f"{variant.name}'s processes come and go, and no control group can count them: "
+                    f"{reason}")
     return None
 
 

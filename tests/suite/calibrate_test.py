@@ -1,0 +1,120 @@
+"""What calibrate makes of its trials, and what it prints, checked against arithmetic."""
+
+import math
+import random
+import re
+import unittest
+
+import suite_path  # noqa: F401
+from turns_test import ROUNDS, columns_of
+from weir_bench import calibrate, scenario, summary
+from weir_bench.scenario import Cell
+
+SPREAD = 0.03   # of the twin's blocks
+
+
+def trial_of(cell, variant, block, rate, shares, columns):
+    metrics = {"ops_per_s": rate}
+    metrics["server_cpu_ns"] = columns["server_ns"][0] / columns["ops"][0]
+    return {"cell": cell, "variant": variant, "block": block, "status": "ok", "guards": [],
+            "open": cell == "open", "metrics": metrics, "turns": columns,
+            "cpu": dict(zip(("client_share", "server_share"), shares))}
+
+
+def report_of(blocks):
+    """Two closed cells and an open one; the twin costs the base's, block by block a little more or
+    less, exactly known. The kernel leaves the load the cheapest work in one cell."""
+    chance = random.Random(5)
+    offsets = [SPREAD * (at - blocks // 2) / blocks for at in range(blocks)]
+    trials = []
+    for cell in ("one", "two", "open"):
+        for block, offset in enumerate(offsets):
+            moods = [chance.lognormvariate(0, 0.2) for _ in range(ROUNDS)]
+            base = {"ops": [1000] * ROUNDS, "server_ns": [1e7 * mood for mood in moods],
+                    "wall_ns": [2e7] * ROUNDS}
+            twin = {**base, "server_ns": [ns * math.exp(offset) for ns in base["server_ns"]]}
+            trials += [trial_of(cell, "epoll", block, 50_000, (0.5, 0.9), base),
+                       trial_of(cell, "epoll-again", block, 50_000, (0.6, 0.9), twin)]
+            if cell == "two":
+                trials.append(trial_of(cell, "kernel", block, 90_000, (0.75, 0), base))
+                trials.append({"cell": cell, "variant": "uring", "block": block, "open": False,
+                               "status": "failed", "failure": "no ring"})
+    cells = [Cell("one", connections=64, turns=ROUNDS), Cell("two", connections=9, turns=ROUNDS),
+             Cell("open", connections=9, rate=100.0, turns=ROUNDS)]
+    names = ("epoll", "epoll-again", "kernel", "uring")
+    report = {"base": "epoll", "trials": trials,
+              "scenario": {"cells": [{**vars(cell), "title": ""} for cell in cells],
+                           "variants": [{"name": name} for name in names],
+                           "endpoints": ["server_cpu_ns"]}}
+    report["table"] = summary.summarize(report)
+    return report, offsets
+
+
+class Arithmetic(unittest.TestCase):
+    def test_floors_are_the_far_ends_of_the_twins_intervals(self):
+        """Of turns: however much the machine wanders, what is left is what the twin's blocks
+        differ by. A class has the median of its cells."""
+        report, offsets = report_of(9)
+        calibrate.finish(report)
+        found = {key: value["server_cpu_ns"] for key, value in report["floors_found"].items()}
+        self.assertEqual(set(found), {"one", "two", "open", "class closed", "class open"})
+        ends = math.expm1(max(map(abs, offsets)))
+        for key, floor in found.items():
+            self.assertTrue(0.5 * ends < floor <= ends * 1.000001, (key, floor, ends))
+        self.assertAlmostEqual(found["class closed"], (found["one"] + found["two"]) / 2)
+
+    def test_ceilings_are_rates_of_a_full_client(self):
+        """The best reflector's rate over its client's share; open cells have none."""
+        report, _ = report_of(3)
+        calibrate.finish(report)
+        self.assertEqual(report["ceilings_found"], {
+            "one": {"per_s": 100_000, "reflector": "epoll"},
+            "two": {"per_s": 120_000, "reflector": "kernel"}})
+
+    def test_what_is_printed_is_what_was_found(self):
+        """Each ceiling with its reflector, each floor in percent, the cost of the clock."""
+        report, _ = report_of(9)
+        calibrate.finish(report)
+        text = calibrate.as_text(report)
+        for cell, found in report["ceilings_found"].items():
+            self.assertRegex(text, rf"\n  {cell} +{found['per_s']:,.0f}/s  {found['reflector']}\n")
+        for key, floors in report["floors_found"].items():
+            self.assertIn(f"  {key:<18} server_cpu_ns {100 * floors['server_cpu_ns']:.1f}%", text)
+        told = re.search(r"Reading the clock costs (\d+) ns", text)
+        self.assertAlmostEqual(int(told[1]), report["clock_ns"], delta=1)
+        self.assertTrue(5 < report["clock_ns"] < 100_000, report["clock_ns"])
+
+    def test_equal_builds_by_turns_have_a_low_floor(self):
+        """Simulated turns of one build, 3 % apart as on a real machine: the floor of ten blocks is
+        under 2 %, so it widens no margin; by single turns it would be wider."""
+        chance = random.Random(6)
+        for _ in range(5):
+            trials = []
+            for block in range(10):
+                moods = [chance.lognormvariate(0, 0.2) for _ in range(ROUNDS)]
+                trials += [trial_of("one", name, block, 1, (0.5, 0.9),
+                                    columns_of(chance, 1e4, moods))
+                           for name in ("epoll", "epoll-again")]
+            report, _ = report_of(2)
+            report["trials"] = trials
+            report["table"] = summary.summarize(report)
+            self.assertLess(calibrate.floors(report)["one"]["server_cpu_ns"], 0.02)
+            for trial in trials:
+                del trial["turns"]
+            report["table"] = summary.summarize(report)
+            self.assertGreater(calibrate.floors(report)["one"]["server_cpu_ns"], 0.02)
+
+
+class Preparation(unittest.TestCase):
+    def test_a_cell_keeps_its_turns(self):
+        """The twin and the reflectors take them, too; none of them polls."""
+        chosen = scenario.parse("x", {"turns": 20, "cell": [{"name": "a"}, {"name": "b",
+                                                                           "turns": 0}]})
+        calibrate.prepare(chosen)
+        self.assertEqual([cell.turns for cell in chosen.cells], [20, 0])
+        self.assertEqual([v.name for v in chosen.variants][:4],
+                         ["epoll", "epoll-again", "uring", "blocking"])
+
+
+if __name__ == "__main__":
+    unittest.main()
