@@ -322,7 +322,7 @@ class Limits:
     def test_clients_leave_the_queue_of_passwords(self):
         made = run("passwd", "--user", "eve", input="secret\n").stdout.strip()
         server = self.start_server("--user", made, "--login-delay", "0")
-        for leaves in ((1, 2), (2, 3), (1, 3), (1, 2, 3)):
+        for leaves in ((1, 3), (1, 2, 3)):
             clients = [self.control(server) for _ in range(4)]
             for client in clients:
                 self.assertEqual(client.ask("USER eve"), "331 Password, please.")
