@@ -426,7 +426,7 @@ static uint32_t loop_send_endings(struct weir_loop *loop)
 static void loop_dispatch(struct weir_loop *loop, const struct completion *completion)
 {
     void *object = loop_token_object(loop, completion->token);
-    // UNTESTED: a slot outlives its operations: only mutants get here
+    // A slot outlives its operations, so this is for a mistake of ours, or the kernel's.
     if (!object) {
         if (completion->flags & COMPLETION_BUFFER)
             pool_give(&loop->pool, completion->buffer);

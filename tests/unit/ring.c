@@ -290,6 +290,56 @@ static void bundles_that_exceed_a_turn_go_on_in_the_next(void **state)
     stream_fini(&fixture);
 }
 
+// An operation of a stream that is gone completes when another one has its slot. What it was told
+// for is dropped and counted, its buffer goes back, and the stranger hears nothing of it.
+static void late_completion_does_not_reach_the_slots_next_stream(void **state)
+{
+    struct fixture fixture;
+    struct refusal refusal;
+    struct weir_stats stats;
+    int late[2];
+    (void)state;
+    refusing_start(&fixture, &refusal, "default");
+    stream_listen(&fixture, &stream_quiet);
+    int fd = stream_pair(&fixture);
+    uint32_t slot = fixture.streams[0]->slot;
+    uint64_t token = loop_token(fixture.loop, OPERATION_RECEIVE, 0, slot);
+    weir_stream_close(fixture.streams[0]);
+    close(fd);
+    stream_reaches(&fixture, &fixture.closed, 1);
+    fd = stream_pair(&fixture);
+    assert_int_equal(fixture.streams[1]->slot, slot);
+    stream_turns(&fixture, 5 * MILLISECOND);
+    uint32_t inflight = fixture.streams[1]->inflight;
+    assert_int_equal(fixture.loop->pool.free_count, 0); // the kernel has them all
+    // The late one: a receive with the token of the first stream, of bytes that are there.
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, late), 0);
+    assert_int_equal(send(late[1], "late", 4, 0), 4);
+    struct io_uring_sqe *sqe = io_uring_get_sqe(&uring_of(fixture.loop)->ring);
+    io_uring_prep_recv(sqe, late[0], NULL, 0, 0);
+    sqe->flags = IOSQE_BUFFER_SELECT;
+    sqe->buf_group = URING_BUFFER_GROUP;
+    sqe->user_data = token;
+    do {
+        assert_true(weir_loop_turn(fixture.loop, weir_clock_now() + PATIENCE) > 0);
+        weir_loop_stats(fixture.loop, &stats);
+    } while (!stats.stale_completions);
+    assert_int_equal(stats.stale_completions, 1);
+    assert_int_equal(fixture.loop->pool.free_count, 1);
+    assert_int_equal(fixture.loop->pool.leased, 0);
+    assert_int_equal(fixture.received, 0);
+    assert_int_equal(fixture.streams[1]->inflight, inflight);
+    // And the stranger is served.
+    assert_int_equal(send(fd, "bytes", 5, 0), 5);
+    while (fixture.received < 5)
+        assert_true(weir_loop_turn(fixture.loop, weir_clock_now() + PATIENCE) > 0);
+    assert_int_equal(fixture.received, 5);
+    close(late[0]);
+    close(late[1]);
+    close(fd);
+    stream_fini(&fixture);
+}
+
 int main(int argc, char **argv)
 {
     static const struct CMUnitTest tests[] = {
@@ -299,6 +349,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(wake_while_the_queue_is_full_tells_nothing_twice),
         cmocka_unit_test(kernel_that_goes_on_slowly_is_not_given_up),
         cmocka_unit_test(kernel_that_takes_nothing_is_given_up),
+        cmocka_unit_test(late_completion_does_not_reach_the_slots_next_stream),
     };
     char reason[256];
     if (weir_uring_available(reason, sizeof reason)) {
