@@ -15,7 +15,9 @@ enum {
     RUN_ALLOCATIONS = 40,
     RUN_DRAIN_QUIET_NS = 1000000,
     RUN_BUSY_MAX = 100,
-    RUN_CROWDED = 64
+    RUN_CROWDED = 64,
+    RUN_ACCEPT_ERRORS = 32, // in a row, before a listener pauses
+    RUN_ACCEPT_PAUSE_NS = 100000000,
 };
 
 void run_complain(struct run *run, const char *format, ...)
@@ -196,6 +198,33 @@ static void run_check_memory(struct run *run)
     run_expect(run, "statistics: queued bytes", run->stats.queued_bytes, 0);
 }
 
+// Accepts that fail are not tried again for ever: one that succeeds, and the end of each pause,
+// lead to a few more.
+static void run_check_accepts(struct run *run)
+{
+    const struct weir_stats *stats = &run->stats;
+    uint64_t reasons =
+        1 + stats->accepts + stats->refused + sim_now(run->sim) / RUN_ACCEPT_PAUSE_NS;
+    if (stats->accept_errors > reasons * RUN_ACCEPT_ERRORS)
+        run_complain(run, "%llu accepts failed", (unsigned long long)stats->accept_errors);
+}
+
+// What a peer sends while its stream takes nothing is bounded: by the credit, which goes by the
+// high mark, and a buffer that may be begun.
+static void run_check_queues(struct run *run)
+{
+    uint64_t most = run->loop->config.send_high + 2 * run->loop->pool.size;
+    for (uint32_t i = 0; i < RUN_STREAMS_MAX; i++) {
+        const struct weir_stream *stream = run->streams[i].stream;
+        uint64_t kept = 0;
+        for (const struct piece *piece = stream ? stream->received.first : NULL; piece;
+             piece = piece->next)
+            kept += (uint64_t)piece->size;
+        if (kept > most)
+            run_complain(run, "a stream keeps %llu bytes", (unsigned long long)kept);
+    }
+}
+
 // Only what a stream without its listener may leave: nothing.
 static void run_check_kernel(struct run *run, bool loop_gone)
 {
@@ -232,6 +261,7 @@ static bool run_turn(struct run *run, uint64_t deadline_ns)
     else if (++run->turns == RUN_TURNS_MAX)
         run_complain(run, "there is no end to it");
     run->full_turns += result >= LOOP_COMPLETIONS_MAX;
+    run_check_queues(run);
     return !run->complaint[0] && !run->broken;
 }
 
@@ -326,6 +356,7 @@ static void run_close(struct run *run)
     weir_loop_stats(run->loop, &run->stats);
     run_expect(run, "posts that did not run", run->knocking, 0);
     run_expect(run, "stale completions", run->stats.stale_completions, run->repeated);
+    run_check_accepts(run);
     run_check_memory(run);
     run_check_kernel(run, false);
 }
