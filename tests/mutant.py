@@ -65,11 +65,11 @@ class Mutant:
         return tree, re.findall(r"^\+\+\+ b/(\S+)", self.patch.read_text(), re.MULTILINE)
 
     def build(self, compilers, linker):
-        """Returns the program's path."""
+        """Returns the program's path, which ends as the build's does."""
         tree, changed = self.apply()
         objects = [self.compile(compilers[name], tree, name) for name in changed]
-        program = self.folder / "mutant"
         at = linker.index("-o")
+        program = self.folder / pathlib.Path(linker[at + 1]).name
         command = [*linker[:at], "-o", str(program), *objects, *linker[at + 2 :]]
         said = run(command, BUILD)
         if said.returncode:

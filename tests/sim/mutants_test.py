@@ -8,6 +8,7 @@ one fails. That the same seeds hold without a defect, seeds_test shows.
 import concurrent.futures
 import os
 import re
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -16,7 +17,7 @@ import unittest
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, ".."))
 
-from mutant import SOURCE, Mutant, compile_commands, link_command, run  # noqa: E402
+from mutant import BUILD, SOURCE, Mutant, compile_commands, link_command, run  # noqa: E402
 
 MUTANTS = sorted((SOURCE / "tests/sim/mutants").glob("*.patch"))
 PROGRAM = "tests/sim/weir-sim"
@@ -43,13 +44,46 @@ def play(program, protocol):
     if not said.returncode:
         return None
     seed = re.search(r"--seed (\d+)", said.stdout)
+    if not seed:
+        raise AssertionError(f"no seed is told: {said.stdout}")
     complaint = re.search(r"^  (?! |replay:)(.+)|(Assertion .+)", said.stdout, re.MULTILINE)
-    return f"seed {seed[1] if seed else '?'}: {complaint[0].strip() if complaint else said.stdout}"
+    return f"seed {seed[1]}: {complaint[0].strip() if complaint else said.stdout}"
 
 
 def find(patch, compilers, linker):
     with tempfile.TemporaryDirectory(prefix="weir-mutant-") as folder:
         return play(Mutant(patch, folder).build(compilers, linker), protocol_of(patch))
+
+
+class Replays(unittest.TestCase):
+    # The same seed prints the same trace, in another process too, and another seed another one.
+    def test_a_trace_is_the_same_each_time(self):
+        program = str(BUILD / PROGRAM)
+        for protocol in PROTOCOLS:
+            with self.subTest(protocol):
+                command = [program, "--protocol", protocol, "--trace", "--seed"]
+                for seed in ("2", "4", "6"):
+                    first, second = (run([*command, seed], "/") for _ in range(2))
+                    self.assertEqual((first.returncode, second.returncode), (0, 0))
+                    self.assertEqual(first.stdout, second.stdout)
+                    self.assertGreater(len(first.stdout.splitlines()), 50)
+                self.assertNotEqual(first.stdout, run([*command, "8"], "/").stdout)
+
+    # What a failing seed prints is a command that makes it fail again in the same way, with a
+    # trace, wherever it is called.
+    def test_the_printed_command_fails_again(self):
+        patch = SOURCE / "tests/sim/mutants/receive-not-armed-again.patch"
+        with tempfile.TemporaryDirectory(prefix="weir-mutant-") as folder:
+            program = Mutant(patch, folder).build(compile_commands(), link_command(PROGRAM))
+            played = run([str(program), "--seeds", str(SEEDS), "--until-failure"], "/")
+            self.assertEqual(played.returncode, 1)
+            complaint, command = re.search(r"^  (.+)\n  replay: (.+)$", played.stdout,
+                                           re.MULTILINE).groups()
+            self.assertEqual(shlex.split(command)[0], str(program))
+            again = run(shlex.split(command), "/")
+            self.assertEqual(again.returncode, 1)
+            self.assertIn(f"  {complaint}\n  replay: {command}\n", again.stdout)
+            self.assertGreater(len(again.stdout.splitlines()), 50)
 
 
 class Mutants(unittest.TestCase):
