@@ -292,7 +292,7 @@ static void loop_abandon(struct weir_loop *loop)
 
 static void loop_turn_to_end(struct weir_loop *loop)
 {
-    // UNTESTED: a few seeds among 20,000 break a ring while it ends
+    // UNTESTED: some of 20,000 seeds break a ring while it ends, coverage's 2,000 do not
     if (weir_loop_turn(loop, WEIR_NEVER) < 0)
         loop_log(loop, WEIR_LOG_ERROR, "the loop broke while it ended");
 }

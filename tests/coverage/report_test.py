@@ -123,6 +123,17 @@ class Reasons(unittest.TestCase):
 class Verdict(unittest.TestCase):
     """How much is enough."""
 
+    def test_marks_do_not_raise_the_percentage(self):
+        """What is marked was not run: nothing is left to explain, and it is still too little."""
+        files = [record("core/a.c", 1, 0, 0)]
+        lines = ["call();", "call(); // UNTESTED: never", "call(); // UNTESTED: never"]
+        found, told = report.explain(files, {"core/a.c": lines}.get)
+        self.assertEqual(found["core/"], report.Count(1, 3))
+        self.assertEqual(len(told), 2)
+        self.assertEqual(list(report.unexplained(files)), [])
+        rows = dict((line.split()[0], enough) for line, enough in report.verdict(found, 90))
+        self.assertFalse(rows["core/"])
+
     def test_core_and_servers_are_held_to_it(self):
         """One with too few lines fails, though both together have enough."""
         files = [record("core/a.c", *[1] * 90), record("servers/b.c", 1, 1, 0, None)]

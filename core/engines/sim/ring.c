@@ -301,7 +301,7 @@ static int ring_wait(struct sim *sim, struct ring_patience patience)
         if (!sim_pass(sim, until_ns)) {
             // UNTESTED: what this counts is a mistake, and none is left
             sim->counts.stuck = true;
-            return -EDEADLK; // UNTESTED: the engine never asks for that
+            return -EDEADLK; // UNTESTED: only a mistake gets here, as above
         }
     }
     return 0;
