@@ -56,16 +56,6 @@ class EngineTests:
         server.signal(signal.SIGTERM)
         self.assertEqual(server.wait(), status)
 
-    def counters(self, server):
-        """What SIGUSR1 prints."""
-        counters = {}
-        server.signal(signal.SIGUSR1)
-        while "queued_high" not in counters:
-            words = server.log.next().split()
-            if len(words) == 3 and words[2].isdigit():
-                counters[words[1]] = int(words[2])
-        return counters
-
     # The client of every textbook gets its bytes back, then the end.
     def test_textbook_client(self):
         server = self.start()
@@ -279,7 +269,7 @@ class EngineTests:
         for client in clients[2:]:
             client.sendall(b"waiting")
         self.assertEqual(select.select(clients[2:], [], [], QUIET)[0], [])
-        counters = self.counters(server)
+        counters = server.counters()
         self.assertGreater(counters["accept_pauses"], 0)
         self.assertLess(counters["turns"], 200, "the waiting connections keep the loop awake")
         clients[0].close()
@@ -303,7 +293,7 @@ class EngineTests:
         if self.uses_descriptors():
             server.log.until("accepting pauses: Too many open files")
             self.assertEqual(select.select(clients[-1:], [], [], QUIET)[0], [])
-            self.assertLess(self.counters(server)["turns"], 300)
+            self.assertLess(server.counters()["turns"], 300)
             self.assertEqual("\n".join(server.log.seen).count("accepting pauses"), 1)
         self.assert_served(first)
         resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)

@@ -8,6 +8,7 @@ import ctypes
 import errno
 import os
 import select
+import signal
 import socket
 import struct
 import subprocess
@@ -74,6 +75,16 @@ class Server:
 
     def signal(self, number):
         self.process.send_signal(number)
+
+    def counters(self):
+        """What SIGUSR1 prints."""
+        counters = {}
+        self.signal(signal.SIGUSR1)
+        while "queued_high" not in counters:
+            words = self.log.next().split()
+            if len(words) == 3 and words[2].isdigit():
+                counters[words[1]] = int(words[2])
+        return counters
 
     def wait(self):
         return self.process.wait(LIMIT)
