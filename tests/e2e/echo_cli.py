@@ -14,8 +14,8 @@ import tempfile
 import time
 import unittest
 
-from programs import (LIMIT, QUIET, WEIR, Lines, Server, connect, listening_socket, main, receive,
-                      receive_end, run, stuff)
+from programs import (LIMIT, QUIET, WEIR, Lines, Server, connect, listening_socket, main,
+                      processor_time, receive, receive_end, run, stuff)
 
 
 class EngineTests:
@@ -357,9 +357,8 @@ class EngineTests:
         self.assert_served(self.client(server.addresses[0]))
 
     # The remaining options are taken, and the server works with them.
-    def test_buffers_and_busy_poll(self):
-        busy = () if self.engine == "blocking" else ("--busy-poll-us", "20")
-        server = self.start("--buffers", "8", "--buffer-size", "4K", *busy)
+    def test_buffers(self):
+        server = self.start("--buffers", "8", "--buffer-size", "4K")
         client = self.client(server.addresses[0])
         self.assert_served(client, os.urandom(100000))
         self.stop(server)
@@ -425,6 +424,22 @@ class LoopTests(EngineTests):
             self.assertEqual(receive(client, 5), b"Hello")
             waiting.remove(client)
             client.close()
+
+    # --busy-poll-us: between messages the server's thread runs, where without it it sleeps.
+    def test_busy_poll(self):
+        busy, asleep = self.start("--busy-poll-us", "1000000"), self.start()
+        clients = [self.client(server.addresses[0]) for server in (busy, asleep)]
+        before = [processor_time(server.process.pid) for server in (busy, asleep)]
+        end, took = time.monotonic() + LIMIT, [0, 0]
+        while took[0] < 0.2:
+            self.assertLess(time.monotonic(), end, f"it sleeps: {took}")
+            for client in clients:
+                self.assert_served(client)
+            select.select(clients, [], [], 0.05)  # nothing comes
+            took = [processor_time(server.process.pid) - start
+                    for server, start in zip((busy, asleep), before)]
+        self.assertLess(took[1], took[0] / 2)
+        self.stop(busy)
 
 
 class UringTest(LoopTests, unittest.TestCase):

@@ -97,6 +97,13 @@ class Server:
         self.process.stderr.close()
 
 
+def processor_time(pid):
+    """Seconds that a running process has had a processor."""
+    with open(f"/proc/{pid}/stat", encoding="ascii") as file:
+        fields = file.read().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def connect(address, source=None):
     """A connected client of a listening line's address."""
     if address.startswith("unix:"):
