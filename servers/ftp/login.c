@@ -23,6 +23,10 @@ void ftp_login_reset(struct ftp_session *session)
     session->user = NULL;
     session->root_fd = session->server->root_fd;
     session->own_root = false;
+    // The time for the login begins with a session, or anew behind a login; REIN and USER before it
+    // put nothing off.
+    if (session->logged_in)
+        session->active_ns = weir_loop_now(weir_stream_loop(session->control));
     session->logged_in = false;
     session->anonymous = false;
     session->ascii = true; // RFC 959's default

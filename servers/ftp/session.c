@@ -258,6 +258,13 @@ static void session_execute(struct ftp_session *session, const char *line)
 
 // --- Lines ---------------------------------------------------------------------------------------
 
+// A command, or its end, puts the idle time-out off; the login's nothing does.
+static void session_touch(struct ftp_session *session)
+{
+    if (session->logged_in)
+        session->active_ns = weir_loop_now(weir_stream_loop(session->control));
+}
+
 static bool session_overtakes(struct ftp_session *session, const char *line)
 {
     struct ftp_command command;
@@ -292,7 +299,7 @@ static void session_wait(struct ftp_session *session, const char *line, size_t s
 
 static void session_line(struct ftp_session *session, const char *line, size_t size)
 {
-    session->active_ns = weir_loop_now(weir_stream_loop(session->control));
+    session_touch(session);
     if (!session->busy && !session->waiting)
         session_execute(session, line);
     else if (!session_overtakes(session, line))
@@ -380,7 +387,7 @@ static void session_resume(struct ftp_session *session)
 
 void ftp_session_continue(struct ftp_session *session)
 {
-    session->active_ns = weir_loop_now(weir_stream_loop(session->control));
+    session_touch(session);
     session_run_waiting(session);
     while (!session->busy && !session->ending && !session->waiting && session->paused) {
         session_resume(session);

@@ -1,7 +1,9 @@
 """The control connection of `weir ftp`: exact replies, and everything a client can do wrong."""
 
+import itertools
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -448,6 +450,24 @@ class Limits:
         self.assertEqual(idle.reply(), "421 Idle for too long.")
         self.assertEqual((silent.end(), idle.end()), (b"", b""))
         self.assertFalse(os.path.exists(self.path("still")))
+
+    # The time for the login counts from the connection, or from the REIN behind a login: no command
+    # puts it off. The idle time-out counts from the last command.
+    def test_no_command_puts_the_login_off(self):
+        server = self.start_server(*self.options, "--login-timeout", "0.3", "--idle-timeout", "1")
+        awake, idle = self.login(server), self.login(server)
+        left = [self.login(server), self.control(server)]
+        self.assertEqual(left[0].ask("REIN"), "220 Ready for a new user.")
+        deadline = time.monotonic() + LIMIT
+        for command in itertools.cycle(("NOOP", "USER bob", "REIN")):
+            left = [one for one in left if one.ask(command) != "421 Log in faster."]
+            self.assertLess(time.monotonic(), deadline, command)
+            if not left:
+                break
+        while not select.select([idle.socket], [], [], 0.05)[0]:
+            self.assertEqual(awake.ask("NOOP"), "200 Yes.")
+            self.assertLess(time.monotonic(), deadline)
+        self.assertEqual(idle.reply(), "421 Idle for too long.")
 
     # A drain lets a running transfer finish and then ends the session; idle ones end at once.
     def test_drain_finishes_transfers(self):
