@@ -149,6 +149,8 @@ void ftp_reply_name(struct ftp_session *session, const char *before, const char 
 void ftp_reply_error(struct ftp_session *session, int code, int error);
 // Ends the session after a last reply; the client may still be sending.
 void ftp_session_end(struct ftp_session *session, const char *reply);
+// From now the time-out counts that a session has before the login, or behind it.
+void ftp_session_watch(struct ftp_session *session);
 // The running command is done: goes on with what waits.
 void ftp_session_continue(struct ftp_session *session);
 // The absolute path that an argument names; replies and returns false if it is too long.

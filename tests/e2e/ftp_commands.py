@@ -469,6 +469,29 @@ class Limits:
             self.assertLess(time.monotonic(), deadline)
         self.assertEqual(idle.reply(), "421 Idle for too long.")
 
+    # Each time-out counts from where it begins, however long the other one is.
+    def test_time_outs_of_different_length(self):
+        idle = self.login(self.start_server(*self.options, "--login-timeout", "3600",
+                                            "--idle-timeout", "0.2"))
+        self.assertEqual(idle.reply(), "421 Idle for too long.")
+        for ends in ("REIN", "USER bob"):
+            login = self.login(self.start_server(*self.options, "--login-timeout", "0.3",
+                                                 "--idle-timeout", "3600"))
+            self.assertIn(login.ask(ends)[:3], ("220", "331"))
+            self.assertEqual(login.reply(), "421 Log in faster.")
+        for options in (("--login-timeout", "0"), ("--idle-timeout", "0")):
+            server = self.start_server(*self.options, "--login-timeout", "0.3",
+                                       "--idle-timeout", "0.3", *options)
+            endless = self.control(server)
+            limited = self.control(server)
+            if options[0] == "--idle-timeout":
+                endless.login()
+                self.assertEqual(limited.reply(), "421 Log in faster.")
+            else:
+                limited.login()
+                self.assertEqual(limited.reply(), "421 Idle for too long.")
+            self.assertEqual(endless.ask("NOOP"), "200 Yes.")
+
     # A drain lets a running transfer finish and then ends the session; idle ones end at once.
     def test_drain_finishes_transfers(self):
         server = self.start_server(*self.options)
