@@ -229,11 +229,11 @@ static void files_look_up(struct http_exchange *exchange, unsigned codings,
     if (entry)
         lookup.known = entry->identity;
     int status = http_path_resolve(http_exchange_request(exchange)->path, lookup.path);
-    if (status) {
+    if (status == 400)
+        http_exchange_refuse(exchange, 400, "malformed path");
+    else if (status)
         http_answer_status(exchange, status);
-        return;
-    }
-    if (http_lookup_run(&lookup) == -EAGAIN)
+    else if (http_lookup_run(&lookup) == -EAGAIN)
         files_defer(exchange, &lookup);
     else
         files_found(exchange, &lookup);
