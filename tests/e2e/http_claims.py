@@ -1,5 +1,6 @@
 """What docs/protocols.md says of HTTP and no other test asks for."""
 
+import concurrent.futures
 import contextlib
 import email.utils
 import http.client
@@ -92,6 +93,28 @@ class Semantics(http_programs.HttpTest):
                 date = email.utils.parsedate_to_datetime(answer.headers["date"])
                 self.assertLess(abs(date.timestamp() - time.time()), programs.LIMIT)
         self.on_each_engine(check)
+
+    def test_the_date_of_a_time_out_is_its_own(self):
+        """A request that stays unfinished is given up at that date and not at that of its last
+        byte, though nothing else has come to the server since."""
+        seconds = 1.1  # the date of the last byte is another one
+        def check(engine):
+            server = programs.Server(engine, "--root", self.root, "--header-timeout", str(seconds),
+                                     name="http")
+            self.addCleanup(server.kill)
+            before = time.time()
+            data = http_programs.converse(server.addresses[0], b"GET / HTTP", half_close=False)
+            after = time.time()
+            answer, = http_programs.parse(data)
+            self.assertEqual(answer.status, 408)
+            date = email.utils.parsedate_to_datetime(answer.headers["date"]).timestamp()
+            self.assertGreaterEqual(date, int(before + seconds - 0.05))
+            self.assertLessEqual(date, after)
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            runs = [pool.submit(check, engine) for engine in http_programs.ENGINES]
+        for engine, run in zip(http_programs.ENGINES, runs, strict=True):
+            with self.subTest(engine=engine):
+                run.result()
 
 
 class WellKnown(http_programs.HttpTest):
