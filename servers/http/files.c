@@ -70,12 +70,17 @@ static void files_redirect(struct http_exchange *exchange, const char *path)
     location[0] = '/';
     size += http_listing_escape_url(http_text_of(path), location + 1);
     location[size++] = '/';
-    struct http_answer answer = { .status = 301, .location = { location, size } };
-    if (request->query.data && size + request->query.size + 1 < sizeof location) {
+    size_t query_size = request->query.data ? 1 + request->query.size : 0;
+    if (size + query_size > HTTP_LOCATION_MAX) {
+        http_exchange_refuse(exchange, 414, "too long to be redirected");
+        return;
+    }
+    if (query_size) {
         location[size] = '?';
         memcpy(location + size + 1, request->query.data, request->query.size);
-        answer.location.size = size + 1 + request->query.size;
     }
+    const struct http_answer answer = { .status = 301,
+                                        .location = { location, size + query_size } };
     http_answer(exchange, &answer, NULL, 0);
 }
 

@@ -8,6 +8,7 @@ import re
 import signal
 import socket
 import time
+import urllib.parse
 
 import http_programs
 import programs
@@ -89,6 +90,25 @@ class Content(http_programs.HttpTest):
             moved = self.get(address, "//sub")
             self.assertEqual(moved.headers["location"], "/sub/")
             self.assertEqual(self.get(address, "/a.txt/").status, 404)
+        self.on_each_engine(check)
+
+    def test_a_redirection_is_never_without_its_place(self):
+        """A place of 5 KiB is told whole; one that is longer, by its query or by its escapes, is
+        refused, and neither cut nor left out."""
+        deep = "/".join(["\u00e4" * 120] * 10)
+        os.makedirs(os.path.join(self.root, deep), exist_ok=True)
+        def check(address):
+            query = "?" + "q" * (5120 - len("/sub/?"))
+            moved = self.get(address, "/sub" + query)
+            self.assertEqual((moved.status, moved.headers["location"]), (301, "/sub/" + query))
+            for path in ("/sub" + query + "q", "/sub?" + "q" * 12000,
+                         "/" + urllib.parse.quote(deep)):
+                data = f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode() * 2
+                answers = http_programs.parse(http_programs.converse(address, data,
+                                                                     half_close=False))
+                self.assertEqual([(answer.status, answer.headers["connection"],
+                                   answer.headers.get("location")) for answer in answers],
+                                 [(414, "close", None)])
         self.on_each_engine(check)
 
     def test_links_stay_inside(self):
