@@ -8,6 +8,7 @@ import ctypes
 import errno
 import os
 import select
+import signal
 import socket
 import struct
 import subprocess
@@ -75,6 +76,16 @@ class Server:
     def signal(self, number):
         self.process.send_signal(number)
 
+    def counters(self):
+        """What SIGUSR1 prints."""
+        counters = {}
+        self.signal(signal.SIGUSR1)
+        while "queued_high" not in counters:
+            words = self.log.next().split()
+            if len(words) == 3 and words[2].isdigit():
+                counters[words[1]] = int(words[2])
+        return counters
+
     def wait(self):
         return self.process.wait(LIMIT)
 
@@ -84,6 +95,13 @@ class Server:
             self.process.wait()
         self.process.stdout.close()
         self.process.stderr.close()
+
+
+def processor_time(pid):
+    """Seconds that a running process has had a processor."""
+    with open(f"/proc/{pid}/stat", encoding="ascii") as file:
+        fields = file.read().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def connect(address, source=None):
