@@ -23,7 +23,11 @@ void ftp_login_reset(struct ftp_session *session)
     session->user = NULL;
     session->root_fd = session->server->root_fd;
     session->own_root = false;
+    bool logged_in = session->logged_in;
     session->logged_in = false;
+    // The time for the next login begins behind a login: REIN and USER before it put nothing off.
+    if (logged_in)
+        ftp_session_watch(session);
     session->anonymous = false;
     session->ascii = true; // RFC 959's default
     session->extended_only = false;
@@ -68,6 +72,7 @@ static void login_succeed(struct ftp_session *session)
 {
     session->logged_in = true;
     session->failures = 0;
+    ftp_session_watch(session);
     ftp_count(session->server, FTP_COUNTER_LOGINS);
     ftp_reply(session, "230 Logged in.");
 }

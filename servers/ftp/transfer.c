@@ -113,6 +113,8 @@ void ftp_transfer_opened(struct ftp_transfer *transfer)
     transfer_announce(transfer);
     if (transfer->verb == FTP_STAT) {
         transfer->phase = FTP_RUNNING;
+        // The session's own time-out waits for the command, and this one for its client.
+        weir_stream_set_idle_timeout(transfer->session->control, transfer->server->idle_timeout_ns);
         ftp_listing_run(transfer);
         return;
     }
@@ -287,6 +289,7 @@ static void transfer_record(const struct ftp_transfer *transfer, int code)
 static void transfer_end(struct ftp_transfer *transfer)
 {
     struct ftp_session *session = transfer->session;
+    enum ftp_verb verb = transfer->verb;
     int code = transfer_reply(transfer);
     if (transfer->kind != FTP_LISTING)
         transfer_record(transfer, code);
@@ -303,6 +306,8 @@ static void transfer_end(struct ftp_transfer *transfer)
     free(transfer);
     if (!session)
         return;
+    if (verb == FTP_STAT)
+        weir_stream_set_idle_timeout(session->control, 0);
     session->transfer = NULL;
     session->busy = false;
     ftp_session_continue(session);

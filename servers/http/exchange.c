@@ -90,6 +90,8 @@ static size_t exchange_head(struct http_exchange *exchange, const struct http_an
     const struct http_request *request = &exchange->parser.request;
     struct http_answer complete = *answer;
     size_t date_offset;
+    // A time-out, or a handler that answers later, comes long after the last input.
+    http_worker_tick(exchange->worker, weir_loop_now(exchange->worker->loop));
     exchange->status = answer->status;
     if (exchange->final)
         complete.persist = PERSISTENCE_CLOSE;

@@ -22,9 +22,13 @@ class Crowd:
         self.poll = select.poll()
         self.waiting, self.served, self.reset = {}, [], 0
         for _ in range(count):
-            client = connect(address)
-            stage.context.callback(client.close)
-            client.sendall(b"!")
+            try:
+                client = connect(address)
+                stage.context.callback(client.close)
+                client.sendall(b"!")
+            except ConnectionError:  # a refusal may be as fast as this
+                self.reset += 1
+                continue
             self.waiting[client.fileno()] = client
             self.poll.register(client, select.POLLIN)
 
