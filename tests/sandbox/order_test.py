@@ -29,8 +29,8 @@ def step_of(name, arguments):
     if name == "prctl":
         return "no_new_privs" if arguments[0] == NO_NEW_PRIVILEGES else None
     if name == "seccomp":
-        # What the library tries, it tries with flags.
-        return "filter" if tuple(arguments[:2]) == FILTER else None
+        # Whether the kernel takes filters is asked without a program, or with flags.
+        return "filter" if tuple(arguments[:2]) == FILTER and arguments[2] else None
     if name == "io_uring_register":
         return {RESTRICTIONS: "restricted", ENABLE: "enabled"}.get(arguments[1] & ~BY_INDEX)
     if name == "write":
