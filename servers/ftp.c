@@ -282,8 +282,9 @@ static int ftp_open(void *context)
     if (!error)
         error = ftp_log_open(server);
     if (error) {
-        fprintf(stderr, "weir ftp: --transfer-log: %s: %s\n", server->transfer_log,
-                strerror(-error));
+        const char *path = server->transfer_log;
+        fprintf(stderr, "weir ftp: %s%s: %s\n", path ? "--transfer-log: " : "",
+                path ? path : "lines of the log", strerror(-error));
         return SERVE_EXIT_RUN;
     }
     ftp_needs_complete(&server->needs, server);
@@ -299,6 +300,7 @@ static const char *const ftp_counter_names[] = {
     [FTP_COUNTER_LOGINS_FAILED] = "logins_failed",
     [FTP_COUNTER_TRANSFERS] = "transfers",
     [FTP_COUNTER_TRANSFERS_FAILED] = "transfers_failed",
+    [FTP_COUNTER_LOG_DROPPED] = "log_dropped",
 };
 
 static void ftp_counters_read(void *context, uint64_t *ret_values)
@@ -332,8 +334,8 @@ static int ftp_serve(const struct option_set *options, struct ftp_server *server
         free(server->hashings[i]);
     pthread_mutex_destroy(&server->lock);
     ftp_hosts_fini(&server->hosts);
+    ftp_log_close(server);
     serve_log_close(&server->events);
-    serve_log_close(&server->log);
     if (server->root_fd >= 0)
         close(server->root_fd);
     return status;

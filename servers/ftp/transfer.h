@@ -125,7 +125,10 @@ void ftp_listing_run(struct ftp_transfer *transfer);
 void ftp_listing_free(struct ftp_listing *listing);
 
 // transfer_log.c
+// Opens the transfer log, if there is to be one, and makes what its lines and the events' wait in:
+// -errno. Behind the last loop's end, ftp_log_close() writes what is left.
 int ftp_log_open(struct ftp_server *server);
+void ftp_log_close(struct ftp_server *server);
 void ftp_log_transfer(const struct ftp_transfer *transfer, int code);
 
 #endif

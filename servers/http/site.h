@@ -68,7 +68,6 @@ struct http_site {
     struct serve_log log, access_log;
     _Atomic bool access_log_fails; // and that was said
     pthread_mutex_t access_log_lock;
-    bool access_log_torn;        // under it: the last write ended within a line
     pthread_mutex_t lock;        // of the list
     struct http_worker *workers; // all; never shorter
 };

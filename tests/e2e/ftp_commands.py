@@ -432,7 +432,8 @@ class Limits:
         with open(stats, encoding="ascii") as file:
             self.assertEqual(json.load(file)["protocol"], {
                 "sessions_opened": 4, "sessions_refused": 1, "hosts_refused": 1, "logins": 2,
-                "logins_failed": 1, "transfers": 0, "transfers_failed": 0})
+                "logins_failed": 1, "transfers": 0, "transfers_failed": 0,
+                "log_dropped": 0})
 
     # Who does not log in, or is idle, is told and sent away; data connections have their time too.
     def test_time_outs(self):

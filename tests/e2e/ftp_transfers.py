@@ -1,8 +1,11 @@
 """Transfers of `weir ftp`: what comes through, what is never seen, what is told on a break."""
 
+import fcntl
+import json
 import os
 import random
 import re
+import select
 import signal
 import socket
 import threading
@@ -431,6 +434,58 @@ class Options:
         server.signal(signal.SIGTERM)
         self.assertEqual(server.wait(), 0)
         self.assertIn(b' "bob" "/told"\n', server.process.stdout.read())
+
+    # A pipe that nobody reads holds no session up, but the one that writes where an engine has no
+    # helpers. Each line is written in the end or counted, and both troubles are told once.
+    def test_unread_transfer_log(self):
+        stats = os.path.join(self.folder.name, f"log-stats-{self.engine}")
+        server = self.start_server(*self.options, "--transfer-log", "-", "--stats-json", stats)
+        fcntl.fcntl(server.process.stdout, fcntl.F_SETPIPE_SZ, 4096)
+        command = b"RETR " + 200 * b"\x01" + b"\r\n"
+        held, count, replies = [self.login(server) for _ in range(3)], 300, 0
+        for control in held:
+            control.send("EPSV")
+            control.reply()
+        for control in held:
+            control.socket.sendall(command * count)
+        for _ in range(len(held) - (self.engine == "blocking")):
+            control = self.first_answered(held, count)
+            # Names, listings and uploads need the helpers that writes of the log must not hold.
+            self.assert_asks(control, ("MKD held", '257 "/held" created.'),
+                             ("RMD held", "250 Removed."))
+            self.assertEqual(control.store("STOR unread", b"x"), DONE)
+            replies += count + 1
+        server.log.until("transfer log: too slow, lines are dropped")
+        lines = []
+        reader = threading.Thread(target=lambda: lines.extend(server.process.stdout))
+        reader.start()
+        while held:
+            self.first_answered(held, count)
+            replies += count
+        server.log.until("transfer log: it is written again")
+        server.signal(signal.SIGTERM)
+        self.assertEqual(server.wait(), 0)
+        reader.join()
+        with open(stats, encoding="ascii") as file:
+            dropped = json.load(file)["protocol"]["log_dropped"]
+        self.assertGreater(dropped, 100)
+        self.assertEqual(len(lines) + dropped, replies)
+        whole = re.compile(rb'\S+ 127\.0\.0\.1 (RETR 550 0|STOR 226 1) \S+ "bob" "/\S+"\n')
+        self.assertEqual([line for line in lines if not whole.fullmatch(line)], [])
+
+    def first_answered(self, controls, count):
+        """Takes out of the list who is the first to have so many replies."""
+        while True:
+            for control in controls:
+                if control.rest.count(b"550 No such file or directory.\r\n") == count:
+                    controls.remove(control)
+                    control.rest = b""
+                    return control
+            ready = select.select([one.socket for one in controls], [], [], LIMIT)[0]
+            self.assertTrue(ready, "nobody is answered")
+            for control in controls:
+                if control.socket in ready:
+                    control.rest += control.socket.recv(65536)
 
     # A place to start from has no meaning in ASCII: nothing is written.
     def test_restart_of_an_upload_in_ascii(self):
