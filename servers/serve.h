@@ -13,6 +13,8 @@ enum { SERVE_EXIT_RUN = 1, SERVE_EXIT_USAGE = 2 };
 
 enum { SERVE_LISTENS_MAX = 64, SERVE_CPUS_MAX = 1024, SERVE_LOGS_MAX = 2, SERVE_LOG_LINE_MAX = 1024 };
 
+enum { SERVE_LOG_LINE_MAX = 1024 };
+
 struct serve_log;
 
 enum { SERVE_COUNTERS_MAX = 32 };
