@@ -4,13 +4,17 @@ import concurrent.futures
 import contextlib
 import email.utils
 import http.client
+import json
 import os
 import re
 import resource
 import select
+import shutil
 import signal
 import socket
+import tempfile
 import time
+import unittest
 
 import http_programs
 import programs
@@ -115,6 +119,68 @@ class Semantics(http_programs.HttpTest):
         for engine, run in zip(http_programs.ENGINES, runs, strict=True):
             with self.subTest(engine=engine):
                 run.result()
+
+
+class Sends(unittest.TestCase):
+    """How many sends answers cost, by the server's own counter at its end."""
+
+    get = b"GET /%b HTTP/1.1\r\nHost: x\r\n\r\n"
+    post = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 500\r\n\r\n" + b"b" * 500
+
+    def setUp(self):
+        self.root = tempfile.mkdtemp(prefix="weir-http-")
+        self.addCleanup(shutil.rmtree, self.root)
+        for name, size in (("small", 100), ("large", 40000), ("other/file", 1)):
+            os.makedirs(os.path.dirname(os.path.join(self.root, name)), exist_ok=True)
+            with open(os.path.join(self.root, name), "wb") as file:
+                file.write(b"x" * size)
+
+    def sends(self, engine, groups, *options, name="http"):
+        """Sends one group after the other, each when the one before is answered, and returns how
+        many sends that took. A group is its bytes and how many answers, or bytes, they get."""
+        stats = os.path.join(self.root, ".stats")
+        server = programs.Server(engine, *options, "--stats-json", stats, name=name)
+        self.addCleanup(server.kill)
+        with programs.connect(server.addresses[0]) as client:
+            for data, count in groups:
+                client.sendall(data)
+                received = b""
+                if name == "echo":
+                    received = programs.receive(client, count)
+                while name == "http" and received.count(b"HTTP/1.1 ") < count:
+                    received += client.recv(1 << 20)
+            client.shutdown(socket.SHUT_WR)
+            programs.receive_end(client)
+        server.signal(signal.SIGTERM)
+        self.assertEqual(server.wait(), 0)
+        with open(stats, encoding="ascii") as file:
+            return json.load(file)["sends"]
+
+    def test_an_answer_is_one_send(self):
+        """Head and content together: a file that is read, one of the cache, a larger one, a
+        listing, an error, no content at all, and the last answer with its close."""
+        single = [self.get % name for name in (b"small", b"small", b"large", b"other/", b"none",
+                                               b"other")]
+        single += [data.replace(b"GET", b"HEAD") for data in single]
+        single += [(self.get % b"small").replace(b"x\r\n", b"x\r\nConnection: close\r\n")]
+        groups = [(data, 1) for data in single]
+        for engine in http_programs.ENGINES:
+            with self.subTest(engine=engine):
+                self.assertEqual(self.sends(engine, groups, "--root", self.root, "--listing"),
+                                 len(groups))
+                echoes = [(self.post, 1)] * 3
+                self.assertEqual(self.sends(engine, echoes, "--handler", "echo"), 3)
+
+    def test_the_answers_of_one_turn_are_one_send(self):
+        """Sixteen requests that come together are answered together, also bodies and plain
+        echoes."""
+        for engine in http_programs.ENGINES:
+            with self.subTest(engine=engine):
+                groups = [(self.get % b"small", 1), (self.get % b"small" * 16, 16)]
+                self.assertEqual(self.sends(engine, groups, "--root", self.root), 2)
+                self.assertEqual(self.sends(engine, [(self.post * 16, 16)], "--handler", "echo"), 1)
+                echoes = [(b"one", 3), (b"b" * 8000, 8000)]
+                self.assertEqual(self.sends(engine, echoes, name="echo"), 2)
 
 
 class WellKnown(http_programs.HttpTest):
