@@ -253,7 +253,8 @@ class Content(http_programs.HttpTest):
 class Cache(http_programs.HttpTest):
     """A changed file is noticed."""
 
-    files = {"a.txt": b"first", "b.txt": b"gone soon"}
+    files = {"a.txt": b"first", "b.txt": b"gone soon"} | {
+        name: b"before" for name in ("content", "longer", "date", "hidden")}
 
     def change(self, name, content):
         """Replaces the file at once, as an editor would."""
@@ -285,6 +286,36 @@ class Cache(http_programs.HttpTest):
             self.until(address, "/b.txt", lambda answer: answer.status == 404)
             counters = json.loads(self.get(address, "/.status").body)
             self.assertGreater(counters["cache_misses"], 0)
+
+    def write(self, name, content, modified_ns=None):
+        """Writes into the file as it lies there, and gives it the date, if there is one."""
+        path = os.path.join(self.root, name)
+        inode = os.stat(path).st_ino
+        with open(path, "r+b") as file:
+            file.write(content)
+        if modified_ns is not None:
+            os.utime(path, ns=(modified_ns, modified_ns))
+        self.assertEqual(os.stat(path).st_ino, inode)
+
+    def test_changes_in_place_are_noticed(self):
+        """The file stays the same inode: other bytes of the same size, more bytes with the date of
+        before, another date alone, and other bytes of the same size with the date of before."""
+        names = ("content", "longer", "date", "hidden")
+        old = {name: os.stat(os.path.join(self.root, name)).st_mtime_ns for name in names}
+        addresses = [server.addresses[0] for server in self.servers.values()]
+        for address in addresses:
+            for name in names:
+                self.assertEqual(self.get(address, "/" + name).body, b"before")
+        self.write("content", b"behind")
+        self.write("longer", b"before and after", old["longer"])
+        self.write("date", b"", 1_700_000_000 * 10**9)
+        self.write("hidden", b"behind", old["hidden"])
+        date = "Tue, 14 Nov 2023 22:13:20 GMT"
+        for address in addresses:
+            self.until(address, "/content", lambda answer: answer.body == b"behind")
+            self.until(address, "/longer", lambda answer: answer.body == b"before and after")
+            self.until(address, "/date", lambda answer: answer.headers["last-modified"] == date)
+            self.until(address, "/hidden", lambda answer: answer.body == b"behind")
 
     def test_a_hit_needs_no_look_at_the_file(self):
         """Within the second of its last look, an entry answers by itself."""
