@@ -397,7 +397,14 @@ class Options:
         os.unlink(self.path(names[0]))
         self.assertFalse(os.path.exists(self.path("kept")))
 
-    # --uploads direct writes in place, --fsync changes nothing that a client sees.
+    # --fsync changes nothing that a client sees, and the sandbox lets it be.
+    def test_synced_uploads(self):
+        control = self.login(self.start_server(*self.options, "--fsync"))
+        for command in ("STOR synced", "APPE synced"):
+            self.assertEqual(control.store(command, b"bytes"), DONE)
+        self.assertEqual((self.read("synced"), self.leftovers()), (b"bytes" * 2, []))
+
+    # --uploads direct writes in place.
     def test_direct_uploads(self):
         server = self.start_server(*self.options, "--uploads", "direct", "--fsync")
         control = self.login(server)
