@@ -192,19 +192,36 @@ class Commands:
         os.symlink(outside, self.path("absolute"))
         os.symlink("/proc/self/root", self.path("magic"))
         os.symlink("../outside/secret", self.path("link"))
+        os.symlink("../outside/new", self.path("dangling"))
         os.mkdir(self.path("inside"))
         os.symlink("inside", self.path("within"))
         for name in ("relative", "absolute", "magic", "/../outside", "../../outside"):
+            # Dots are taken out before, and what is left is not there.
+            text = "No such file or directory." if "." in name else "The name leads outside."
             for command in (f"CWD {name}", f"SIZE {name}/secret", f"MKD {name}/made",
-                            f"DELE {name}/secret", f"RNFR {name}/secret",
+                            f"RMD {name}/made", f"DELE {name}/secret", f"RNFR {name}/secret",
+                            f"MFMT 20200101000000 {name}/secret",
                             f"SITE CHMOD 777 {name}/secret", f"MLST {name}/secret"):
-                self.assertEqual((command, control.code(command)), (command, 550))
-            self.assertEqual(control.retrieve(f"RETR {name}/secret")[1][:3], "550")
-            self.assertEqual(control.retrieve(f"LIST {name}/")[1][:3], "550")
-            self.assertEqual(control.store(f"STOR {name}/new", b"x")[:3], "553")
+                self.assert_asks(control, (command, f"550 {text}"))
+            self.assert_asks(control, ("RNFR inside", "350 Ready for RNTO."),
+                             (f"RNTO {name}/moved", f"553 {text}"))
+            self.assertEqual(control.retrieve(f"RETR {name}/secret")[1], f"550 {text}")
+            self.assertEqual(control.retrieve(f"LIST {name}/")[1], f"550 {text}")
+            for command in ("STOR", "APPE", "STOU"):
+                self.assertEqual(control.store(f"{command} {name}/new", b"x"), f"553 {text}")
         self.assertEqual(control.retrieve("RETR link")[1], "550 The name leads outside.")
+        direct = self.login(self.start_server(*self.options, "--uploads", "direct"))
+        for name in ("link", "dangling"):
+            for session, command in ((control, "APPE"), (direct, "APPE"), (direct, "STOR")):
+                self.assertEqual(session.store(f"{command} {name}", b"x"),
+                                 "553 The name leads outside.")
+            for session in (control, direct):
+                session.ask("REST 1")
+                self.assertEqual(session.store(f"STOR {name}", b"x"), "553 The name leads outside.")
         self.assertEqual(control.ask("CWD within"), "250 Directory changed.")
         self.assertEqual(os.listdir(outside), ["secret"])
+        with open(os.path.join(outside, "secret"), encoding="ascii") as file:
+            self.assertEqual(file.read(), "secret")
         names, _ = control.retrieve("MLSD /")
         self.assertIn(b"type=OS.unix=slink;", names)
 
@@ -225,18 +242,27 @@ class Commands:
                               stdout=subprocess.PIPE) as racer:
             racer.stdout.readline()
             try:
-                control, replies = self.login(), set()
+                control, replies, stored = self.login(), set(), set()
                 deadline = time.monotonic() + LIMIT
-                # Until the file was met and missed, and some hundred times in any case.
-                while (not {"213 2"} < replies) and time.monotonic() < deadline:
+                # Until the file was met and missed, and some hundred times in any case; by uploads,
+                # too, whole ones and those in place.
+                while not ({"213 2"} < replies and {"226"} < stored) and \
+                        time.monotonic() < deadline:
                     for _ in range(400):
                         replies.add(control.ask("SIZE seat/file"))
+                    for command in ("STOR seat/stored", "APPE seat/appended") * 20:
+                        stored.add(control.store(command, b"in")[:3])
             finally:
                 racer.kill()
         self.assertIn("213 2", replies)
         self.assertLessEqual(replies, {"213 2", "550 The name leads outside.",
                                        "550 No such file or directory.",
                                        "451 Too much at once; try again later."})
+        self.assertIn("226", stored)
+        self.assertLessEqual(stored, {"226", "553", "451"})
+        self.assertEqual(os.listdir(outside), ["file"])
+        with open(os.path.join(outside, "file"), encoding="ascii") as file:
+            self.assertEqual(file.read(), "outside")
 
     # Anonymous users read, and change nothing unless that is allowed.
     def test_anonymous_users_only_read(self):
