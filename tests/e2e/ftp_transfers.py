@@ -84,6 +84,19 @@ class Transfers:
         self.assertEqual(control.store("APPE appended", b"new"), DONE)
         self.assertEqual(self.read("appended"), b"new")
 
+    # APPE goes on at the end, whatever REST said before it, and REST holds only for it.
+    def test_append_after_an_offset(self):
+        control = self.login()
+        self.write("ended", b"0123456789")
+        for offset, expected in ((4, b"0123456789abc"), (100, b"0123456789abcabc")):
+            self.assert_asks(control, (f"REST {offset}", f"350 Restarting at {offset}."))
+            self.assertEqual(control.store("APPE ended", b"abc"), DONE)
+            self.assertEqual(self.read("ended"), expected)
+        control.ask("REST 100")
+        self.assertEqual(control.store("APPE begun", b"new"), DONE)
+        self.assertEqual(self.read("begun"), b"new")
+        self.assertEqual(control.retrieve("RETR begun"), (b"new", DONE))
+
     # ASCII: LF and CR LF are exchanged right wherever a buffer ends, in both directions.
     def test_ascii_at_every_border(self):
         control = self.login()
