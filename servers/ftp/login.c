@@ -120,7 +120,6 @@ static struct ftp_hashing *login_hashing(struct ftp_session *session)
     if (!strcmp(weir_loop_engine(loop), "blocking"))
         return NULL;
     pthread_mutex_lock(&server->lock);
-    // UNTESTED: needs two loops that hash at the same time
     while (i < sizeof server->hashings / sizeof server->hashings[0] && server->hashings[i] &&
            server->hashings[i]->loop != loop)
         i++;

@@ -538,6 +538,46 @@ class Limits:
         self.assertEqual(server.wait(), 0)
         self.assertEqual(self.read("drained"), b"first second")
 
+    # Several loops, which share their listener's address, have one limit of sessions and one of a
+    # host's; each hashes its passwords, and they end together: idle sessions at once, busy ones
+    # with their transfer.
+    def test_several_loops(self):
+        loops = "1" if self.engine == "blocking" else "2"  # there, a thread per connection instead
+        made = run("passwd", "--user", "eve", input="secret\n").stdout.strip()
+        server = self.start_server(*self.options, "--user", made, "--threads", loops,
+                                   "--max-sessions", "8", "--max-per-address", "6")
+        sessions = [self.control(server) for _ in range(6)]
+        self.assertEqual(self.refusals(server, "127.0.0.1"),
+                         {"421 Too many sessions of your host; try again later."})
+        sessions += [self.control(server, "127.0.0.2") for _ in range(2)]
+        self.assertEqual(self.refusals(server, "127.0.0.3"),
+                         {"421 Too many sessions; try again later."})
+        for session in sessions:
+            session.send("USER eve\r\nPASS secret\r\nTYPE I")
+        for session in sessions:
+            self.assertEqual([session.reply()[:3] for _ in range(3)], ["331", "230", "200"])
+        uploads = [(session, session.passive()) for session in sessions[:4]]
+        for number, (session, data) in enumerate(uploads):
+            self.assertEqual(session.ask(f"STOR loops{number}"), "150 Opening data connection.")
+            data.sendall(b"first")
+        server.signal(signal.SIGTERM)
+        for session in sessions[4:]:
+            self.assertEqual(session.reply(), "421 The server is shutting down.")
+        for number, (session, data) in enumerate(uploads):
+            data.sendall(b" second")
+            data.close()
+            self.assertEqual(session.reply(), "226 Transfer complete.")
+            self.assertEqual(session.reply(), "421 The server is shutting down.")
+            self.assertEqual(self.read(f"loops{number}"), b"first second")
+        for session in sessions:
+            self.assertEqual(session.end(), b"")
+            session.close()
+        self.assertEqual(server.wait(), 0)
+
+    def refusals(self, server, source):
+        """What so many further clients are told that every loop has some of them."""
+        return {self.control(server, source).greeting for _ in range(16)}
+
     # --read-only is for all users.
     def test_read_only(self):
         server = self.start_server(*self.options, "--read-only")
