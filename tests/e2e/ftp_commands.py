@@ -594,7 +594,9 @@ class Limits:
                 (("--root", "/", "--anonymous", "--passive-ports", "80-90"), "ports A-B"),
                 (("--root", "/", "--user", "x:nonsense"), "NAME:HASH"),
                 (("--root", "/", "--user", "x:plain:y", "--anonymous-write"), "needs --anonymous"),
-                (("--root", "/", "--user", "x:plain:y", "--listen", "0.0.0.0:0"), "loopback")):
+                (("--root", "/", "--user", "x:plain:y", "--listen", "0.0.0.0:0"), "loopback"),
+                (("--root", "/", "--anonymous", "--listen", f"unix:{self.path('socket')}"),
+                 "--listen: FTP needs IP addresses; a data connection has none on a unix socket")):
             done = run("ftp", *listen, *options)
             self.assertEqual(done.returncode, 2, done.stderr)
             self.assertIn(text, done.stderr)
