@@ -165,7 +165,6 @@ static int login_run(struct weir_operation *operation)
         return 0;
     char home[FTP_PATH_MAX];
     int error = ftp_path_join("/", user->home, home);
-    // UNTESTED: homes are checked when they are read
     if (error)
         return error;
     work->fd = ftp_work_open(work->root_fd, home, O_PATH | O_DIRECTORY, 0);

@@ -345,6 +345,22 @@ class Limits:
         for client in clients:
             self.assertEqual([client.reply()[:3] for _ in range(3)], ["331", "230", "257"])
 
+    # A user whose home is not there, leads outside, is no directory or has too long a name is told
+    # so, serves nobody, and leaves the session to another user.
+    def test_homes_that_are_not_there(self):
+        made = run("passwd", "--user", "eve", input="secret\n").stdout.strip()
+        self.write("plain file")
+        os.symlink("..", self.path("outward"))
+        for home in ("/nowhere", "/outward", "/plain file", "/" + "x" * 5000):
+            server = self.start_server(*self.options, "--user", f"{made}:{home}")
+            control = self.control(server)
+            self.assert_asks(control, ("USER eve", "331 Password, please."),
+                             ("PASS secret", "530 The home directory is not there."),
+                             ("PWD", DENIED), ("MKD made", DENIED),
+                             ("USER bob", "331 Password, please."),
+                             ("PASS secret", "230 Logged in."))
+            server.kill()
+
     # A session that ends while its password waits behind others leaves that queue, wherever it
     # stands in it; who waits behind it is let in.
     def test_clients_leave_the_queue_of_passwords(self):
