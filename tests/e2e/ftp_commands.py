@@ -66,7 +66,12 @@ class Commands:
              " TVFS", " UTF8", "211 End"])
         self.assertEqual(control.ask("OPTS MLST size;TYPE;none;"), "200 MLST OPTS type;size;")
         self.assertIn(" MLST type*;size*;modify;perm;unique;UNIX.mode;", control.ask("FEAT"))
-        self.assertIn(" RETR RMD RNFR RNTO ", control.ask("HELP").replace("\n", "") + " ")
+        offered = control.ask("HELP").replace("\n", "") + " "
+        self.assertIn(" RETR RMD RNFR RNTO ", offered)
+        for verb in ("ACCT", "ADAT", "AUTH", "CCC", "CONF", "ENC", "MIC", "SMNT"):
+            self.assertNotIn(f" {verb} ", offered)
+            self.assert_asks(control, (f"HELP {verb}", "502 Command not implemented."),
+                             (f"{verb} x", "502 Command not implemented."))
         self.assertEqual(control.ask("STAT").split("\n"),
                          ["211-weir FTP server:", " User: bob", " Directory: /", " Type: binary",
                           "211 End"])
