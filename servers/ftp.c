@@ -111,7 +111,7 @@ static const struct option_row ftp_options[] = {
       MEMBER(read_only) },
     { .name = "passive-ports",
       .argument = "A-B",
-      .help = "ports for PASV and EPSV (default: any)",
+      .help = "ports for PASV and EPSV (default: those the kernel gives out)",
       .kind = OPTION_CUSTOM,
       .parse = ftp_option_ports },
     { .name = "passive-address",
