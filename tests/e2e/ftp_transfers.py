@@ -12,7 +12,7 @@ import threading
 import time
 
 from ftp_client import on_all_engines, reset, small_buffers
-from programs import LIMIT, receive, receive_end
+from programs import LIMIT, connected_socket, receive, receive_end
 
 DONE = "226 Transfer complete."
 OPENING = "150 Opening data connection."
@@ -391,6 +391,28 @@ class Options:
             self.assertEqual(control.ask("RETR six")[:3], "150")
             with listener.accept()[0] as data:
                 self.assertEqual((receive_end(data), control.reply()), (b"six", DONE))
+
+    # The options of sockets hold for data connections, which move the bytes: passive ones and active
+    # ones, in the sandbox.
+    def test_socket_options(self):
+        server = self.start_server(*self.options, "--keepalive", "--notsent-lowat", "16K",
+                                   "--send-buffer", "64K", "--receive-buffer", "32K")
+        control = self.login(server)
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            listener.settimeout(LIMIT)
+            for active in (False, True):
+                if active:
+                    control.ask(f"EPRT |1|127.0.0.1|{listener.getsockname()[1]}|")
+                data = None if active else control.passive()
+                self.assertEqual(control.ask("STOR optioned"), OPENING)
+                data = data or listener.accept()[0]
+                with data, connected_socket(server.process.pid, data) as found:
+                    tcp, sol = socket.IPPROTO_TCP, socket.SOL_SOCKET
+                    self.assertEqual(found.getsockopt(sol, socket.SO_KEEPALIVE), 1)
+                    self.assertEqual(found.getsockopt(tcp, socket.TCP_NOTSENT_LOWAT), 16384)
+                    self.assertEqual(found.getsockopt(sol, socket.SO_SNDBUF), 2 * 65536)
+                    self.assertEqual(found.getsockopt(sol, socket.SO_RCVBUF), 2 * 32768)
+                self.assertEqual(control.reply(), DONE)
 
     # Without --allow-active PORT and EPRT are refused.
     def test_active_is_off_by_default(self):
