@@ -137,28 +137,6 @@ class Transfers:
         self.assertEqual(self.read("atomic"), b"new")
         self.assertEqual(os.stat(self.path("atomic")).st_mode & 0o777, 0o604)
 
-    # A link that stays inside is replaced by a whole new file, as any name is; what goes on with a
-    # file, or writes in place, follows it.
-    def test_uploads_onto_links(self):
-        control = self.login()
-        direct = self.login(self.start_server(*self.options, "--uploads", "direct"))
-        self.write("target", b"old")
-        os.chmod(self.path("target"), 0o604)
-        os.symlink("target", self.path("inner"))
-        self.assertEqual(control.store("APPE inner", b" more"), DONE)
-        self.assertEqual(self.read("target"), b"old more")
-        control.ask("REST 3")
-        self.assertEqual(control.store("STOR inner", b"er"), DONE)
-        self.assertEqual(self.read("target"), b"older")
-        self.assertEqual(direct.store("STOR inner", b"direct"), DONE)
-        self.assertEqual(self.read("target"), b"direct")
-        self.assertEqual(os.readlink(self.path("inner")), "target")
-        self.assertEqual(control.store("STOR inner", b"new"), DONE)
-        self.assertEqual((self.read("target"), self.read("inner")), (b"direct", b"new"))
-        self.assertFalse(os.path.islink(self.path("inner")))
-        self.assertEqual(os.stat(self.path("target")).st_mode & 0o777, 0o604)
-        self.assertNotEqual(os.stat(self.path("inner")).st_mode & 0o777, 0o604)
-
     # When the control connection breaks, its upload is cleared away.
     def test_uploads_of_vanished_clients_are_removed(self):
         control = self.login()
@@ -392,8 +370,8 @@ class Options:
             with listener.accept()[0] as data:
                 self.assertEqual((receive_end(data), control.reply()), (b"six", DONE))
 
-    # The options of sockets hold for data connections, which move the bytes: passive ones and active
-    # ones, in the sandbox.
+    # The options of sockets hold for data connections, which move the bytes: passive and
+    # active ones, in the sandbox.
     def test_socket_options(self):
         server = self.start_server(*self.options, "--keepalive", "--notsent-lowat", "16K",
                                    "--send-buffer", "64K", "--receive-buffer", "32K")
