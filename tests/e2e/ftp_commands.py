@@ -512,7 +512,12 @@ class Limits:
 
     def refusals(self, server, source):
         """What so many further clients are told that every loop has some of them."""
-        return {self.control(server, source).greeting for _ in range(16)}
+        greetings = set()
+        for _ in range(16):
+            refused = self.control(server, source)
+            greetings.add(refused.greeting)
+            refused.close()
+        return greetings
 
     # --read-only is for all users.
     def test_read_only(self):
