@@ -111,7 +111,7 @@ static const struct option_row ftp_options[] = {
       MEMBER(read_only) },
     { .name = "passive-ports",
       .argument = "A-B",
-      .help = "ports for PASV and EPSV (default: any)",
+      .help = "ports for PASV and EPSV (default: those the kernel gives out)",
       .kind = OPTION_CUSTOM,
       .parse = ftp_option_ports },
     { .name = "passive-address",
@@ -191,6 +191,8 @@ static void ftp_join_options(struct option_row ret_rows[OPTIONS_MAX + 1])
         ret_rows[count++] = *row;
     for (const struct option_row *row = serve_options; row->name; row++) {
         ret_rows[count] = *row;
+        if (!strcmp(row->name, "listen"))
+            ret_rows[count].help = "127.0.0.1:21 or [::1]:21; may be repeated";
         if (!strcmp(row->name, "idle-timeout"))
             ret_rows[count].help = "seconds without a command (default 300; 0: no limit)";
         if (!strcmp(row->name, "user"))
@@ -209,9 +211,7 @@ static bool ftp_is_loopback(const struct weir_address *address)
 {
     if (address->any.sa_family == AF_INET)
         return ntohl(address->in.sin_addr.s_addr) >> 24 == 127;
-    if (address->any.sa_family == AF_INET6)
-        return IN6_IS_ADDR_LOOPBACK(&address->in6.sin6_addr);
-    return true; // UNTESTED: no test of plain passwords listens on a path
+    return IN6_IS_ADDR_LOOPBACK(&address->in6.sin6_addr);
 }
 
 static const char *ftp_fault(const struct ftp_server *server)
@@ -222,8 +222,11 @@ static const char *ftp_fault(const struct ftp_server *server)
         return "nobody could log in: --anonymous, --user or --users is needed";
     if (server->anonymous_write && !server->anonymous)
         return "--anonymous-write: needs --anonymous";
-    for (size_t i = 0; server->users.plain && i < server->serve.listens_count; i++) {
-        if (!ftp_is_loopback(&server->serve.listens[i]))
+    for (size_t i = 0; i < server->serve.listens_count; i++) {
+        const struct weir_address *listen = &server->serve.listens[i];
+        if (listen->any.sa_family == AF_UNIX)
+            return "--listen: FTP needs IP addresses; a data connection has none on a unix socket";
+        if (server->users.plain && !ftp_is_loopback(listen))
             return "a user with `plain` is for tests: on loopback listeners only";
     }
     return NULL;

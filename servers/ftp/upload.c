@@ -162,12 +162,12 @@ static int upload_keep(struct ftp_transfer *transfer, uint64_t end)
         return -errno;
     if (transfer->server->sync && fsync(fd) < 0)
         return -errno;
-    if (!*transfer->place.temporary)
-        return 0;
     unsigned flags = transfer->verb == FTP_STOU ? RENAME_NOREPLACE : 0;
-    if (renameat2(transfer->place.parent_fd, transfer->place.temporary, transfer->place.parent_fd,
+    if (*transfer->place.temporary &&
+        renameat2(transfer->place.parent_fd, transfer->place.temporary, transfer->place.parent_fd,
                   transfer->name, flags) < 0)
         return -errno;
+    // One that was written in place may have its name since just now, too.
     return transfer->server->sync ? upload_sync_parent(transfer) : 0;
 }
 
