@@ -447,6 +447,20 @@ class StartTest(ServingTestCase):
         self.set_fast_open(0)
         self.assert_fast_open(False, "echo", "uring", preexec_fn=forbid_stranger, env=self.jailed)
 
+    # Nobody has to ask for the sandbox. A program with a sanitizer cannot have all of it.
+    def test_the_sandbox_is_the_default(self):
+        for name, options in (("echo", ()), ("http", ("--handler", "echo")),
+                              ("ftp", ("--anonymous", "--root", self.enter_folder()))):
+            for engine in ENGINES:
+                with self.subTest(server=name, engine=engine):
+                    server = self.start(engine, *options, name=name)
+                    self.assertRegex(server.log.until("sandbox: "),
+                                     "sandbox: off" if SANITIZED else
+                                     "sandbox: on: .*no_new_privs.*seccomp$")
+                    status = self.status(server.process.pid)
+                    self.assertEqual(status["NoNewPrivs"], "0" if SANITIZED else "1")
+                    self.finish(server)
+
     # What cannot be done is said in one line, and the server does not start.
     def test_refusals(self):
         for options, reason in ((("--user", "no-such-user"), "no-such-user: no such user"),
