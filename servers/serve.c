@@ -205,7 +205,6 @@ static int serve_listen(struct serve *serve, const struct weir_protocol *protoco
         int error = serve_listen_address(serve, &settings->listens[i], &options, protocol, context,
                                          &ret_bounds[i]);
         // Some kernels let only a privileged process filter what its socket hears.
-        // UNTESTED: an ordinary user's server, which cannot write its counters
         if (error == -EPERM && options.incoming_only) {
             options.incoming_only = false;
             serve->sandbox.answers_come = true;
@@ -227,7 +226,7 @@ static void serve_say_sandbox(struct serve *serve)
     serve_say(serve, WEIR_LOG_INFO, "sandbox: %s", text);
     serve_sandbox_fast_open(&serve->sandbox, text, sizeof text);
     if (*text)
-        serve_say(serve, WEIR_LOG_WARNING, "%s", text);
+        serve_say(serve, WEIR_LOG_WARNING, "sandbox: %s", text);
     if (geteuid() == 0)
         serve_say(serve, WEIR_LOG_WARNING,
                   "this server runs as root; --%s NAME gives up its privileges",
@@ -366,6 +365,17 @@ static int serve_prepare_privileges(struct serve *serve)
     return error ? serve_fault(serve, settings->chroot, strerror(-error)) : 0;
 }
 
+// Strict does not start where a way to connect stays open. Returns the exit status.
+static int serve_check_fast_open(const struct serve *serve)
+{
+    char text[256], reason[sizeof text + 32];
+    serve_sandbox_fast_open(&serve->sandbox, text, sizeof text);
+    if (serve->sandbox.mode != SANDBOX_STRICT || !*text)
+        return 0;
+    snprintf(reason, sizeof reason, "--sandbox strict: %s", text);
+    return serve_fault(serve, "the server cannot start", reason);
+}
+
 // From here on only what the server needs is left to it. Rings exist and can do nothing yet.
 static int serve_enter_sandbox(struct serve *serve)
 {
@@ -384,7 +394,9 @@ static int serve_enter_sandbox(struct serve *serve)
             serve->sandbox.engine = (enum weir_engine)i;
     }
     error = sandbox_enter(&serve->sandbox);
-    return error ? serve_fault(serve, "the server cannot start", serve->sandbox.fault) : 0;
+    if (error)
+        return serve_fault(serve, "the server cannot start", serve->sandbox.fault);
+    return serve_check_fast_open(serve);
 }
 
 // --- Run -----------------------------------------------------------------------------------------
@@ -454,6 +466,7 @@ int serve_run(const struct option_set *options, const struct serve_settings *set
     int status = serve_check(&serve);
     if (status)
         return status;
+    const bool fast_open = serve_sandbox_has_fast_open(); // a root of its own has no /proc
     status = serve_prepare_privileges(&serve);
     if (status)
         return status;
@@ -467,6 +480,7 @@ int serve_run(const struct option_set *options, const struct serve_settings *set
     // UNTESTED: options end before: 64 listeners and a few files
     if (error)
         return serve_fault(&serve, "--sandbox: paths", strerror(-error));
+    serve.sandbox.fast_open = fast_open;
     status = serve_with_log(&serve, protocol, context);
     serve_log_close(&serve.log);
     return status;

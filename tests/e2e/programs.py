@@ -210,16 +210,16 @@ def forbid_uring():
     forbid_call(425)
 
 
-def forbid_call(number, first=None, error=errno.EPERM):
-    """From here on the system call with this number, or that with this first argument, fails with
-    this error."""
+def forbid_call(number, value=None, argument=0, error=errno.EPERM):
+    """From here on the system call with this number, or that with this value of an argument (the
+    first), fails with this error."""
     load, jump_if_equal, ret = 0x20, 0x15, 0x06
     allow, fail = 0x7FFF0000, 0x00050000 | error  # SECCOMP_RET_ALLOW; SECCOMP_RET_ERRNO
     rows = [(load, 0, 0, 0), (jump_if_equal, 0, 1, number), (ret, 0, 0, fail),
             (ret, 0, 0, allow)]
-    if first is not None:
-        rows[1:2] = [(jump_if_equal, 0, 3, number), (load, 0, 0, 16),
-                     (jump_if_equal, 0, 1, first)]
+    if value is not None:
+        rows[1:2] = [(jump_if_equal, 0, 3, number), (load, 0, 0, 16 + 8 * argument),
+                     (jump_if_equal, 0, 1, value)]
     program = b"".join(struct.pack("HBBI", *row) for row in rows)
     code = ctypes.create_string_buffer(program)
     filter_ = ctypes.create_string_buffer(
