@@ -283,8 +283,8 @@ static int ftp_open(void *context)
         error = ftp_log_open(server);
     if (error) {
         const char *path = server->transfer_log;
-        fprintf(stderr, "weir ftp: %s%s%s%s\n", path ? "--transfer-log: " : "", path ? path : "",
-                path ? ": " : "", strerror(-error));
+        fprintf(stderr, "weir ftp: %s%s: %s\n", path ? "--transfer-log: " : "",
+                path ? path : "lines of the log", strerror(-error));
         return SERVE_EXIT_RUN;
     }
     ftp_needs_complete(&server->needs, server);

@@ -86,10 +86,10 @@ struct ftp_session {
     struct ftp_server *server;
     struct ftp_reader reader;
     struct ftp_waiting *waiting, **waiting_last;
-    struct weir_slice rest;  // bytes that were not looked at yet
-    struct weir_timer timer; // login and idle time-outs, by `active_ns`
-    struct weir_timer delay; // of a failed login
-    uint64_t active_ns;      // the last command; before the login: the opening, or REIN
+    struct weir_slice rest;        // bytes that were not looked at yet
+    struct weir_timer timer;       // login and idle time-outs, by `active_ns`
+    struct weir_timer delay;       // of a failed login
+    uint64_t active_ns;            // of the last command; before the login, of the opening or REIN
     struct ftp_session *next_hash; // waits for a helper, in struct ftp_hashing
     char *name;                    // that USER gave
     const struct ftp_user *user;
