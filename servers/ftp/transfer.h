@@ -67,6 +67,7 @@ struct ftp_transfer {
     bool complete;  // everything was queued, or came
     bool aborted;   // by ABOR
     bool told;      // 150 was said
+    bool paused;    // an upload's data connection, for the disk or the rate limit
     bool finishing; // the upload's last job runs, or has run
     struct ftp_place place;
     char host[INET6_ADDRSTRLEN]; // for the log

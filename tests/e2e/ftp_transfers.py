@@ -435,6 +435,18 @@ class Options:
         self.assertEqual(server.wait(), 0)
         self.assertIn(b' "bob" "/told"\n', server.process.stdout.read())
 
+    # A client does not stand still while --rate-limit holds it up.
+    def test_rate_limit_is_no_standing_still(self):
+        content = self.write("limited", os.urandom(100000))
+        server = self.start_server(*self.options, "--data-timeout", "0.4", "--rate-limit", "100K")
+        load, store = self.login(server), self.login(server)
+        with store.passive() as data:
+            self.assertEqual(store.ask("STOR paused"), OPENING)
+            data.sendall(content)
+        self.assertEqual(load.retrieve("RETR limited"), (content, DONE))
+        self.assertEqual(store.reply(), DONE)
+        self.assertEqual(self.read("paused"), content)
+
     # A pipe that nobody reads holds no session up, but the one that writes where an engine has no
     # helpers. Each line is written in the end or counted, and both troubles are told once.
     def test_unread_transfer_log(self):
