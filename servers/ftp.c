@@ -162,6 +162,13 @@ static const struct option_row ftp_options[] = {
       .kind = OPTION_SECONDS,
       .max = 10000000 * SECOND_NS,
       MEMBER(data_timeout_ns) },
+    { .name = "min-rate",
+      .argument = "SIZE",
+      .help = "bytes a second that a transfer must move, over each --data-timeout (default 256; 0: "
+              "any)",
+      .kind = OPTION_SIZE,
+      .max = 1ULL << 40,
+      MEMBER(rate_min) },
     { .name = "rate-limit",
       .argument = "SIZE",
       .help = "bytes a second of each transfer (default 0: no limit)",
@@ -353,6 +360,7 @@ int ftp_main(int argc, char **argv)
     struct ftp_server server = { .login_timeout_ns = 60 * SECOND_NS,
                                  .login_delay_ns = SECOND_NS,
                                  .data_timeout_ns = 60 * SECOND_NS,
+                                 .rate_min = 256,
                                  .root_fd = -1,
                                  .log = { .fd = -1 },
                                  .events = { .fd = -1 } };

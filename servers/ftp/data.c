@@ -24,6 +24,7 @@ static void data_run(struct ftp_transfer *transfer)
     transfer->phase = FTP_RUNNING;
     transfer->begin_ns = weir_loop_now(transfer->loop);
     weir_stream_set_idle_timeout(transfer->data, transfer->server->data_timeout_ns);
+    ftp_transfer_watch(transfer);
     runs[transfer->kind](transfer);
 }
 

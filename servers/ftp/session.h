@@ -60,6 +60,7 @@ struct ftp_server {
     uint64_t sessions_max, host_sessions_max; // the latter 0: no limit
     uint64_t login_timeout_ns, login_delay_ns, idle_timeout_ns, data_timeout_ns;
     uint64_t rate_limit; // bytes a second and transfer; 0: none
+    uint64_t rate_min;   // that a client must move, over each data_timeout_ns; 0: any
     const char *transfer_log;
 
     int root_fd;
