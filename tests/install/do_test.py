@@ -210,13 +210,16 @@ class Installing(Sourced):
 class Newer(Sourced):
     """Where newer libraries come from, and what is made of them."""
 
-    def sources(self, old, new, more=""):
-        """What sources_for_suite finds where apt's own configuration says that the lists lie."""
+    def source_with_apt(self, script):
+        """Apt's own configuration says where the lists lie."""
         self.use("apt-config")
         self.write("apt.conf", f'Dir::Etc::sourcelist "{self.path("etc/main.list")}";\n'
                    f'Dir::Etc::sourceparts "{self.path("etc/parts")}";\n')
-        done = self.source(f"{more}sources_for_suite '{old}' {new}",
-                           APT_CONFIG=self.path("apt.conf"))
+        return self.source(script, APT_CONFIG=self.path("apt.conf"))
+
+    def sources(self, old, new, more=""):
+        """What sources_for_suite finds in the lists."""
+        done = self.source_with_apt(f"{more}sources_for_suite '{old}' {new}")
         self.assertEqual((done.returncode, done.stderr), (0, ""))
         return done.stdout.strip()
 
@@ -310,6 +313,49 @@ class Newer(Sourced):
         done = self.source("write_pkgconfig tree; echo went on")
         self.assertEqual((done.returncode, done.stdout), (1, ""))
         self.assertEqual(done.stderr, "do: the packages brought no libllhttp.pc\n")
+
+
+    def distribution(self):
+        """The machine's own: its name for origins, its suite, and the two that are looked at."""
+        done = self.source(". /etc/os-release; declare -n suites=newer_suites_$ID; "
+                           'echo "$ID" "$VERSION_CODENAME" "${suites[@]:0:2}"')
+        if len(words := done.stdout.split()) != 4:
+            self.skipTest("this is neither Debian nor Ubuntu")
+        return words
+
+    # The libraries come from the first suite that has them, on the mirror of the machine's own, and
+    # lie in .deps when all is there. Its lists are not written, and a second time nothing is asked.
+    def test_libraries_of_a_newer_suite(self):
+        self.use("dpkg-deb", "flock", "mktemp", "rm", "mv", "id", "grep", "cp", "tar")
+        origin, codename, older, newer = self.distribution()
+        self.unpacked("tree/usr/include/{triplet}")
+        self.write("tree/DEBIAN/control", "Package: fixture\nVersion: 1\nArchitecture: all\n"
+                   "Maintainer: nobody <nobody@example>\nDescription: a fixture\n")
+        os.chmod(self.path("tree/DEBIAN"), 0o755)
+        os.mkdir(self.path("debs"))
+        subprocess.run(["dpkg-deb", "--build", self.path("tree"), self.path("debs/fixture.deb")],
+                       check=True, capture_output=True, timeout=60)
+        list_of = 'for word; do [[ $word = *sourcelist=* ]] && list=${word#*=}; done\n'
+        self.stub("apt-get", LOGS + list_of + f"""case "$*" in
+            *update*) cat "$list" >>"$LOG" ;;
+            *indextargets*) echo {origin.capitalize()} ;;
+            *download*) cp {self.path("debs")}/*.deb . ;;
+            esac""")
+        self.stub("apt-cache", list_of + f"""grep -q {newer} "$list" && echo '  Candidate: 9.9'
+            exit 0""")
+        source = f"deb http://mirror.example/all {codename} main\n"
+        self.write("etc/main.list", source)
+        for asked in ([older, newer], []):
+            done = self.source_with_apt("fetch_deps")
+            self.assertEqual(done.returncode, 0, done.stderr)
+            suites = [line.split()[2] for line in self.logged() if line.startswith("deb ")]
+            self.assertEqual(suites, asked)
+            self.write("log", "")
+        with open(self.path("etc/main.list"), encoding="utf-8") as file:
+            self.assertEqual(file.read(), source)
+        for name in ("pkgconfig/liburing.pc", "pkgconfig/libllhttp.pc", "usr", "stamp"):
+            self.assertTrue(os.path.exists(self.path(".deps", name)), name)
+        self.assertEqual([name for name in os.listdir(self.folder) if ".new" in name], [])
 
 
 class Running(Sourced):
