@@ -28,7 +28,7 @@ static void ftp_draw_settings(struct run *run)
     struct ftp_world *world = &ftp.world;
     struct ftp_server *server = &ftp.server;
     *world = (struct ftp_world){ .run = run };
-    world->faulty = run->faults.chances[SIM_FILE_ERROR] > 0;
+    world->faulty = run->faults.chances[SIM_FILE_ERROR] > 0 || run->answered;
     world->impatient = sim_random(sim, 8) == 0;
     world->crowded = sim_random(sim, 8) == 0;
     world->uploads_direct = sim_random(sim, 4) == 0;

@@ -18,6 +18,7 @@ enum {
     RUN_CROWDED = 64,
     RUN_ACCEPT_ERRORS = 32, // in a row, before a listener pauses
     RUN_ACCEPT_PAUSE_NS = 100000000,
+    RUN_COLD = 300,
 };
 
 void run_complain(struct run *run, const char *format, ...)
@@ -456,6 +457,9 @@ static bool run_all(struct run *run, struct run_input input, FILE *trace)
         sim_faults_any(seed, &run->faults);
     if (seed % RUN_CROWDED == 6 && run->protocol->crowds && !run->raw)
         run_crowd(run);
+    // What is always in memory is never opened by the ring.
+    if (input.answer)
+        run->faults.chances[SIM_FILE_COLD] = RUN_COLD;
     run->sim = sim_create(seed, &run->faults);
     run_current = run;
     sim_trace_to(run->sim, trace);

@@ -107,6 +107,7 @@ struct sim_answer {
     uint8_t opcode; // IORING_OP_...
     bool acts;      // what was asked for is done all the same
     int result;
+    uint32_t flags;  // IORING_CQE_F_...: with MORE it goes on afterwards, with BUFFER it takes one
     uint32_t number; // counted from 1 on
 };
 void sim_answer(struct sim *sim, const struct sim_answer *answer);
