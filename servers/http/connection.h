@@ -62,6 +62,8 @@ struct http_exchange {
 
 // The answer is complete: what follows is read, or the connection closes.
 void http_exchange_finish(struct http_exchange *exchange, uint64_t size);
+// Answers with a line of text that says the status.
+void http_exchange_say(struct http_exchange *exchange, const struct http_answer *answer);
 // Answers a request that was not understood or is not served, and closes.
 void http_exchange_refuse(struct http_exchange *exchange, int status, const char *reason);
 // Queues whole answers of the cache, without a copy of the head.

@@ -143,12 +143,18 @@ void http_answer(struct http_exchange *exchange, const struct http_answer *answe
     http_exchange_finish(exchange, size);
 }
 
-void http_answer_status(struct http_exchange *exchange, int status)
+void http_exchange_say(struct http_exchange *exchange, const struct http_answer *answer)
 {
     char text[64];
-    const struct http_answer answer = { .status = status, .type = "text/plain; charset=utf-8" };
-    int size = snprintf(text, sizeof text, "%s\n", http_status_text(status));
-    http_answer(exchange, &answer, text, (size_t)size);
+    struct http_answer complete = *answer;
+    complete.type = "text/plain; charset=utf-8";
+    int size = snprintf(text, sizeof text, "%s\n", http_status_text(answer->status));
+    http_answer(exchange, &complete, text, (size_t)size);
+}
+
+void http_answer_status(struct http_exchange *exchange, int status)
+{
+    http_exchange_say(exchange, &(const struct http_answer){ .status = status });
 }
 
 void http_answer_file(struct http_exchange *exchange, const struct http_answer *answer,
