@@ -154,7 +154,7 @@ void http_connection_reset(struct http_exchange *exchange)
     exchange->route = NULL;
     exchange->state = NULL;
     exchange->kept = exchange->begun = exchange->writing = exchange->want_writable = false;
-    exchange->body_paused = false;
+    exchange->owes = exchange->body_paused = false;
 }
 
 void http_connection_gone(struct http_exchange *exchange)
@@ -207,6 +207,7 @@ static bool connection_method_is_allowed(const struct http_route *route, struct 
 static void connection_serve(struct http_exchange *exchange)
 {
     exchange->phase = CONNECTION_BUSY;
+    exchange->owes = true;
     exchange->route->serve(exchange, exchange->route->context);
     if (exchange->phase == CONNECTION_BUSY)
         exchange->since_ns = connection_now(exchange);
@@ -573,6 +574,7 @@ static void http_closed(struct weir_stream *stream, int reason)
         http_worker_log(exchange->worker, stream, "aborted", "the file shrank or cannot be read");
     }
     http_connection_gone(exchange);
+    http_exchange_break(exchange);
     http_connection_reset(exchange);
     http_parser_fini(&exchange->parser);
     weir_slice_release(stream, &exchange->held);

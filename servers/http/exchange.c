@@ -58,6 +58,13 @@ static void exchange_count(struct http_exchange *exchange, uint64_t size)
                         exchange->status, size);
 }
 
+void http_exchange_break(struct http_exchange *exchange)
+{
+    if (exchange->owes)
+        exchange_count(exchange, exchange->begun ? exchange->answer_size : 0);
+    exchange->owes = false;
+}
+
 void http_connection_end(struct http_exchange *exchange)
 {
     exchange->phase = CONNECTION_CLOSING;
@@ -181,6 +188,7 @@ void http_exchange_refuse(struct http_exchange *exchange, int status, const char
     http_connection_gone(exchange);
     if (exchange->begun) {
         // Another answer cannot stand within the one that has begun.
+        http_exchange_break(exchange);
         exchange->phase = CONNECTION_CLOSING;
         weir_stream_abort(exchange->stream);
         return;
@@ -202,7 +210,7 @@ void http_answer_begin(struct http_exchange *exchange, const struct http_answer 
         exchange->final |= !complete.chunked;
     }
     size_t head_size = exchange_head(exchange, &complete, head);
-    exchange->begun = true;
+    exchange->begun = exchange->owes = true;
     exchange->writing = exchange_has_content(exchange, answer);
     exchange->chunked = complete.chunked;
     exchange->answer_left = answer->length;
@@ -249,6 +257,7 @@ void http_answer_end(struct http_exchange *exchange)
         http_exchange_send(exchange, "0\r\n\r\n", 5);
     } else if (writing && exchange->answer_left && exchange->answer_left != HTTP_LENGTH_UNKNOWN) {
         // The handler promised more: only a reset tells the client that this is not all.
+        http_exchange_break(exchange);
         exchange->phase = CONNECTION_CLOSING;
         weir_stream_abort(exchange->stream);
         return;
