@@ -203,8 +203,8 @@ class Scarcity(http_programs.HttpTest):
     files = {f"{i}.txt": b"text" for i in range(4)}
 
     def test_without_a_descriptor_the_answer_is_503(self):
-        """A file that cannot be opened for lack of descriptors is not said to be missing, and the
-        same connection gets it when there are some again."""
+        """A file that cannot be opened for lack of descriptors is not said to be missing. The
+        connection closes behind that, and the next one gets it when there are some again."""
         for engine, server in self.servers.items():
             with self.subTest(engine=engine):
                 pid = server.process.pid
@@ -213,9 +213,11 @@ class Scarcity(http_programs.HttpTest):
                 self.addCleanup(client.close)
 
                 def status(path):
-                    client.request("GET", path)
+                    client.request("GET", path)  # on another connection if the last one closed
                     answer = client.getresponse()
                     answer.read()
+                    self.assertEqual(answer.getheader("connection") == "close",
+                                     answer.status == 503)
                     return answer.status
                 self.assertEqual(status("/0.txt"), 200)
                 before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
