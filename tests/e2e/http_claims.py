@@ -313,6 +313,8 @@ class Listings(http_programs.HttpTest):
                 client, line = self.begin(address)
                 client.close()
                 self.assertEqual(line, b"HTTP/1.1 503")
+                counters = json.loads(self.get(address, "/.status").body)
+                self.assertEqual(counters["listings_refused"], 1)
                 self.assertEqual(self.get(address, "/a.txt").body, b"text\n")
                 clients[0].close()
                 until = time.monotonic() + programs.LIMIT
