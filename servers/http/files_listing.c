@@ -165,6 +165,12 @@ static void files_listing_done(struct weir_operation *operation, int64_t result)
         files_listing_free(state);
 }
 
+static void files_listing_decline(struct http_exchange *exchange)
+{
+    http_count(exchange->worker, COUNTER_LISTINGS_REFUSED);
+    http_answer_status(exchange, 503);
+}
+
 void http_files_list(struct http_exchange *exchange, struct http_lookup *lookup)
 {
     struct http_worker *worker = exchange->worker;
@@ -172,7 +178,7 @@ void http_files_list(struct http_exchange *exchange, struct http_lookup *lookup)
     if (worker->listings < FILES_LISTINGS_MAX && !http_exchange_keep(exchange))
         state = malloc(sizeof *state);
     if (!state) {
-        http_answer_status(exchange, 503);
+        files_listing_decline(exchange);
         return;
     }
     bool json = files_wants_json(http_exchange_request(exchange));
@@ -181,7 +187,7 @@ void http_files_list(struct http_exchange *exchange, struct http_lookup *lookup)
     lookup->fd = -1;
     if (!listing) {
         free(state);
-        http_answer_status(exchange, 503);
+        files_listing_decline(exchange);
         return;
     }
     *state = (struct files_listing){ .exchange = exchange, .listing = listing, .json = json };

@@ -82,6 +82,29 @@ class Semantics(http_programs.HttpTest):
                 self.assertEqual(got.body, b"01" if status == 206 else b"0123456789")
         self.on_each_engine(check)
 
+    def test_a_date_to_come_is_not_told(self):
+        """A file from the future is said to be of now, in memory or open, whole and conditional;
+        its tag is of its own date all the same."""
+        for name, size in (("ahead.txt", 10), ("ahead.bin", 1 << 20)):
+            path = os.path.join(self.root, name)
+            with open(path, "wb") as file:
+                file.write(bytes(size))
+            ahead = (int(time.time()) + 86400) * 10**9
+            os.utime(path, ns=(ahead, ahead))
+        def check(address):
+            for path, size in (("/ahead.txt", 10), ("/ahead.txt", 10), ("/ahead.bin", 1 << 20)):
+                got = self.get(address, path)
+                date, modified = (email.utils.parsedate_to_datetime(got.headers[name])
+                                  for name in ("date", "last-modified"))
+                self.assertLessEqual(modified, date)
+                self.assertEqual(got.headers["etag"], f'"{ahead:x}-{size:x}"')
+                again = self.get(address, path, f"If-None-Match: {got.headers['etag']}")
+                self.assertEqual(again.status, 304)
+                date, modified = (email.utils.parsedate_to_datetime(again.headers[name])
+                                  for name in ("date", "last-modified"))
+                self.assertLessEqual(modified, date)
+        self.on_each_engine(check)
+
     def test_every_answer_has_a_date(self):
         """Also those that refuse, and those without a content; it is now."""
         def check(address):
@@ -290,6 +313,8 @@ class Listings(http_programs.HttpTest):
                 client, line = self.begin(address)
                 client.close()
                 self.assertEqual(line, b"HTTP/1.1 503")
+                counters = json.loads(self.get(address, "/.status").body)
+                self.assertEqual(counters["listings_refused"], 1)
                 self.assertEqual(self.get(address, "/a.txt").body, b"text\n")
                 clients[0].close()
                 until = time.monotonic() + programs.LIMIT
