@@ -426,8 +426,7 @@ static uint32_t loop_send_endings(struct weir_loop *loop)
 static void loop_dispatch(struct weir_loop *loop, const struct completion *completion)
 {
     void *object = loop_token_object(loop, completion->token);
-    // A slot outlives its operations, so this is for a mistake of ours, or the kernel's.
-    if (!object) {
+    if (!object) { // a mistake of the engine or the kernel: a slot outlives its operations
         if (completion->flags & COMPLETION_BUFFER)
             pool_give(&loop->pool, completion->buffer);
         stats_add(loop, stale_completions, 1);

@@ -34,6 +34,7 @@ struct serve {
     struct privileges privileges; // of settings->user
     int signals_fd;
     bool draining;
+    bool root;       // it kept root's privileges
     bool starting;   // errors are kept, so that a failed start is one line
     char error[512]; // the first of them
 };
@@ -205,7 +206,6 @@ static int serve_listen(struct serve *serve, const struct weir_protocol *protoco
         int error = serve_listen_address(serve, &settings->listens[i], &options, protocol, context,
                                          &ret_bounds[i]);
         // Some kernels let only a privileged process filter what its socket hears.
-        // UNTESTED: an ordinary user's server, which cannot write its counters
         if (error == -EPERM && options.incoming_only) {
             options.incoming_only = false;
             serve->sandbox.answers_come = true;
@@ -227,11 +227,24 @@ static void serve_say_sandbox(struct serve *serve)
     serve_say(serve, WEIR_LOG_INFO, "sandbox: %s", text);
     serve_sandbox_fast_open(&serve->sandbox, text, sizeof text);
     if (*text)
-        serve_say(serve, WEIR_LOG_WARNING, "%s", text);
-    if (geteuid() == 0)
+        serve_say(serve, WEIR_LOG_WARNING, "sandbox: %s", text);
+    if (serve->root)
         serve_say(serve, WEIR_LOG_WARNING,
                   "this server runs as root; --%s NAME gives up its privileges",
                   serve->settings->user_option);
+}
+
+// Not by stdio, which asks what its descriptor is: this thread has its filter.
+static int serve_print(const char *text, size_t size)
+{
+    while (size) {
+        ssize_t written = write(STDOUT_FILENO, text, size);
+        if (written < 0)
+            return -errno;
+        text += written;
+        size -= (size_t)written;
+    }
+    return 0;
 }
 
 // Says where connections are accepted, and how.
@@ -241,15 +254,18 @@ static int serve_announce(struct serve *serve, const struct weir_address *bounds
     const char *engine = weir_server_engine(serve->server);
     const char *name = strrchr(serve->options->command, ' ') + 1;
     for (size_t i = 0; i < settings->listens_count; i++) {
-        char text[WEIR_ADDRESS_TEXT_SIZE];
+        char text[WEIR_ADDRESS_TEXT_SIZE], line[WEIR_ADDRESS_TEXT_SIZE + 128];
         weir_address_print(&bounds[i], text);
-        printf("listening %s %s engine=%s threads=%u\n", name, text, engine,
-               (unsigned)settings->threads);
+        int size = snprintf(line, sizeof line, "listening %s %s engine=%s threads=%u\n", name, text,
+                            engine, (unsigned)settings->threads);
+        int error = serve_print(line, (size_t)size);
+        if (error)
+            return serve_fault(serve, "standard output", strerror(-error));
     }
     serve_say(serve, WEIR_LOG_INFO, "plan: %s%s%s", engine,
               *weir_server_plan(serve->server) ? ": " : "", weir_server_plan(serve->server));
     serve_say_sandbox(serve);
-    return fflush(stdout) == 0 ? 0 : serve_fault(serve, "standard output", strerror(errno));
+    return 0;
 }
 
 // --- Signals -------------------------------------------------------------------------------------
@@ -366,6 +382,17 @@ static int serve_prepare_privileges(struct serve *serve)
     return error ? serve_fault(serve, settings->chroot, strerror(-error)) : 0;
 }
 
+// Strict does not start where a way to connect stays open. Returns the exit status.
+static int serve_check_fast_open(const struct serve *serve)
+{
+    char text[256], reason[sizeof text + 32];
+    serve_sandbox_fast_open(&serve->sandbox, text, sizeof text);
+    if (serve->sandbox.mode != SANDBOX_STRICT || !*text)
+        return 0;
+    snprintf(reason, sizeof reason, "--sandbox strict: %s", text);
+    return serve_fault(serve, "the server cannot start", reason);
+}
+
 // From here on only what the server needs is left to it. Rings exist and can do nothing yet.
 static int serve_enter_sandbox(struct serve *serve)
 {
@@ -379,12 +406,15 @@ static int serve_enter_sandbox(struct serve *serve)
     // UNTESTED: root may become anybody
     if (error)
         return serve_fault(serve, serve->settings->user, strerror(-error));
+    serve->root = geteuid() == 0;
     for (size_t i = WEIR_ENGINE_URING; i < sizeof engines / sizeof engines[0]; i++) {
         if (!strcmp(engine, engines[i]))
             serve->sandbox.engine = (enum weir_engine)i;
     }
     error = sandbox_enter(&serve->sandbox);
-    return error ? serve_fault(serve, "the server cannot start", serve->sandbox.fault) : 0;
+    if (error)
+        return serve_fault(serve, "the server cannot start", serve->sandbox.fault);
+    return serve_check_fast_open(serve);
 }
 
 // --- Run -----------------------------------------------------------------------------------------
@@ -404,14 +434,12 @@ static int serve_with_server(struct serve *serve, const struct weir_protocol *pr
     if (error)
         return serve_fault(serve, "start",
                            serve->sandbox.fault[0] ? serve->sandbox.fault : strerror(-error));
-    status = serve_announce(serve, bounds);
-    // UNTESTED: needs a standard output that fails later
-    if (status)
-        return status;
     error = sandbox_confine_main(&serve->sandbox);
-    // UNTESTED: the threads took their filters just before
     if (error)
         return serve_fault(serve, "start", serve->sandbox.fault);
+    status = serve_announce(serve, bounds);
+    if (status)
+        return status;
     serve_wait(serve);
     error = weir_server_wait(serve->server);
     // UNTESTED: needs a kernel that breaks a ring
@@ -454,6 +482,7 @@ int serve_run(const struct option_set *options, const struct serve_settings *set
     int status = serve_check(&serve);
     if (status)
         return status;
+    const bool fast_open = serve_sandbox_has_fast_open(); // a root of its own has no /proc
     status = serve_prepare_privileges(&serve);
     if (status)
         return status;
@@ -467,6 +496,7 @@ int serve_run(const struct option_set *options, const struct serve_settings *set
     // UNTESTED: options end before: 64 listeners and a few files
     if (error)
         return serve_fault(&serve, "--sandbox: paths", strerror(-error));
+    serve.sandbox.fast_open = fast_open;
     status = serve_with_log(&serve, protocol, context);
     serve_log_close(&serve.log);
     return status;

@@ -13,6 +13,8 @@ enum { SERVE_EXIT_RUN = 1, SERVE_EXIT_USAGE = 2 };
 
 enum { SERVE_LISTENS_MAX = 64, SERVE_CPUS_MAX = 1024, SERVE_LOGS_MAX = 2 };
 
+enum { SERVE_LOG_LINE_MAX = 1024 };
+
 struct serve_log;
 
 enum { SERVE_COUNTERS_MAX = 32 };
@@ -70,11 +72,18 @@ int serve_run(const struct option_set *options, const struct serve_settings *set
 struct serve_log {
     const char *path; // NULL: standard error
     int fd;
+    bool torn; // serve_log_write_lines() ended within a line
 };
 // Opens the file, or opens it anew and exchanges it under the threads that write; -errno.
 int serve_log_open(struct serve_log *log);
 void serve_log_close(struct serve_log *log);
 void serve_log_write(void *log, enum weir_log_level level, const char *text);
+// The line that serve_log_write() writes; returns its size. The text is cut where it does not fit.
+size_t serve_log_format(const struct serve_log *log, enum weir_log_level level, const char *text,
+                        char ret_line[SERVE_LOG_LINE_MAX]);
+// Writes whole lines, as they are, and ends a line before them of which a part is there. -errno,
+// and how many did not get there. One thread at a time.
+int serve_log_write_lines(struct serve_log *log, const char *data, size_t size, uint64_t *ret_lost);
 
 // Writes the statistics as one JSON object; a regular file is replaced as a whole or not at all.
 int serve_stats_write(const char *path, const struct weir_server *server,

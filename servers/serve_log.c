@@ -54,9 +54,8 @@ static int serve_log_prefix(const struct serve_log *log, const char *level, char
     return snprintf(ret_text, size, "%s.%03ldZ %s", time, now.tv_nsec / 1000000, level);
 }
 
-// One line is one write, so that lines of several threads do not mix. A log that cannot be written
-// has nowhere to say so.
-void serve_log_write(void *context, enum weir_log_level level, const char *text)
+size_t serve_log_format(const struct serve_log *log, enum weir_log_level level, const char *text,
+                        char ret_line[SERVE_LOG_LINE_MAX])
 {
     static const char *const levels[] = {
         [WEIR_LOG_ERROR] = "error: ",
@@ -64,18 +63,59 @@ void serve_log_write(void *context, enum weir_log_level level, const char *text)
         [WEIR_LOG_INFO] = "",
         [WEIR_LOG_DEBUG] = "debug: ",
     };
-    const struct serve_log *log = context;
-    char line[1024];
-    int prefix = serve_log_prefix(log, levels[level], line, sizeof line);
-    size_t room = sizeof line - (size_t)prefix;
-    int size = snprintf(line + prefix, room, "%s\n", text);
+    int prefix = serve_log_prefix(log, levels[level], ret_line, SERVE_LOG_LINE_MAX);
+    size_t room = SERVE_LOG_LINE_MAX - (size_t)prefix;
+    int size = snprintf(ret_line + prefix, room, "%s\n", text);
     // UNTESTED: snprintf of a text
     if (size < 0)
-        return;
-    size_t whole = (size_t)size < room ? (size_t)(prefix + size) : sizeof line - 1;
-    line[whole - 1] = '\n';
-    ssize_t written = write(log->fd, line, whole);
+        return 0;
+    size_t whole = (size_t)size < room ? (size_t)(prefix + size) : SERVE_LOG_LINE_MAX - 1;
+    ret_line[whole - 1] = '\n';
+    return whole;
+}
+
+// One line is one write, so that lines of several threads do not mix. A log that cannot be written
+// has nowhere to say so.
+void serve_log_write(void *context, enum weir_log_level level, const char *text)
+{
+    const struct serve_log *log = context;
+    char line[SERVE_LOG_LINE_MAX];
+    ssize_t written = write(log->fd, line, serve_log_format(log, level, text, line));
     (void)written;
+}
+
+// The number of bytes, or -errno; short only on a full disk.
+static ssize_t serve_log_write_once(int fd, const char *data, size_t size)
+{
+    ssize_t count;
+    do
+        count = write(fd, data, size);
+    while (count < 0 && errno == EINTR);
+    return count < 0 ? -errno : count;
+}
+
+int serve_log_write_lines(struct serve_log *log, const char *data, size_t size, uint64_t *ret_lost)
+{
+    ssize_t count = 0;
+    uint64_t lost = 0;
+    if (log->torn && size) // what is left of a line must not swallow the next
+        count = serve_log_write_once(log->fd, "\n", 1);
+    log->torn = log->torn && count <= 0;
+    while (count >= 0 && size) {
+        count = serve_log_write_once(log->fd, data, size);
+        // UNTESTED: write of some bytes never takes none
+        if (count == 0)
+            count = -EIO;
+        if (count > 0) {
+            log->torn = data[count - 1] != '\n';
+            data += count;
+            size -= (size_t)count;
+        }
+    }
+    for (size_t i = 0; i < size; i++)
+        lost += data[i] == '\n';
+    *ret_lost = lost;
+    return count < 0 ? (int)count : 0;
 }
 
 // --- Statistics ----------------------------------------------------------------------------------

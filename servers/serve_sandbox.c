@@ -56,9 +56,7 @@ static int serve_sandbox_add_core(struct sandbox *sandbox)
     return serve_sandbox_add(sandbox, pattern, SANDBOX_REPLACE);
 }
 
-// Whether TCP Fast Open is there for clients, which is the default; where nothing can be read, it
-// is taken for granted.
-static bool serve_sandbox_has_fast_open(void)
+bool serve_sandbox_has_fast_open(void)
 {
     enum { CLIENTS = 1 };
     unsigned value = CLIENTS;
@@ -76,7 +74,6 @@ int serve_sandbox_init(struct sandbox *sandbox, const struct serve_settings *set
     int error = 0;
     sandbox_init(sandbox, settings->sandbox, settings->needs);
     sandbox->user = settings->user;
-    sandbox->fast_open = serve_sandbox_has_fast_open();
     if (sandbox->mode == SANDBOX_OFF || !sandbox->needs)
         return 0;
     const char *files[SERVE_LOGS_MAX + 2] = { settings->log_path, settings->stats_path };
@@ -127,7 +124,7 @@ void serve_sandbox_fast_open(const struct sandbox *sandbox, char *ret_text, size
         return;
     if (sandbox->answers_come || sandbox->needs->abilities & WEIR_ABILITY_LISTEN)
         snprintf(ret_text, size,
-                 "sandbox: whoever took this server over could still connect by TCP Fast Open; "
+                 "whoever took this server over could still connect by TCP Fast Open; "
                  "close that with: sysctl net.ipv4.tcp_fastopen=0, or use --engine epoll");
 }
 

@@ -3,31 +3,11 @@
 #include <arpa/inet.h>
 #include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "session.h"
 
 enum { EVENT_TEXT_MAX = 400 };
-
-struct event_line {
-    struct weir_operation operation;
-    struct serve_log *log;
-    char text[EVENT_TEXT_MAX];
-};
-
-static int event_run(struct weir_operation *operation)
-{
-    struct event_line *line = (struct event_line *)(void *)operation;
-    serve_log_write(line->log, WEIR_LOG_WARNING, line->text);
-    return 0;
-}
-
-static void event_done(struct weir_operation *operation, int64_t result)
-{
-    (void)result;
-    free((struct event_line *)(void *)operation);
-}
 
 // What is not printable becomes a question mark.
 static void event_clean(char *text)
@@ -52,18 +32,17 @@ void ftp_session_host(const struct ftp_session *session, char ret_text[INET6_ADD
 
 void ftp_event(const struct ftp_session *session, const char *format, ...)
 {
-    struct event_line *line = calloc(1, sizeof *line);
+    char text[EVENT_TEXT_MAX];
     va_list arguments;
-    if (!line)
+    if (!session->server->event_lines)
         return;
-    ftp_session_host(session, line->text);
-    size_t size = strlen(line->text);
-    size += (size_t)snprintf(line->text + size, sizeof line->text - size, ": ");
+    ftp_session_host(session, text);
+    size_t size = strlen(text);
+    size += (size_t)snprintf(text + size, sizeof text - size, ": ");
     va_start(arguments, format);
-    vsnprintf(line->text + size, sizeof line->text - size, format, arguments);
+    vsnprintf(text + size, sizeof text - size, format, arguments);
     va_end(arguments);
-    event_clean(line->text);
-    line->log = &session->server->events;
-    line->operation.done = event_done;
-    weir_job_start(weir_stream_loop(session->control), &line->operation, event_run);
+    event_clean(text);
+    line_queue_say(session->server->event_lines, weir_stream_loop(session->control),
+                   WEIR_LOG_WARNING, text);
 }

@@ -23,7 +23,11 @@ void ftp_login_reset(struct ftp_session *session)
     session->user = NULL;
     session->root_fd = session->server->root_fd;
     session->own_root = false;
+    bool logged_in = session->logged_in;
     session->logged_in = false;
+    // The time for the next login begins behind a login: REIN and USER before it put nothing off.
+    if (logged_in)
+        ftp_session_watch(session);
     session->anonymous = false;
     session->ascii = true; // RFC 959's default
     session->extended_only = false;
@@ -68,6 +72,7 @@ static void login_succeed(struct ftp_session *session)
 {
     session->logged_in = true;
     session->failures = 0;
+    ftp_session_watch(session);
     ftp_count(session->server, FTP_COUNTER_LOGINS);
     ftp_reply(session, "230 Logged in.");
 }
@@ -115,7 +120,6 @@ static struct ftp_hashing *login_hashing(struct ftp_session *session)
     if (!strcmp(weir_loop_engine(loop), "blocking"))
         return NULL;
     pthread_mutex_lock(&server->lock);
-    // UNTESTED: needs two loops that hash at the same time
     while (i < sizeof server->hashings / sizeof server->hashings[0] && server->hashings[i] &&
            server->hashings[i]->loop != loop)
         i++;
@@ -161,7 +165,6 @@ static int login_run(struct weir_operation *operation)
         return 0;
     char home[FTP_PATH_MAX];
     int error = ftp_path_join("/", user->home, home);
-    // UNTESTED: homes are checked when they are read
     if (error)
         return error;
     work->fd = ftp_work_open(work->root_fd, home, O_PATH | O_DIRECTORY, 0);

@@ -20,6 +20,7 @@ enum {
 };
 
 #define SESSION_LINGER_NS 2000000000ULL
+#define SESSION_BUSY_NS 1000000000ULL // how often a time-out looks whether a command still runs
 
 static void session_input(struct ftp_session *session, struct weir_slice slice);
 
@@ -258,6 +259,13 @@ static void session_execute(struct ftp_session *session, const char *line)
 
 // --- Lines ---------------------------------------------------------------------------------------
 
+// A command, or its end, puts the idle time-out off; the login's nothing does.
+static void session_touch(struct ftp_session *session)
+{
+    if (session->logged_in)
+        session->active_ns = weir_loop_now(weir_stream_loop(session->control));
+}
+
 static bool session_overtakes(struct ftp_session *session, const char *line)
 {
     struct ftp_command command;
@@ -292,7 +300,7 @@ static void session_wait(struct ftp_session *session, const char *line, size_t s
 
 static void session_line(struct ftp_session *session, const char *line, size_t size)
 {
-    session->active_ns = weir_loop_now(weir_stream_loop(session->control));
+    session_touch(session);
     if (!session->busy && !session->waiting)
         session_execute(session, line);
     else if (!session_overtakes(session, line))
@@ -380,7 +388,7 @@ static void session_resume(struct ftp_session *session)
 
 void ftp_session_continue(struct ftp_session *session)
 {
-    session->active_ns = weir_loop_now(weir_stream_loop(session->control));
+    session_touch(session);
     session_run_waiting(session);
     while (!session->busy && !session->ending && !session->waiting && session->paused) {
         session_resume(session);
@@ -396,22 +404,36 @@ void ftp_session_continue(struct ftp_session *session)
 
 // --- Time-outs -----------------------------------------------------------------------------------
 
+static uint64_t session_limit(const struct ftp_session *session)
+{
+    return session->logged_in ? session->server->idle_timeout_ns
+                              : session->server->login_timeout_ns;
+}
+
 static void session_timer(struct weir_loop *loop, struct weir_timer *timer)
 {
     struct ftp_session *session =
         (struct ftp_session *)(void *)((char *)timer - offsetof(struct ftp_session, timer));
-    const struct ftp_server *server = session->server;
-    uint64_t limit_ns = session->logged_in ? server->idle_timeout_ns : server->login_timeout_ns;
+    uint64_t limit_ns = session_limit(session);
     uint64_t quiet_ns = weir_loop_now(loop) - session->active_ns;
     if (session->ending)
         return;
-    if (session->busy || !limit_ns || quiet_ns < limit_ns) {
-        // Without a limit now, one may come with the next login.
-        uint64_t left_ns = limit_ns && !session->busy ? limit_ns - quiet_ns : 1000000000;
-        weir_timer_start(loop, timer, left_ns);
-        return;
-    }
-    ftp_session_end(session, session->logged_in ? "421 Idle for too long." : "421 Log in faster.");
+    if (session->busy || quiet_ns < limit_ns)
+        weir_timer_start(loop, timer, session->busy ? SESSION_BUSY_NS : limit_ns - quiet_ns);
+    else
+        ftp_session_end(session,
+                        session->logged_in ? "421 Idle for too long." : "421 Log in faster.");
+}
+
+void ftp_session_watch(struct ftp_session *session)
+{
+    struct weir_loop *loop = weir_stream_loop(session->control);
+    session->active_ns = weir_loop_now(loop);
+    session->timer.function = session_timer;
+    if (session_limit(session))
+        weir_timer_start(loop, &session->timer, session_limit(session));
+    else
+        weir_timer_stop(loop, &session->timer);
 }
 
 // --- The stream ----------------------------------------------------------------------------------
@@ -420,12 +442,9 @@ static void session_opened(struct weir_stream *stream)
 {
     struct ftp_session *session = weir_stream_session(stream);
     struct ftp_server *server = weir_stream_context(stream);
-    struct weir_loop *loop = weir_stream_loop(stream);
     session->control = stream;
     session->server = server;
     session->waiting_last = &session->waiting;
-    session->active_ns = weir_loop_now(loop);
-    session->timer.function = session_timer;
     session->cwd = strdup("/");
     ftp_login_reset(session);
     if (!session_count(session))
@@ -435,8 +454,7 @@ static void session_opened(struct weir_stream *stream)
         return;
     }
     ftp_count(server, FTP_COUNTER_SESSIONS_OPENED);
-    weir_timer_start(loop, &session->timer,
-                     server->login_timeout_ns ? server->login_timeout_ns : 1000000000);
+    ftp_session_watch(session);
     ftp_reply(session, "220 weir FTP server ready.");
 }
 

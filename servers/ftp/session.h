@@ -13,6 +13,7 @@
 
 #include <weir.h>
 
+#include "../line_queue.h"
 #include "../serve.h"
 #include "command.h"
 #include "hosts.h"
@@ -43,6 +44,7 @@ enum ftp_counter {
     FTP_COUNTER_LOGINS_FAILED,
     FTP_COUNTER_TRANSFERS,
     FTP_COUNTER_TRANSFERS_FAILED,
+    FTP_COUNTER_LOG_DROPPED, // lines about sessions and transfers
     FTP_COUNTER_COUNT,
 };
 
@@ -58,11 +60,13 @@ struct ftp_server {
     uint64_t sessions_max, host_sessions_max; // the latter 0: no limit
     uint64_t login_timeout_ns, login_delay_ns, idle_timeout_ns, data_timeout_ns;
     uint64_t rate_limit; // bytes a second and transfer; 0: none
+    uint64_t rate_min;   // that a client must move, over each data_timeout_ns; 0: any
     const char *transfer_log;
 
     int root_fd;
     struct serve_log log;    // of transfers; fd -1: none
     struct serve_log events; // what the server's own log is told
+    struct line_queue *transfer_lines, *event_lines;
     struct ftp_needs needs;
     struct ftp_hosts hosts;
     _Atomic uint64_t counters[FTP_COUNTER_COUNT]; // any thread
@@ -83,10 +87,10 @@ struct ftp_session {
     struct ftp_server *server;
     struct ftp_reader reader;
     struct ftp_waiting *waiting, **waiting_last;
-    struct weir_slice rest;  // bytes that were not looked at yet
-    struct weir_timer timer; // login and idle time-outs, by `active_ns`
-    struct weir_timer delay; // of a failed login
-    uint64_t active_ns;
+    struct weir_slice rest;        // bytes that were not looked at yet
+    struct weir_timer timer;       // login and idle time-outs, by `active_ns`
+    struct weir_timer delay;       // of a failed login
+    uint64_t active_ns;            // of the last command; before the login, of the opening or REIN
     struct ftp_session *next_hash; // waits for a helper, in struct ftp_hashing
     char *name;                    // that USER gave
     const struct ftp_user *user;
@@ -132,7 +136,7 @@ static inline void ftp_count(struct ftp_server *server, enum ftp_counter counter
 }
 
 void ftp_session_host(const struct ftp_session *session, char ret_text[INET6_ADDRSTRLEN]);
-// A line in the server's log, behind the client's host. By a job: a slow log holds up nobody.
+// A line in the server's log, behind the client's host. Queued: a slow log holds up nobody.
 void ftp_event(const struct ftp_session *session, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
@@ -149,6 +153,8 @@ void ftp_reply_name(struct ftp_session *session, const char *before, const char 
 void ftp_reply_error(struct ftp_session *session, int code, int error);
 // Ends the session after a last reply; the client may still be sending.
 void ftp_session_end(struct ftp_session *session, const char *reply);
+// From now the time-out counts that a session has before the login, or behind it.
+void ftp_session_watch(struct ftp_session *session);
 // The running command is done: goes on with what waits.
 void ftp_session_continue(struct ftp_session *session);
 // The absolute path that an argument names; replies and returns false if it is too long.

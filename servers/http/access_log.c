@@ -30,50 +30,13 @@ struct log_line {
 
 // --- Writing -------------------------------------------------------------------------------------
 
-// The number of bytes, or -errno; short only on a full disk.
-static ssize_t log_write_once(int fd, const char *data, size_t size)
-{
-    ssize_t count;
-    do
-        count = write(fd, data, size);
-    while (count < 0 && errno == EINTR);
-    return count < 0 ? -errno : count;
-}
-
-// Returns 0, or the error that ended it, with the number of bytes that were left.
-static int log_write_file(struct http_site *site, const char *data, size_t *size)
-{
-    int fd = site->access_log.fd;
-    ssize_t count = 0;
-    if (site->access_log_torn && *size) // what is left of a line must not swallow the next
-        count = log_write_once(fd, "\n", 1);
-    site->access_log_torn = site->access_log_torn && count <= 0;
-    while (count >= 0 && *size) {
-        count = log_write_once(fd, data, *size);
-        // UNTESTED: write of some bytes never takes none
-        if (count == 0)
-            count = -EIO;
-        if (count > 0) {
-            site->access_log_torn = data[count - 1] != '\n';
-            data += count;
-            *size -= (size_t)count;
-        }
-    }
-    return count < 0 ? (int)count : 0;
-}
-
-// As above, with the number of lines that were lost. One worker at a time, since a line that one
-// could not end is another's to end.
+// One worker at a time, since a line that one could not end is another's to end.
 static int log_write(struct http_access_log *log, const char *data, size_t size, uint64_t *ret_lost)
 {
     struct http_site *site = log->worker->site;
-    size_t left = size;
-    *ret_lost = 0;
     pthread_mutex_lock(&site->access_log_lock);
-    int error = log_write_file(site, data, &left);
+    int error = serve_log_write_lines(&site->access_log, data, size, ret_lost);
     pthread_mutex_unlock(&site->access_log_lock);
-    for (size_t i = size - left; i < size; i++)
-        *ret_lost += data[i] == '\n';
     return error;
 }
 

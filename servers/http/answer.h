@@ -13,7 +13,8 @@ enum http_persistence {
     PERSISTENCE_CLOSE,
 };
 
-enum { HTTP_HEAD_MAX = 6144, HTTP_DATE_OFFSET_NONE = 0 };
+// A location up to its bound fits beside the lines that every answer has.
+enum { HTTP_HEAD_MAX = 6144, HTTP_LOCATION_MAX = 5120 };
 
 #define HTTP_LENGTH_UNKNOWN UINT64_MAX
 

@@ -70,12 +70,17 @@ static void files_redirect(struct http_exchange *exchange, const char *path)
     location[0] = '/';
     size += http_listing_escape_url(http_text_of(path), location + 1);
     location[size++] = '/';
-    struct http_answer answer = { .status = 301, .location = { location, size } };
-    if (request->query.data && size + request->query.size + 1 < sizeof location) {
+    size_t query_size = request->query.data ? 1 + request->query.size : 0;
+    if (size + query_size > HTTP_LOCATION_MAX) {
+        http_exchange_refuse(exchange, 414, "too long to be redirected");
+        return;
+    }
+    if (query_size) {
         location[size] = '?';
         memcpy(location + size + 1, request->query.data, request->query.size);
-        answer.location.size = size + 1 + request->query.size;
     }
+    const struct http_answer answer = { .status = 301,
+                                        .location = { location, size + query_size } };
     http_answer(exchange, &answer, NULL, 0);
 }
 
@@ -87,7 +92,7 @@ static void files_answer_open(struct http_exchange *exchange, struct http_lookup
     const struct http_validators validators = {
         .etag =
             http_etag_write(&identity->modified, (uint64_t)identity->size, identity->coding, etag),
-        .modified = identity->modified.tv_sec,
+        .modified = lookup->modified,
         .size = (uint64_t)identity->size,
     };
     const char *type = http_mime_find(http_text_of(lookup->path));
@@ -152,6 +157,10 @@ static void files_found(struct http_exchange *exchange, struct http_lookup *look
     struct http_worker *worker = exchange->worker;
     struct http_text path = http_exchange_request(exchange)->path;
     struct http_entry *entry = NULL;
+    // A date that is still to come must not be told (RFC 9110, 8.8.2.1).
+    lookup->modified = lookup->identity.modified.tv_sec;
+    if (lookup->kind == LOOKUP_FILE && lookup->modified > worker->date_time)
+        lookup->modified = worker->date_time;
     if (lookup->kind == LOOKUP_FILE && lookup->unchanged) {
         entry = http_cache_find(&worker->cache, path, lookup->codings);
         if (entry)
@@ -184,6 +193,8 @@ static void files_done(struct weir_operation *operation, int64_t result)
 {
     struct files_job *job = (struct files_job *)operation;
     struct http_exchange *exchange = job->exchange;
+    // Before the cache keeps it: the job may have waited long for its disk.
+    http_worker_tick(exchange->worker, weir_loop_now(exchange->worker->loop));
     // UNTESTED: needs 1,024 jobs in the queue
     if (result < 0) // the queue of jobs is full
         http_answer_status(exchange, 503);
@@ -229,11 +240,11 @@ static void files_look_up(struct http_exchange *exchange, unsigned codings,
     if (entry)
         lookup.known = entry->identity;
     int status = http_path_resolve(http_exchange_request(exchange)->path, lookup.path);
-    if (status) {
+    if (status == 400)
+        http_exchange_refuse(exchange, 400, "malformed path");
+    else if (status)
         http_answer_status(exchange, status);
-        return;
-    }
-    if (http_lookup_run(&lookup) == -EAGAIN)
+    else if (http_lookup_run(&lookup) == -EAGAIN)
         files_defer(exchange, &lookup);
     else
         files_found(exchange, &lookup);

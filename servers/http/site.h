@@ -31,10 +31,11 @@ enum http_counter {
     COUNTER_TIMEOUTS, // idle, head or rate
     COUNTER_CACHE_HITS,
     COUNTER_CACHE_MISSES,
-    COUNTER_CACHE_CHECKS, // looks at a file that an entry stands for
-    COUNTER_JOBS,         // lookups that could not be answered from memory
-    COUNTER_FILE_ERRORS,  // files that could not be read, or were shorter than their answer
-    COUNTER_LOG_DROPPED,  // lines of the access log that found both buffers full, or the disk
+    COUNTER_CACHE_CHECKS,     // looks at a file that an entry stands for
+    COUNTER_JOBS,             // lookups that could not be answered from memory
+    COUNTER_FILE_ERRORS,      // files that could not be read, or were shorter than their answer
+    COUNTER_LISTINGS_REFUSED, // for want of memory, or as many are being made as may be
+    COUNTER_LOG_DROPPED,      // lines of the access log that found both buffers full, or the disk
     COUNTER_COUNT,
 };
 
@@ -68,7 +69,6 @@ struct http_site {
     struct serve_log log, access_log;
     _Atomic bool access_log_fails; // and that was said
     pthread_mutex_t access_log_lock;
-    bool access_log_torn;        // under it: the last write ended within a line
     pthread_mutex_t lock;        // of the list
     struct http_worker *workers; // all; never shorter
 };

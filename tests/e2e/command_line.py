@@ -129,14 +129,15 @@ class CommandLineTest(unittest.TestCase):
         server.signal(signal.SIGTERM)
         self.assertEqual(server.wait(), 0)
 
-    # Where seccomp forbids io_uring, auto goes on with epoll and says so once; uring is an error
-    # that names the cause.
+    # Where seccomp forbids io_uring, auto goes on with epoll, says so once and counts it; uring is
+    # an error that names the cause.
     def test_forbidden_uring(self):
         server = Server("auto", preexec_fn=forbid_uring)
         self.addCleanup(server.kill)
         self.assertIn("engine=epoll", server.lines[0])
         self.assertIn("seccomp", server.log.next())
         self.assertIn("plan: epoll", server.log.next())
+        self.assertEqual(server.counters()["fallbacks"], 1)
         server.signal(signal.SIGTERM)
         self.assertEqual(server.wait(), 0)
         result = run("echo", "--listen", "127.0.0.1:0", "--engine", "uring",
@@ -273,12 +274,13 @@ class CommandLineTest(unittest.TestCase):
                 process.kill()
                 process.wait()
 
-    # Output that cannot be written is a failure.
+    # Output that cannot be written is a failure, a server's first line included.
     def test_full_standard_output(self):
-        with open("/dev/full", "w", encoding="utf-8") as full:
-            status = subprocess.run([WEIR, "doctor"], stdout=full, stderr=subprocess.PIPE,
-                                    timeout=LIMIT, check=False).returncode
-        self.assertEqual(status, 1)
+        for command in (("doctor",), ("echo", "--listen", "127.0.0.1:0")):
+            with open("/dev/full", "w", encoding="utf-8") as full:
+                status = subprocess.run([WEIR, *command], stdout=full, stderr=subprocess.PIPE,
+                                        timeout=LIMIT, check=False).returncode
+            self.assertEqual(status, 1, command)
 
 
 if __name__ == "__main__":

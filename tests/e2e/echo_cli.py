@@ -14,8 +14,8 @@ import tempfile
 import time
 import unittest
 
-from programs import (LIMIT, QUIET, WEIR, Lines, Server, connect, listening_socket, main, receive,
-                      receive_end, run, stuff)
+from programs import (LIMIT, QUIET, WEIR, Lines, Server, connect, listening_socket, main,
+                      processor_time, receive, receive_end, run, stuff)
 
 
 class EngineTests:
@@ -55,16 +55,6 @@ class EngineTests:
     def stop(self, server, status=0):
         server.signal(signal.SIGTERM)
         self.assertEqual(server.wait(), status)
-
-    def counters(self, server):
-        """What SIGUSR1 prints."""
-        counters = {}
-        server.signal(signal.SIGUSR1)
-        while "queued_high" not in counters:
-            words = server.log.next().split()
-            if len(words) == 3 and words[2].isdigit():
-                counters[words[1]] = int(words[2])
-        return counters
 
     # The client of every textbook gets its bytes back, then the end.
     def test_textbook_client(self):
@@ -279,7 +269,7 @@ class EngineTests:
         for client in clients[2:]:
             client.sendall(b"waiting")
         self.assertEqual(select.select(clients[2:], [], [], QUIET)[0], [])
-        counters = self.counters(server)
+        counters = server.counters()
         self.assertGreater(counters["accept_pauses"], 0)
         self.assertLess(counters["turns"], 200, "the waiting connections keep the loop awake")
         clients[0].close()
@@ -303,7 +293,7 @@ class EngineTests:
         if self.uses_descriptors():
             server.log.until("accepting pauses: Too many open files")
             self.assertEqual(select.select(clients[-1:], [], [], QUIET)[0], [])
-            self.assertLess(self.counters(server)["turns"], 300)
+            self.assertLess(server.counters()["turns"], 300)
             self.assertEqual("\n".join(server.log.seen).count("accepting pauses"), 1)
         self.assert_served(first)
         resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
@@ -367,9 +357,8 @@ class EngineTests:
         self.assert_served(self.client(server.addresses[0]))
 
     # The remaining options are taken, and the server works with them.
-    def test_buffers_and_busy_poll(self):
-        busy = () if self.engine == "blocking" else ("--busy-poll-us", "20")
-        server = self.start("--buffers", "8", "--buffer-size", "4K", *busy)
+    def test_buffers(self):
+        server = self.start("--buffers", "8", "--buffer-size", "4K")
         client = self.client(server.addresses[0])
         self.assert_served(client, os.urandom(100000))
         self.stop(server)
@@ -435,6 +424,22 @@ class LoopTests(EngineTests):
             self.assertEqual(receive(client, 5), b"Hello")
             waiting.remove(client)
             client.close()
+
+    # --busy-poll-us: between messages the server's thread runs, where without it it sleeps.
+    def test_busy_poll(self):
+        busy, asleep = self.start("--busy-poll-us", "1000000"), self.start()
+        clients = [self.client(server.addresses[0]) for server in (busy, asleep)]
+        before = [processor_time(server.process.pid) for server in (busy, asleep)]
+        end, took = time.monotonic() + LIMIT, [0, 0]
+        while took[0] < 0.2:
+            self.assertLess(time.monotonic(), end, f"it sleeps: {took}")
+            for client in clients:
+                self.assert_served(client)
+            select.select(clients, [], [], 0.05)  # nothing comes
+            took = [processor_time(server.process.pid) - start
+                    for server, start in zip((busy, asleep), before)]
+        self.assertLess(took[1], took[0] / 2)
+        self.stop(busy)
 
 
 class UringTest(LoopTests, unittest.TestCase):

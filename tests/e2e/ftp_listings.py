@@ -2,11 +2,12 @@
 
 import os
 import re
+import select
 import threading
 import time
 
 from ftp_client import FULL, on_all_engines, sanitized, small_buffers
-from programs import QUIET, receive, receive_end
+from programs import LIMIT, QUIET, receive, receive_end
 
 DONE = "226 Transfer complete."
 OPENING = "150 Opening data connection."
@@ -96,6 +97,28 @@ class Listings:
                   f"{1e3 * sorted(waits)[len(waits) * 99 // 100]:.2f} (p99), "
                   f"{1e3 * max(waits):.2f} (most); memory grew by "
                   f"{self.memory(server) - memory} KiB")
+
+    # A listing over the control connection ends by the idle time-out when its client reads nothing.
+    # Once it is over, that time-out counts commands again: a long transfer is not idle.
+    def test_who_takes_no_listing_is_idle(self):
+        os.mkdir(self.path("unread"))
+        for number in range(6000):
+            self.write(f"unread/{number:0200}")
+        server = self.start_server(*self.options, "--idle-timeout", "0.5", "--send-buffer", "64K")
+        host, port = server.addresses[0].rsplit(":", 1)
+        unread = small_buffers((host, int(port)))
+        self.addCleanup(unread.close)
+        unread.sendall(b"USER bob\r\nPASS secret\r\nSTAT unread\r\n")
+        ends = select.poll()
+        ends.register(unread, 0)
+        self.assertTrue(ends.poll(1000 * LIMIT), "it is still there")
+        control = self.login(server)
+        self.assertEqual(len(control.ask("STAT unread").split("\n")), 6002)
+        with control.passive() as data:
+            self.assertEqual(control.ask("STOR long"), OPENING)
+            self.assertEqual(self.login(server).reply(), "421 Idle for too long.")
+            data.sendall(b"at last")
+        self.assertEqual(control.reply(), DONE)
 
     @staticmethod
     def wait(other):

@@ -1,15 +1,20 @@
 """What docs/protocols.md says of HTTP and no other test asks for."""
 
+import concurrent.futures
 import contextlib
 import email.utils
 import http.client
+import json
 import os
 import re
 import resource
 import select
+import shutil
 import signal
 import socket
+import tempfile
 import time
+import unittest
 
 import http_programs
 import programs
@@ -77,6 +82,29 @@ class Semantics(http_programs.HttpTest):
                 self.assertEqual(got.body, b"01" if status == 206 else b"0123456789")
         self.on_each_engine(check)
 
+    def test_a_date_to_come_is_not_told(self):
+        """A file from the future is said to be of now, in memory or open, whole and conditional;
+        its tag is of its own date all the same."""
+        for name, size in (("ahead.txt", 10), ("ahead.bin", 1 << 20)):
+            path = os.path.join(self.root, name)
+            with open(path, "wb") as file:
+                file.write(bytes(size))
+            ahead = (int(time.time()) + 86400) * 10**9
+            os.utime(path, ns=(ahead, ahead))
+        def check(address):
+            for path, size in (("/ahead.txt", 10), ("/ahead.txt", 10), ("/ahead.bin", 1 << 20)):
+                got = self.get(address, path)
+                date, modified = (email.utils.parsedate_to_datetime(got.headers[name])
+                                  for name in ("date", "last-modified"))
+                self.assertLessEqual(modified, date)
+                self.assertEqual(got.headers["etag"], f'"{ahead:x}-{size:x}"')
+                again = self.get(address, path, f"If-None-Match: {got.headers['etag']}")
+                self.assertEqual(again.status, 304)
+                date, modified = (email.utils.parsedate_to_datetime(again.headers[name])
+                                  for name in ("date", "last-modified"))
+                self.assertLessEqual(modified, date)
+        self.on_each_engine(check)
+
     def test_every_answer_has_a_date(self):
         """Also those that refuse, and those without a content; it is now."""
         def check(address):
@@ -92,6 +120,90 @@ class Semantics(http_programs.HttpTest):
                 date = email.utils.parsedate_to_datetime(answer.headers["date"])
                 self.assertLess(abs(date.timestamp() - time.time()), programs.LIMIT)
         self.on_each_engine(check)
+
+    def test_the_date_of_a_time_out_is_its_own(self):
+        """A request that stays unfinished is given up at that date and not at that of its last
+        byte, though nothing else has come to the server since."""
+        seconds = 1.1  # the date of the last byte is another one
+        def check(engine):
+            server = programs.Server(engine, "--root", self.root, "--header-timeout", str(seconds),
+                                     name="http")
+            self.addCleanup(server.kill)
+            before = time.time()
+            data = http_programs.converse(server.addresses[0], b"GET / HTTP", half_close=False)
+            after = time.time()
+            answer, = http_programs.parse(data)
+            self.assertEqual(answer.status, 408)
+            date = email.utils.parsedate_to_datetime(answer.headers["date"]).timestamp()
+            self.assertGreaterEqual(date, int(before + seconds - 0.05))
+            self.assertLessEqual(date, after)
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            runs = [pool.submit(check, engine) for engine in http_programs.ENGINES]
+        for engine, run in zip(http_programs.ENGINES, runs, strict=True):
+            with self.subTest(engine=engine):
+                run.result()
+
+
+class Sends(unittest.TestCase):
+    """How many sends answers cost, by the server's own counter at its end."""
+
+    get = b"GET /%b HTTP/1.1\r\nHost: x\r\n\r\n"
+    post = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 500\r\n\r\n" + b"b" * 500
+
+    def setUp(self):
+        self.root = tempfile.mkdtemp(prefix="weir-http-")
+        self.addCleanup(shutil.rmtree, self.root)
+        for name, size in (("small", 100), ("large", 40000), ("other/file", 1)):
+            os.makedirs(os.path.dirname(os.path.join(self.root, name)), exist_ok=True)
+            with open(os.path.join(self.root, name), "wb") as file:
+                file.write(b"x" * size)
+
+    def sends(self, engine, groups, *options, name="http"):
+        """Sends one group after the other, each when the one before is answered, and returns how
+        many sends that took. A group is its bytes and how many answers, or bytes, they get."""
+        stats = os.path.join(self.root, ".stats")
+        server = programs.Server(engine, *options, "--stats-json", stats, name=name)
+        self.addCleanup(server.kill)
+        with programs.connect(server.addresses[0]) as client:
+            for data, count in groups:
+                client.sendall(data)
+                received = b""
+                if name == "echo":
+                    received = programs.receive(client, count)
+                while name == "http" and received.count(b"HTTP/1.1 ") < count:
+                    received += client.recv(1 << 20)
+            client.shutdown(socket.SHUT_WR)
+            programs.receive_end(client)
+        server.signal(signal.SIGTERM)
+        self.assertEqual(server.wait(), 0)
+        with open(stats, encoding="ascii") as file:
+            return json.load(file)["sends"]
+
+    def test_an_answer_is_one_send(self):
+        """Head and content together: a file that is read, one of the cache, a larger one, a
+        listing, an error, no content at all, and the last answer with its close."""
+        single = [self.get % name for name in (b"small", b"small", b"large", b"other/", b"none",
+                                               b"other")]
+        single += [data.replace(b"GET", b"HEAD") for data in single]
+        single += [(self.get % b"small").replace(b"x\r\n", b"x\r\nConnection: close\r\n")]
+        groups = [(data, 1) for data in single]
+        for engine in http_programs.ENGINES:
+            with self.subTest(engine=engine):
+                self.assertEqual(self.sends(engine, groups, "--root", self.root, "--listing"),
+                                 len(groups))
+                echoes = [(self.post, 1)] * 3
+                self.assertEqual(self.sends(engine, echoes, "--handler", "echo"), 3)
+
+    def test_the_answers_of_one_turn_are_one_send(self):
+        """Sixteen requests that come together are answered together, also bodies and plain
+        echoes."""
+        for engine in http_programs.ENGINES:
+            with self.subTest(engine=engine):
+                groups = [(self.get % b"small", 1), (self.get % b"small" * 16, 16)]
+                self.assertEqual(self.sends(engine, groups, "--root", self.root), 2)
+                self.assertEqual(self.sends(engine, [(self.post * 16, 16)], "--handler", "echo"), 1)
+                echoes = [(b"one", 3), (b"b" * 8000, 8000)]
+                self.assertEqual(self.sends(engine, echoes, name="echo"), 2)
 
 
 class WellKnown(http_programs.HttpTest):
@@ -114,8 +226,8 @@ class Scarcity(http_programs.HttpTest):
     files = {f"{i}.txt": b"text" for i in range(4)}
 
     def test_without_a_descriptor_the_answer_is_503(self):
-        """A file that cannot be opened for lack of descriptors is not said to be missing, and the
-        same connection gets it when there are some again."""
+        """A file that cannot be opened for lack of descriptors is not said to be missing. The
+        connection closes behind that, and the next one gets it when there are some again."""
         for engine, server in self.servers.items():
             with self.subTest(engine=engine):
                 pid = server.process.pid
@@ -124,9 +236,11 @@ class Scarcity(http_programs.HttpTest):
                 self.addCleanup(client.close)
 
                 def status(path):
-                    client.request("GET", path)
+                    client.request("GET", path)  # on another connection if the last one closed
                     answer = client.getresponse()
                     answer.read()
+                    self.assertEqual(answer.getheader("connection") == "close",
+                                     answer.status == 503)
                     return answer.status
                 self.assertEqual(status("/0.txt"), 200)
                 before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
@@ -199,6 +313,8 @@ class Listings(http_programs.HttpTest):
                 client, line = self.begin(address)
                 client.close()
                 self.assertEqual(line, b"HTTP/1.1 503")
+                counters = json.loads(self.get(address, "/.status").body)
+                self.assertEqual(counters["listings_refused"], 1)
                 self.assertEqual(self.get(address, "/a.txt").body, b"text\n")
                 clients[0].close()
                 until = time.monotonic() + programs.LIMIT

@@ -8,6 +8,7 @@ import re
 import signal
 import socket
 import time
+import urllib.parse
 
 import http_programs
 import programs
@@ -89,6 +90,25 @@ class Content(http_programs.HttpTest):
             moved = self.get(address, "//sub")
             self.assertEqual(moved.headers["location"], "/sub/")
             self.assertEqual(self.get(address, "/a.txt/").status, 404)
+        self.on_each_engine(check)
+
+    def test_a_redirection_is_never_without_its_place(self):
+        """A place of 5 KiB is told whole; one that is longer, by its query or by its escapes, is
+        refused, and neither cut nor left out."""
+        deep = "/".join(["\u00e4" * 120] * 10)
+        os.makedirs(os.path.join(self.root, deep), exist_ok=True)
+        def check(address):
+            query = "?" + "q" * (5120 - len("/sub/?"))
+            moved = self.get(address, "/sub" + query)
+            self.assertEqual((moved.status, moved.headers["location"]), (301, "/sub/" + query))
+            for path in ("/sub" + query + "q", "/sub?" + "q" * 12000,
+                         "/" + urllib.parse.quote(deep)):
+                data = f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode() * 2
+                answers = http_programs.parse(http_programs.converse(address, data,
+                                                                     half_close=False))
+                self.assertEqual([(answer.status, answer.headers["connection"],
+                                   answer.headers.get("location")) for answer in answers],
+                                 [(414, "close", None)])
         self.on_each_engine(check)
 
     def test_links_stay_inside(self):
@@ -175,6 +195,26 @@ class Content(http_programs.HttpTest):
                 self.assertEqual(self.get(address, "/list/" + reference).status, 200)
         self.on_each_engine(check)
 
+    def test_the_form_of_a_listing_is_the_one_that_is_wanted_more(self):
+        """By weight, then by the more precise name, then by the order; HTML if nothing is said."""
+        html, json_type = "text/html; charset=utf-8", "application/json"
+        rows = (("application/json", json_type), ("text/html", html), ("*/*", html), ("", html),
+                ("application/json;q=0, text/html", html), ("application/json;q=0", html),
+                ("application/json; q=0.000 , */*;q=0.1", html),
+                ("text/html;q=0.9, application/json", json_type),
+                ("application/json;q=0.9, text/html", html),
+                ("application/json;q=0.5;x=y, text/html;x=y;Q=0.499", json_type),
+                ("application/json, text/html", json_type), ("text/html, application/json", html),
+                ("*/*, application/json", json_type), ("application/*", json_type),
+                ("application/json, text/plain, */*", json_type), ("text/*, application/json;q=0.9",
+                                                                   html),
+                ("*/*;q=0.2, text/html;q=0.1", json_type), ("image/png", html))
+        def check(address):
+            for accept, wanted in rows:
+                got = self.get(address, "/list/", f"Accept: {accept}")
+                self.assertEqual((accept, got.headers["content-type"]), (accept, wanted))
+        self.on_each_engine(check)
+
     def test_a_declined_request_can_be_the_last(self):
         """A refusal keeps to what the client asked for about the connection: nothing follows."""
         def check(address):
@@ -233,7 +273,8 @@ class Content(http_programs.HttpTest):
 class Cache(http_programs.HttpTest):
     """A changed file is noticed."""
 
-    files = {"a.txt": b"first", "b.txt": b"gone soon"}
+    files = {"a.txt": b"first", "b.txt": b"gone soon"} | {
+        name: b"before" for name in ("content", "longer", "date", "hidden")}
 
     def change(self, name, content):
         """Replaces the file at once, as an editor would."""
@@ -265,6 +306,36 @@ class Cache(http_programs.HttpTest):
             self.until(address, "/b.txt", lambda answer: answer.status == 404)
             counters = json.loads(self.get(address, "/.status").body)
             self.assertGreater(counters["cache_misses"], 0)
+
+    def write(self, name, content, modified_ns=None):
+        """Writes into the file as it lies there, and gives it the date, if there is one."""
+        path = os.path.join(self.root, name)
+        inode = os.stat(path).st_ino
+        with open(path, "r+b") as file:
+            file.write(content)
+        if modified_ns is not None:
+            os.utime(path, ns=(modified_ns, modified_ns))
+        self.assertEqual(os.stat(path).st_ino, inode)
+
+    def test_changes_in_place_are_noticed(self):
+        """The file stays the same inode: other bytes of the same size, more bytes with the date of
+        before, another date alone, and other bytes of the same size with the date of before."""
+        names = ("content", "longer", "date", "hidden")
+        old = {name: os.stat(os.path.join(self.root, name)).st_mtime_ns for name in names}
+        addresses = [server.addresses[0] for server in self.servers.values()]
+        for address in addresses:
+            for name in names:
+                self.assertEqual(self.get(address, "/" + name).body, b"before")
+        self.write("content", b"behind")
+        self.write("longer", b"before and after", old["longer"])
+        self.write("date", b"", 1_700_000_000 * 10**9)
+        self.write("hidden", b"behind", old["hidden"])
+        date = "Tue, 14 Nov 2023 22:13:20 GMT"
+        for address in addresses:
+            self.until(address, "/content", lambda answer: answer.body == b"behind")
+            self.until(address, "/longer", lambda answer: answer.body == b"before and after")
+            self.until(address, "/date", lambda answer: answer.headers["last-modified"] == date)
+            self.until(address, "/hidden", lambda answer: answer.body == b"behind")
 
     def test_a_hit_needs_no_look_at_the_file(self):
         """Within the second of its last look, an entry answers by itself."""

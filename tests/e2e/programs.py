@@ -8,6 +8,7 @@ import ctypes
 import errno
 import os
 import select
+import signal
 import socket
 import struct
 import subprocess
@@ -75,6 +76,16 @@ class Server:
     def signal(self, number):
         self.process.send_signal(number)
 
+    def counters(self):
+        """What SIGUSR1 prints."""
+        counters = {}
+        self.signal(signal.SIGUSR1)
+        while "queued_high" not in counters:
+            words = self.log.next().split()
+            if len(words) == 3 and words[2].isdigit():
+                counters[words[1]] = int(words[2])
+        return counters
+
     def wait(self):
         return self.process.wait(LIMIT)
 
@@ -84,6 +95,13 @@ class Server:
             self.process.wait()
         self.process.stdout.close()
         self.process.stderr.close()
+
+
+def processor_time(pid):
+    """Seconds that a running process has had a processor."""
+    with open(f"/proc/{pid}/stat", encoding="ascii") as file:
+        fields = file.read().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def connect(address, source=None):
@@ -153,6 +171,22 @@ def run(*arguments, **options):
 
 def listening_socket(pid):
     """A duplicate of the process's first listening TCP socket."""
+    return socket_of(pid, lambda found: found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+
+
+def connected_socket(pid, peer):
+    """A duplicate of the process's socket that is connected with this one of ours."""
+    def is_connected(found):
+        try:
+            return found.getpeername() == peer.getsockname()
+        except OSError:
+            return False
+
+    return socket_of(pid, is_connected)
+
+
+def socket_of(pid, wanted):
+    """A duplicate of the process's first socket of which wanted() holds."""
     library = ctypes.CDLL(None, use_errno=True)
     pidfd = os.pidfd_open(pid)
     try:
@@ -163,12 +197,12 @@ def listening_socket(pid):
             if fd < 0:
                 raise unittest.SkipTest(f"pidfd_getfd: {os.strerror(ctypes.get_errno())}")
             found = socket.socket(fileno=fd)
-            if found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            if wanted(found):
                 return found
             found.close()
     finally:
         os.close(pidfd)
-    raise AssertionError("no listening socket")
+    raise AssertionError("no such socket")
 
 
 def forbid_uring():
@@ -176,16 +210,16 @@ def forbid_uring():
     forbid_call(425)
 
 
-def forbid_call(number, first=None, error=errno.EPERM):
-    """From here on the system call with this number, or that with this first argument, fails with
-    this error."""
+def forbid_call(number, value=None, argument=0, error=errno.EPERM):
+    """From here on the system call with this number, or that with this value of an argument (the
+    first), fails with this error."""
     load, jump_if_equal, ret = 0x20, 0x15, 0x06
     allow, fail = 0x7FFF0000, 0x00050000 | error  # SECCOMP_RET_ALLOW; SECCOMP_RET_ERRNO
     rows = [(load, 0, 0, 0), (jump_if_equal, 0, 1, number), (ret, 0, 0, fail),
             (ret, 0, 0, allow)]
-    if first is not None:
-        rows[1:2] = [(jump_if_equal, 0, 3, number), (load, 0, 0, 16),
-                     (jump_if_equal, 0, 1, first)]
+    if value is not None:
+        rows[1:2] = [(jump_if_equal, 0, 3, number), (load, 0, 0, 16 + 8 * argument),
+                     (jump_if_equal, 0, 1, value)]
     program = b"".join(struct.pack("HBBI", *row) for row in rows)
     code = ctypes.create_string_buffer(program)
     filter_ = ctypes.create_string_buffer(

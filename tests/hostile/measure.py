@@ -1,12 +1,13 @@
 """The hostile scenes in full size, with figures.
 
 usage: measure.py [--engine NAME]... [--scene NAME]... [--json FILE]
-       [--soak-seconds S] [--small | --prove]
+       [--soak-seconds S] [--small | --sanitized | --prove]
 
 Plays each scene with uring and epoll, and prints a table (Markdown) on standard output. With
 --json, results are added to those that the file already has, so that scenes can be played apart.
-What is missed is said, and makes the exit status 1. --small plays the size of the tests. --prove
-plays that with servers that have a defect (prove.py), and prints what the scenes say then.
+What is missed is said, and makes the exit status 1. --small plays the size of the tests, and
+--sanitized that of their sanitizers, without limits on memory: for a server that was built so
+(docs/testing.md). --prove plays that with servers that have a defect (prove.py), and prints what the scenes say then.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import dataclasses
 import json
 import os
 import platform
+import subprocess
 import sys
 import time
 
@@ -26,7 +28,7 @@ import scenes_limits  # pylint: disable=wrong-import-position
 import scenes_load  # pylint: disable=wrong-import-position
 import scenes_memory  # pylint: disable=wrong-import-position
 import scenes_soak  # pylint: disable=wrong-import-position
-from stage import CI, FULL, Result, Stage  # pylint: disable=wrong-import-position
+from stage import CI, FULL, SANITIZED, Result, Stage  # pylint: disable=wrong-import-position
 
 SCENES = [*scenes_load.SCENES, *scenes_memory.SCENES, *scenes_limits.SCENES,
           *scenes_limits.URING_SCENES, *scenes_memory.RELEASE_SCENES, *scenes_end.SCENES,
@@ -69,6 +71,16 @@ def load(path):
     return []
 
 
+def commit():
+    """That of the sources, marked if they were changed since, or an empty text without git."""
+    command = ["git", "-C", HERE, "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                              text=True, check=False).stdout.strip()
+    except OSError:
+        return ""
+
+
 def store(path, results):
     machine = {"kernel": platform.release(), "processors": os.cpu_count(),
                "date": time.strftime("%Y-%m-%d")}
@@ -93,23 +105,30 @@ def main():
     parser.add_argument("--engine", action="append", choices=["uring", "epoll", "blocking"])
     parser.add_argument("--scene", action="append", choices=[s.__name__ for s in SCENES])
     parser.add_argument("--json")
-    parser.add_argument("--small", action="store_true")
-    parser.add_argument("--prove", action="store_true")
+    kind = parser.add_mutually_exclusive_group()
+    kind.add_argument("--small", action="store_true")
+    kind.add_argument("--sanitized", action="store_true")
+    kind.add_argument("--prove", action="store_true")
     parser.add_argument("--soak-seconds", type=float, default=FULL.soak_s)
     options = parser.parse_args()
     if options.prove:
         return 1 if prove_scenes(options) else 0
     results = load(options.json)
-    full = dataclasses.replace(FULL, soak_s=options.soak_seconds)
-    missed = 0
+    size = dataclasses.replace(FULL, soak_s=options.soak_seconds)
+    if options.small or options.sanitized:
+        size = CI if options.small else SANITIZED
+    missed, built_from = 0, commit()
     for scene in SCENES:
         if options.scene and scene.__name__ not in options.scene:
+            continue
+        if size.sanitized and scene in scenes_memory.RELEASE_SCENES:
             continue
         for engine in options.engine or ["uring", "epoll"]:
             if scene in scenes_limits.URING_SCENES and engine != "uring":
                 continue
             print(f"playing {scene.__name__} with {engine}", file=sys.stderr)
-            result = vars(play(scene, engine, CI if options.small else full))
+            result = vars(play(scene, engine, size))
+            result |= {"commit": built_from, "size": size.name}
             missed += not all(need["met"] for need in result["needs"])
             results = [r for r in results
                        if (r["scene"], r["engine"]) != (result["scene"], result["engine"])]

@@ -1,7 +1,10 @@
 """What the tests of the sandbox share: servers in it, and the effects that an attacker wants."""
 
+import ctypes
+import fcntl
 import os
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -17,6 +20,9 @@ from programs import Server, connect
 EFFECTS = os.environ["EFFECTS"]
 SANITIZED = os.environ["SANITIZED"]
 ENGINES = ("uring", "epoll", "blocking")
+CLONE_NEWNET = 0x40000000
+SIOCSIFFLAGS, IFF_UP = 0x8914, 1
+FAST_OPEN = "/proc/sys/net/ipv4/tcp_fastopen"
 
 
 class SandboxTestCase(unittest.TestCase):
@@ -37,6 +43,22 @@ class SandboxTestCase(unittest.TestCase):
         folder = tempfile.TemporaryDirectory(prefix="weir-")
         self.addCleanup(folder.cleanup)
         return folder.name
+
+    own_network = False  # of all test cases: a process enters one once
+
+    def set_fast_open(self, value):
+        """Sets net.ipv4.tcp_fastopen until the test ends, in a network of this process's own."""
+        if os.geteuid():
+            self.skipTest("needs root for a network of its own, in which TCP Fast Open is set")
+        if not SandboxTestCase.own_network:
+            if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNET):
+                self.skipTest(f"no network of its own: {os.strerror(ctypes.get_errno())}")
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+                fcntl.ioctl(any_socket, SIOCSIFFLAGS, struct.pack("16sh22x", b"lo", IFF_UP))
+            SandboxTestCase.own_network = True
+        with open(FAST_OPEN, encoding="ascii") as file:
+            self.addCleanup(write, FAST_OPEN, file.read().encode())
+        write(FAST_OPEN, str(value).encode())
 
     def needs_filters(self):
         if SANITIZED:

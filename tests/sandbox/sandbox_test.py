@@ -169,9 +169,10 @@ class EffectsTest(SandboxTestCase):
             return bool(select.select([listener], [], [], 0.02)[0])
 
     # A send with an address connects nothing: not a new socket, not a listener whose end was shut,
-    # not a connection that was dissolved. One way is left, that of FTP's new sockets through the
-    # ring, and the server says so at its start.
+    # not a connection that was dissolved. One way is left in mode on, that of FTP's new sockets
+    # through the ring: the server says so at its start, and strict does not start.
     def test_nothing_connects_by_fast_open(self):
+        self.set_fast_open(1)
         for name in ("echo", "http", "ftp"):
             for engine in ENGINES:
                 effects = () if SANITIZED else FAST_OPEN
@@ -183,12 +184,21 @@ class EffectsTest(SandboxTestCase):
             for name in ("echo", "http"):
                 self.assertFalse(self.fast_opens(name, "uring", "ring-fast-open-new"), name)
 
-    # Without the sandbox it connects, where the kernel lets clients do it: this proves the test
+    # Where TCP Fast Open is closed for clients, which strict asks of FTP, its new sockets connect
+    # nothing through the ring either; where it is not, they do in mode on.
+    def test_closed_fast_open_closes_the_last_way(self):
+        self.set_fast_open(1)
+        self.assertTrue(self.fast_opens("ftp", "uring", "ring-fast-open-new"))
+        for value in (0, 2):
+            self.set_fast_open(value)
+            for mode in ("on",) if SANITIZED else ("on", "strict"):
+                with self.subTest(value=value, mode=mode):
+                    self.assertFalse(self.fast_opens("ftp", "uring", "ring-fast-open-new", mode))
+
+    # Without the sandbox it connects, where the kernel lets clients do it: this proves the tests
     # above.
     def test_fast_open_connects_without_a_sandbox(self):
-        with open("/proc/sys/net/ipv4/tcp_fastopen", encoding="utf-8") as file:
-            if not int(file.read()) & 1:
-                self.skipTest("net.ipv4.tcp_fastopen has no TCP Fast Open for clients here")
+        self.set_fast_open(1)
         for effect in (*FAST_OPEN, *FAST_OPEN_BY_RING):
             self.assertTrue(self.fast_opens("http", "uring", effect, "off"), effect)
         for effect in FAST_OPEN:
@@ -224,6 +234,7 @@ class StrictTest(SandboxTestCase):
     # In strict mode a forbidden system call is the process's last.
     def test_a_forbidden_call_is_the_last(self):
         self.needs_filters()
+        self.set_fast_open(0)
         every = ("open", "execute", "fork", "ring", "kill", "trace", "raise", "abort-another",
                  "other-numbers", "socket-udp", "connect-new", "unlink", "uname")
         for name, effects in (("echo", every), ("http", every), ("ftp", every[:-3] + ("uname",))):
@@ -244,6 +255,7 @@ class StrictTest(SandboxTestCase):
     # without; the server ends in order after them.
     def test_refusals_are_no_end(self):
         self.needs_filters()
+        self.set_fast_open(0)
         for name in ("echo", "http", "ftp"):
             with self.subTest(server=name):
                 trial = Trial(self, name, "uring", "strict")
@@ -261,6 +273,7 @@ class StrictTest(SandboxTestCase):
     # An abort ends the process by SIGABRT in every mode, on loops and in jobs, and is not mistaken
     # for an attack.
     def test_abort_still_aborts(self):
+        self.set_fast_open(0)
         for name in ("echo", "http", "ftp"):
             for engine in ENGINES:
                 for mode in ("on",) if SANITIZED else ("on", "strict"):

@@ -20,6 +20,7 @@ USER = ("bob", "secret")
 
 # Numbers of system calls, and one of prctl's options.
 LANDLOCK_CREATE_RULESET, SECCOMP, PRCTL, PR_SET_SECCOMP = 444, 317, 157, 22
+SETSOCKOPT, SO_ATTACH_FILTER = 54, 26
 
 
 def read(path):
@@ -250,6 +251,7 @@ class FtpTest(ServingTestCase):
 
     # A server that only reads serves as before, and still refuses in words what it may not do.
     def test_read_only_ftp_works_inside(self):
+        self.set_fast_open(0)
         def check(engine, mode):
             server = self.serve(engine, mode, "--root", "{root}", "--anonymous", "--read-only",
                                 name="ftp")
@@ -271,6 +273,12 @@ class StartTest(ServingTestCase):
     # A process that changed its user cannot be traced, and so not be searched for leaks; and a jail
     # has no /proc for a sanitizer to look at.
     jailed = {**os.environ, "ASAN_OPTIONS": "detect_leaks=0"}
+
+    def become_nobody(self):
+        """For preexec_fn: the program is an ordinary user's."""
+        os.setgroups([])
+        os.setgid(65534)
+        os.setuid(65534)
 
     def start_jailed(self, name, *options, engine="uring"):
         """The server, in a folder that is its root and nobody's own."""
@@ -326,17 +334,13 @@ class StartTest(ServingTestCase):
     def test_strangers_may_not_change_who_they_are(self):
         if os.geteuid():
             self.skipTest("needs root to become another user")
-
-        def stranger():
-            os.setgroups([])
-            os.setgid(65534)
-            os.setuid(65534)
         for options in (("--user", "daemon"), ("--user", "root"), ("--chroot", "/")):
             refused = run("echo", "--engine", "epoll", "--listen", "127.0.0.1:0", *options,
-                          preexec_fn=stranger)
+                          preexec_fn=self.become_nobody)
             self.assertEqual((refused.returncode, refused.stdout), (1, ""), options)
             self.assertIn(f"{options[1]}: Operation not permitted", refused.stderr)
-        server = self.start("epoll", "--user", "nobody", preexec_fn=stranger, env=self.jailed)
+        server = self.start("epoll", "--user", "nobody", preexec_fn=self.become_nobody,
+                            env=self.jailed)
         self.assertIn("user nobody", server.log.until("sandbox: "))
         self.finish(server)
 
@@ -353,6 +357,7 @@ class StartTest(ServingTestCase):
 
     # And for FTP, whose files are the user's.
     def test_ftp_as_a_user_in_a_root_of_its_own(self):
+        self.set_fast_open(0)
         server = self.start_jailed("ftp", "--root", "/root", "--anonymous", "--anonymous-write",
                                    "--transfer-log", "/transfers")
         self.reopen(server, "transfers")
@@ -387,20 +392,76 @@ class StartTest(ServingTestCase):
             server = self.start("epoll", *options, name=name)
             self.assertIn(f"{option} NAME gives up", server.log.until("runs as root"))
 
-    # The one way to connect that is left (docs/security.md) is said by the servers that leave it.
-    def test_what_fast_open_leaves_is_said(self):
-        ftp = ("--root", self.enter_folder(), "--anonymous")
-        with open("/proc/sys/net/ipv4/tcp_fastopen", encoding="utf-8") as file:
-            clients = bool(int(file.read()) & 1)
-        for name, engine, options, left in (("ftp", "uring", ftp, clients),
-                                            ("ftp", "epoll", ftp, False),
-                                            ("http", "uring", ("--handler", "echo"), False)):
-            server = self.start(engine, "--sandbox", "on", *options, name=name)
-            server.signal(signal.SIGTERM)
-            self.assertEqual(server.wait(), 0)
+    def assert_fast_open(self, left, name, engine, *options, **keywords):
+        """The one way to connect that may be left: mode on says so, strict does not start."""
+        with self.subTest(server=name, engine=engine, left=left, **keywords):
+            server = self.start(engine, "--sandbox", "on", *options, name=name, **keywords)
+            self.finish(server)
             server.log.until("draining")
-            said = "net.ipv4.tcp_fastopen=0" in "".join(server.log.seen)
-            self.assertEqual(said, left, (name, engine))
+            warned = "sandbox: whoever took this server over could still connect by TCP Fast Open"
+            self.assertEqual(warned in "".join(server.log.seen), left)
+            if SANITIZED:
+                return
+            if not left:
+                self.finish(self.start(engine, "--sandbox", "strict", *options, name=name,
+                                       **keywords))
+                return
+            refused = run(name, "--engine", engine, "--listen", "127.0.0.1:0", "--sandbox",
+                          "strict", *options, **keywords)
+            self.assertEqual((refused.returncode, refused.stdout), (1, ""))
+            self.assertRegex(refused.stderr, "^weir .*: the server cannot start: --sandbox strict: "
+                             ".*TCP Fast Open.*net.ipv4.tcp_fastopen=0.*--engine epoll\n$")
+
+    # FTP's new sockets can be connected through a ring while TCP Fast Open is there for clients.
+    # With active mode it connects anyway, and there is nothing to refuse. A root folder of its own
+    # has no /proc, which a sanitizer needs.
+    def test_fast_open_of_new_sockets_is_not_silent(self):
+        root = self.enter_folder()
+        ftp = ("--root", root, "--anonymous")
+        for value, left in ((0, False), (1, True), (2, False), (3, True)):
+            self.set_fast_open(value)
+            self.assert_fast_open(left, "ftp", "uring", *ftp)
+        if not SANITIZED:
+            self.assert_fast_open(False, "ftp", "epoll", "--chroot", root, *ftp[2:], "--root", "/")
+            self.assert_fast_open(True, "ftp", "uring", "--chroot", root, *ftp[2:], "--root", "/")
+        for name, engine, options in (("ftp", "epoll", ftp), ("ftp", "blocking", ftp),
+                                      ("ftp", "uring", (*ftp, "--allow-active")),
+                                      ("http", "uring", ("--handler", "echo")),
+                                      ("echo", "uring", ())):
+            self.assert_fast_open(False, name, engine, *options)
+
+    # Where a kernel lets nobody, or no ordinary user, filter what a listener hears, connections of
+    # any server could be connected through a ring. With system calls they cannot.
+    def test_fast_open_without_socket_filters_is_not_silent(self):
+        self.set_fast_open(1)
+        def forbid():
+            forbid_call(SETSOCKOPT, SO_ATTACH_FILTER, argument=2)
+
+        def forbid_stranger():
+            forbid()
+            self.become_nobody()
+        http_echo = ("--handler", "echo")
+        for refuse in (forbid, forbid_stranger):
+            self.assert_fast_open(True, "echo", "uring", preexec_fn=refuse, env=self.jailed)
+            self.assert_fast_open(True, "http", "uring", *http_echo, preexec_fn=refuse,
+                                  env=self.jailed)
+            self.assert_fast_open(False, "echo", "epoll", preexec_fn=refuse, env=self.jailed)
+        self.set_fast_open(0)
+        self.assert_fast_open(False, "echo", "uring", preexec_fn=forbid_stranger, env=self.jailed)
+
+    # Nobody has to ask for the sandbox. A program with a sanitizer cannot have all of it.
+    def test_the_sandbox_is_the_default(self):
+        for name, options in (("echo", ()), ("http", ("--handler", "echo")),
+                              ("ftp", ("--anonymous", "--root", self.enter_folder()))):
+            for engine in ENGINES:
+                with self.subTest(server=name, engine=engine):
+                    server = self.start(engine, *options, name=name)
+                    self.assertRegex(server.log.until("sandbox: "),
+                                     "sandbox: off" if SANITIZED else
+                                     "sandbox: on: .*no_new_privs.*seccomp$")
+                    status = self.status(server.process.pid)
+                    self.assertEqual(status["NoNewPrivs"], "0" if SANITIZED else "1")
+                    self.finish(server)
 
     # What cannot be done is said in one line, and the server does not start.
     def test_refusals(self):
@@ -444,9 +505,7 @@ class StartTest(ServingTestCase):
 
         def lower():
             resource.setrlimit(resource.RLIMIT_MEMLOCK, (4096, 4096))
-            os.setgroups([])
-            os.setgid(65534)
-            os.setuid(65534)
+            self.become_nobody()
         for command in (("echo",), ("http", "--handler", "echo")):
             refused = run(*command, "--engine", "uring", "--listen", "127.0.0.1:0",
                           preexec_fn=lower)

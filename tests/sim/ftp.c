@@ -40,7 +40,8 @@ static void ftp_draw_settings(struct run *run)
                                    .passive_last = 60999,
                                    .sessions_max = world->crowded ? 1 + sim_random(sim, 4) : 1000,
                                    .login_delay_ns = 1000000,
-                                   .log = { .fd = -1 } };
+                                   .log = { .fd = -1 },
+                                   .events = { .fd = -1 } };
     if (sim_random(sim, 8) == 0)
         server->rate_limit = 100000 + sim_random(sim, 10000000);
     if (sim_random(sim, 4) == 0)
@@ -57,6 +58,8 @@ static void ftp_draw_settings(struct run *run)
     server->login_timeout_ns = 1000 + sim_random(sim, 50000000);
     server->idle_timeout_ns = 1000 + sim_random(sim, 50000000);
     server->data_timeout_ns = 1000 + sim_random(sim, 50000000);
+    if (sim_random(sim, 2))
+        server->rate_min = 1 + sim_random(sim, 10000000);
 }
 
 // A folder for each client in both users' trees, with the first of its files.
@@ -118,7 +121,7 @@ static void ftp_close(struct run *run)
     }
     for (size_t i = 0; i < sizeof ftp.server.hashings / sizeof ftp.server.hashings[0]; i++)
         free(ftp.server.hashings[i]);
-    serve_log_close(&ftp.server.log);
+    ftp_log_close(&ftp.server);
     sim_call_close(run->sim, ftp.server.root_fd);
     ftp_users_fini(&ftp.server.users);
     pthread_mutex_destroy(&ftp.server.lock);

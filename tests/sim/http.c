@@ -246,11 +246,12 @@ static size_t http_part(const struct http_script *script, size_t size)
     return size;
 }
 
-// A date is between the client's first call and now, and never goes back.
+// A date is between the request, or what is known of that, and now; and it never goes back.
 static bool http_date_holds(struct http_script *script, const char *date, const struct sim *sim)
 {
     char text[HTTP_DATE + 1];
-    uint64_t first = sim_real_time(sim) - sim_now(sim) + script->start_ns;
+    uint64_t asked_ns = script->pipelines ? script->start_ns : script->asked_ns;
+    uint64_t first = sim_real_time(sim) - sim_now(sim) + asked_ns;
     uint64_t second = first / 1000000000, last = sim_real_time(sim) / 1000000000;
     if (second < script->last_second)
         second = script->last_second;

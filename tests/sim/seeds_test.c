@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include <cmocka.h>
 
@@ -20,6 +21,65 @@ struct seeds {
     struct run run;
 };
 
+// Counters that may stand still: always, or where a protocol lacks something.
+enum { LACKS_FILES = 1, LACKS_NAMES = 2, LACKS_CROWDS = 4, LACKS_BULK = 8, LACKS_NOTHING = 16 };
+static const struct seeds_still {
+    const char *name;
+    uint32_t when;
+} seeds_still[] = {
+    { "batch_32", LACKS_CROWDS },
+    { "batch_64", LACKS_CROWDS },
+    { "batch_128", LACKS_CROWDS },
+    { "batch_256", LACKS_CROWDS },
+    { "batch_512", LACKS_CROWDS },
+    { "batch_more", LACKS_NOTHING },     // a turn takes no more than 512
+    { "connects", LACKS_NOTHING },       // nobody connects to a client;
+    { "connect_errors", LACKS_NOTHING }, // tests/contract has both
+    { "received_bundles", LACKS_BULK },
+    { "stale_completions", LACKS_NOTHING }, // the test in tests/unit/ring.c has one
+    { "close_timeouts", LACKS_NOTHING },    // after 30 s; tests/contract has one
+    { "closed_canceled", LACKS_NAMES },     // echo aborts nobody
+    { "jobs", LACKS_NAMES },
+    { "file_operations", LACKS_FILES },
+    { "fallbacks", LACKS_NOTHING },    // tests/e2e/command_line.py has one
+    { "streams_open", LACKS_NOTHING }, // gauges: all is over
+    { "buffers_leased", LACKS_NOTHING },
+    { "queued_bytes", LACKS_NOTHING },
+    { "buffers_high", LACKS_BULK }, // http holds no slice beyond a callback
+};
+
+static bool seeds_may_stand_still(const struct run_protocol *protocol, const char *name)
+{
+    uint32_t lacks = LACKS_NOTHING;
+    lacks |= (protocol->files ? 0 : LACKS_FILES) | (protocol->names ? 0 : LACKS_NAMES);
+    lacks |= (protocol->crowds ? 0 : LACKS_CROWDS) | (protocol->bulk ? 0 : LACKS_BULK);
+    for (size_t i = 0; i < sizeof seeds_still / sizeof *seeds_still; i++) {
+        if (!strcmp(seeds_still[i].name, name))
+            return seeds_still[i].when & lacks;
+    }
+    return false;
+}
+
+// Each counter that weir prints has moved in some run, but for those above: one that nobody counts
+// any more is found, and so is a new one that no run brings about.
+static void seeds_expect_counters(const struct run_protocol *protocol,
+                                  const struct weir_stats *counted)
+{
+    char text[4096], name[64];
+    unsigned long long value;
+    uint64_t turns = 0;
+    assert_in_range(weir_stats_print(counted, false, text, sizeof text), 1, sizeof text - 1);
+    for (const char *line = text; *line; line = strchr(line, '\n') + 1) {
+        assert_int_equal(sscanf(line, "%63s %llu", name, &value), 2);
+        if (!value && !seeds_may_stand_still(protocol, name))
+            fail_msg("the counter %s never moved", name);
+    }
+    for (int i = 0; i < WEIR_BATCH_BUCKETS; i++)
+        turns += counted->batch[i];
+    assert_int_equal(turns, counted->turns);
+    assert_int_equal(counted->stale_completions, 0); // a slot outlives its operations
+}
+
 // Whatever completions the kernel brings in whatever order, and whatever clients do: bytes out are
 // the function of the bytes in, every descriptor is closed once, every buffer returned once, no
 // callback follows `closed`, and memory is back where it started.
@@ -30,6 +90,7 @@ static void the_protocol_holds_for_every_seed(void **state)
     uint64_t failed = 0, turns = 0, full = 0, streams = 0, bundles = 0, of_cut = 0;
     uint64_t repeated = 0, overflows = 0, no_memory = 0, no_descriptors = 0, broken = 0;
     uint64_t struck[SIM_FAULTS] = { 0 };
+    struct weir_stats counted = { 0 };
     for (uint64_t seed = 1; seed <= seeds->count && failed < SEEDS_FAILED_MAX; seed++) {
         bool held = replay_seed(run, seeds->protocol, seed, NULL);
         turns += run->turns;
@@ -44,6 +105,7 @@ static void the_protocol_holds_for_every_seed(void **state)
         broken += run->counts.broken;
         for (int i = 0; i < SIM_FAULTS; i++)
             struck[i] += run->counts.faults[i];
+        stats_sum(&counted, &run->stats);
         if (!held) {
             replay_explain(run, stderr);
             failed++;
@@ -69,6 +131,7 @@ static void the_protocol_holds_for_every_seed(void **state)
     assert_true(broken > 0);
     if (seeds->protocol->crowds)
         assert_true(full > 0);
+    seeds_expect_counters(seeds->protocol, &counted);
     if (seeds->protocol->bulk)
         assert_true(bundles > 0 && of_cut > 0);
     for (int i = 0; i < SIM_FAULTS; i++) {

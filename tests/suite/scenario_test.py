@@ -123,6 +123,12 @@ class Selection(unittest.TestCase):
         with self.assertRaisesRegex(Problem, "--base epoll: no such variant"):
             self.select(engines="uring", base="epoll")
 
+    def test_engines_may_name_an_added_variant(self):
+        """It is among those that are chosen, in the order given."""
+        chosen = self.select(engines="other,uring", variant=["other=/bin/other {port}"])
+        self.assertEqual([v.name for v in chosen.variants], ["other", "uring"])
+        self.assertEqual(chosen.variants[0].command, "/bin/other {port}")
+
     def test_rate_source_may_be_outside_of_the_selection(self):
         """The calibration runs it anyway."""
         self.assertEqual(self.select(cells="c").sources["c"].name, "a")

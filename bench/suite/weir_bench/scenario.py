@@ -367,13 +367,7 @@ def select(scenario, options):
                               + ", ".join(cell.name for cell in every))
         scenario.cells = [cell for cell in scenario.cells if matches(cell.name, patterns)]
     override(scenario, every, options)
-    if options.engines:
-        have = {variant.name: variant for variant in scenario.variants}
-        scenario.variants = [have.get(name) or engine_variant(name, "--engines", scenario.server)
-                             for name in options.engines.split(",")]
-    for text in options.variant:
-        variant = variant_of_option(text, scenario.server)
-        scenario.variants = [v for v in scenario.variants if v.name != variant.name] + [variant]
+    choose_variants(scenario, options)
     skip_missing(scenario)
     for key in ("base", "blocks", "rounds", "seconds", "warmup", "budget"):
         if getattr(options, key) is not None:
@@ -383,6 +377,16 @@ def select(scenario, options):
     check("this selection", scenario)
     if min(scenario.blocks, scenario.rounds) < 1 or scenario.seconds <= 0 or scenario.warmup < 0:
         raise Problem("blocks, rounds, seconds and warmup must be positive")
+
+
+def choose_variants(scenario, options):
+    """Those of --engines, which may name a --variant; and every --variant."""
+    added = [variant_of_option(text, scenario.server) for text in options.variant]
+    have = {variant.name: variant for variant in [*scenario.variants, *added]}
+    names = options.engines.split(",") if options.engines else list(have)
+    names += [variant.name for variant in added if variant.name not in names]
+    scenario.variants = [have.get(name) or engine_variant(name, "--engines", scenario.server)
+                         for name in names]
 
 
 def skip_missing(scenario):
