@@ -96,7 +96,7 @@ candidates_are_new() {
     for row in "${newer_min[@]}"; do
         IFS='|' read -r name package version <<<"$row"
         candidate=$(LC_ALL=C apt-cache "$@" policy "$package" 2>/dev/null |
-            sed -n 's/^  Candidate: //p')
+            sed -n 's/^  Candidate: \([0-9].*\)/\1/p') # "(none)" would be the newest of all
         dpkg --compare-versions "${candidate:-0}" ge "$version" || return 1
     done
 }

@@ -111,7 +111,7 @@ static const struct option_row ftp_options[] = {
       MEMBER(read_only) },
     { .name = "passive-ports",
       .argument = "A-B",
-      .help = "ports for PASV and EPSV (default: any)",
+      .help = "ports for PASV and EPSV (default: those the kernel gives out)",
       .kind = OPTION_CUSTOM,
       .parse = ftp_option_ports },
     { .name = "passive-address",
@@ -162,6 +162,13 @@ static const struct option_row ftp_options[] = {
       .kind = OPTION_SECONDS,
       .max = 10000000 * SECOND_NS,
       MEMBER(data_timeout_ns) },
+    { .name = "min-rate",
+      .argument = "SIZE",
+      .help = "bytes a second that a transfer must move, over each --data-timeout (default 256; 0: "
+              "any)",
+      .kind = OPTION_SIZE,
+      .max = 1ULL << 40,
+      MEMBER(rate_min) },
     { .name = "rate-limit",
       .argument = "SIZE",
       .help = "bytes a second of each transfer (default 0: no limit)",
@@ -184,6 +191,8 @@ static void ftp_join_options(struct option_row ret_rows[OPTIONS_MAX + 1])
         ret_rows[count++] = *row;
     for (const struct option_row *row = serve_options; row->name; row++) {
         ret_rows[count] = *row;
+        if (!strcmp(row->name, "listen"))
+            ret_rows[count].help = "127.0.0.1:21 or [::1]:21; may be repeated";
         if (!strcmp(row->name, "idle-timeout"))
             ret_rows[count].help = "seconds without a command (default 300; 0: no limit)";
         if (!strcmp(row->name, "user"))
@@ -202,9 +211,7 @@ static bool ftp_is_loopback(const struct weir_address *address)
 {
     if (address->any.sa_family == AF_INET)
         return ntohl(address->in.sin_addr.s_addr) >> 24 == 127;
-    if (address->any.sa_family == AF_INET6)
-        return IN6_IS_ADDR_LOOPBACK(&address->in6.sin6_addr);
-    return true; // UNTESTED: no test of plain passwords listens on a path
+    return IN6_IS_ADDR_LOOPBACK(&address->in6.sin6_addr);
 }
 
 static const char *ftp_fault(const struct ftp_server *server)
@@ -215,8 +222,11 @@ static const char *ftp_fault(const struct ftp_server *server)
         return "nobody could log in: --anonymous, --user or --users is needed";
     if (server->anonymous_write && !server->anonymous)
         return "--anonymous-write: needs --anonymous";
-    for (size_t i = 0; server->users.plain && i < server->serve.listens_count; i++) {
-        if (!ftp_is_loopback(&server->serve.listens[i]))
+    for (size_t i = 0; i < server->serve.listens_count; i++) {
+        const struct weir_address *listen = &server->serve.listens[i];
+        if (listen->any.sa_family == AF_UNIX)
+            return "--listen: FTP needs IP addresses; a data connection has none on a unix socket";
+        if (server->users.plain && !ftp_is_loopback(listen))
             return "a user with `plain` is for tests: on loopback listeners only";
     }
     return NULL;
@@ -283,8 +293,8 @@ static int ftp_open(void *context)
         error = ftp_log_open(server);
     if (error) {
         const char *path = server->transfer_log;
-        fprintf(stderr, "weir ftp: %s%s%s%s\n", path ? "--transfer-log: " : "", path ? path : "",
-                path ? ": " : "", strerror(-error));
+        fprintf(stderr, "weir ftp: %s%s: %s\n", path ? "--transfer-log: " : "",
+                path ? path : "lines of the log", strerror(-error));
         return SERVE_EXIT_RUN;
     }
     ftp_needs_complete(&server->needs, server);
@@ -353,6 +363,7 @@ int ftp_main(int argc, char **argv)
     struct ftp_server server = { .login_timeout_ns = 60 * SECOND_NS,
                                  .login_delay_ns = SECOND_NS,
                                  .data_timeout_ns = 60 * SECOND_NS,
+                                 .rate_min = 256,
                                  .root_fd = -1,
                                  .log = { .fd = -1 },
                                  .events = { .fd = -1 } };

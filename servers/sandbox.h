@@ -4,6 +4,7 @@
 #ifndef SANDBOX_H
 #define SANDBOX_H
 
+#include <linux/filter.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -49,6 +50,14 @@ enum { SANDBOX_WITH_UNIX = 1 << 16, SANDBOX_WITH_FILES = 1 << 17 };
 
 enum { SANDBOX_PATHS_MAX = 96 };
 
+// One for each kind of thread that a server has.
+enum sandbox_filter {
+    SANDBOX_FILTER_LOOP,
+    SANDBOX_FILTER_JOB,
+    SANDBOX_FILTER_MAIN,
+    SANDBOX_FILTERS,
+};
+
 struct sandbox {
     enum sandbox_mode mode;
     const struct sandbox_needs *needs; // NULL: nothing can be enforced
@@ -63,8 +72,9 @@ struct sandbox {
     // What holds.
     bool no_new_privileges;
     int landlock; // version of its interface, or 0
-    pthread_mutex_t lock;
-    bool seccomp; // under `lock`: no thread failed to take its filter
+    bool seccomp; // the kernel takes filters, and no thread serves without
+    struct sock_fprog filters[SANDBOX_FILTERS]; // kept as long as the process
+    pthread_mutex_t lock;                       // of `fault`, once there are threads
     char fault[256];
 };
 
@@ -76,12 +86,14 @@ void sandbox_init(struct sandbox *sandbox, enum sandbox_mode mode,
 int sandbox_add_path(struct sandbox *sandbox, const struct sandbox_path *path);
 
 // For good: inherited descriptors are closed (those above the standard streams without FD_CLOEXEC),
-// then no new privileges, and Landlock for this thread and those that it makes. 0, or -errno with
-// the reason in `fault`: only in strict mode, or for a path that is not there.
+// then no new privileges, and Landlock for this thread and those that it makes; and the filters are
+// built, so that it belongs before any other thread. 0, or -errno with the reason in `fault`: in
+// strict mode, for a path that is not there, or for want of memory.
 int sandbox_enter(struct sandbox *sandbox);
 
 // Gives the calling thread its filter: the `confine` of weir_loop_config, whose context is the
-// sandbox. 0, or -errno in strict mode.
+// sandbox. 0, or -errno with the reason in `fault`: then the thread must not serve. It allocates
+// nothing.
 int sandbox_confine(void *sandbox, enum weir_thread thread);
 
 // The same for the thread that waits for signals and ends the server.
@@ -95,6 +107,12 @@ void sandbox_print_json(struct sandbox *sandbox, char *ret_text, size_t size);
 // in a thread that was prepared.
 void sandbox_abort_init(void);
 void sandbox_abort_prepare_thread(void);
+
+// Filters (sandbox_filter.c): whether the kernel takes any; all of them from the tables, for the
+// engine that runs, 0 or -errno; and one for the calling thread from what was built, 0 or -errno.
+bool sandbox_filters_are_taken(void);
+int sandbox_filters_build(struct sandbox *sandbox);
+int sandbox_filter_install(struct sandbox *sandbox, enum sandbox_filter filter);
 
 // Landlock (sandbox_landlock.c): the version of the kernel's interface, or 0.
 int sandbox_landlock_version(void);

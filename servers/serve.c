@@ -34,6 +34,7 @@ struct serve {
     struct privileges privileges; // of settings->user
     int signals_fd;
     bool draining;
+    bool root;       // it kept root's privileges
     bool starting;   // errors are kept, so that a failed start is one line
     char error[512]; // the first of them
 };
@@ -227,10 +228,23 @@ static void serve_say_sandbox(struct serve *serve)
     serve_sandbox_fast_open(&serve->sandbox, text, sizeof text);
     if (*text)
         serve_say(serve, WEIR_LOG_WARNING, "sandbox: %s", text);
-    if (geteuid() == 0)
+    if (serve->root)
         serve_say(serve, WEIR_LOG_WARNING,
                   "this server runs as root; --%s NAME gives up its privileges",
                   serve->settings->user_option);
+}
+
+// Not by stdio, which asks what its descriptor is: this thread has its filter.
+static int serve_print(const char *text, size_t size)
+{
+    while (size) {
+        ssize_t written = write(STDOUT_FILENO, text, size);
+        if (written < 0)
+            return -errno;
+        text += written;
+        size -= (size_t)written;
+    }
+    return 0;
 }
 
 // Says where connections are accepted, and how.
@@ -240,15 +254,18 @@ static int serve_announce(struct serve *serve, const struct weir_address *bounds
     const char *engine = weir_server_engine(serve->server);
     const char *name = strrchr(serve->options->command, ' ') + 1;
     for (size_t i = 0; i < settings->listens_count; i++) {
-        char text[WEIR_ADDRESS_TEXT_SIZE];
+        char text[WEIR_ADDRESS_TEXT_SIZE], line[WEIR_ADDRESS_TEXT_SIZE + 128];
         weir_address_print(&bounds[i], text);
-        printf("listening %s %s engine=%s threads=%u\n", name, text, engine,
-               (unsigned)settings->threads);
+        int size = snprintf(line, sizeof line, "listening %s %s engine=%s threads=%u\n", name, text,
+                            engine, (unsigned)settings->threads);
+        int error = serve_print(line, (size_t)size);
+        if (error)
+            return serve_fault(serve, "standard output", strerror(-error));
     }
     serve_say(serve, WEIR_LOG_INFO, "plan: %s%s%s", engine,
               *weir_server_plan(serve->server) ? ": " : "", weir_server_plan(serve->server));
     serve_say_sandbox(serve);
-    return fflush(stdout) == 0 ? 0 : serve_fault(serve, "standard output", strerror(errno));
+    return 0;
 }
 
 // --- Signals -------------------------------------------------------------------------------------
@@ -389,6 +406,7 @@ static int serve_enter_sandbox(struct serve *serve)
     // UNTESTED: root may become anybody
     if (error)
         return serve_fault(serve, serve->settings->user, strerror(-error));
+    serve->root = geteuid() == 0;
     for (size_t i = WEIR_ENGINE_URING; i < sizeof engines / sizeof engines[0]; i++) {
         if (!strcmp(engine, engines[i]))
             serve->sandbox.engine = (enum weir_engine)i;
@@ -416,14 +434,12 @@ static int serve_with_server(struct serve *serve, const struct weir_protocol *pr
     if (error)
         return serve_fault(serve, "start",
                            serve->sandbox.fault[0] ? serve->sandbox.fault : strerror(-error));
-    status = serve_announce(serve, bounds);
-    // UNTESTED: needs a standard output that fails later
-    if (status)
-        return status;
     error = sandbox_confine_main(&serve->sandbox);
-    // UNTESTED: the threads took their filters just before
     if (error)
         return serve_fault(serve, "start", serve->sandbox.fault);
+    status = serve_announce(serve, bounds);
+    if (status)
+        return status;
     serve_wait(serve);
     error = weir_server_wait(serve->server);
     // UNTESTED: needs a kernel that breaks a ring

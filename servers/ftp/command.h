@@ -99,7 +99,7 @@ enum ftp_need {
 
 struct ftp_verb_row {
     const char *name;
-    const char *syntax; // for HELP
+    const char *syntax; // for HELP; NULL: known, and never offered
     uint8_t needs;      // bits of enum ftp_need
 };
 

@@ -24,6 +24,7 @@ static void data_run(struct ftp_transfer *transfer)
     transfer->phase = FTP_RUNNING;
     transfer->begin_ns = weir_loop_now(transfer->loop);
     weir_stream_set_idle_timeout(transfer->data, transfer->server->data_timeout_ns);
+    ftp_transfer_watch(transfer);
     runs[transfer->kind](transfer);
 }
 
@@ -123,7 +124,9 @@ static int data_connect(struct ftp_transfer *transfer)
     const struct weir_connect_config config = {
         .socket = { .cork = true,
                     .send_buffer = (int)serve->send_buffer,
-                    .receive_buffer = (int)serve->receive_buffer },
+                    .receive_buffer = (int)serve->receive_buffer,
+                    .notsent_lowat = (int)serve->notsent_lowat,
+                    .keepalive = serve->keepalive },
         .protocol = &ftp_data_protocol,
         .local = &local,
         .timeout_ns = transfer->server->data_timeout_ns,

@@ -120,7 +120,6 @@ static struct ftp_hashing *login_hashing(struct ftp_session *session)
     if (!strcmp(weir_loop_engine(loop), "blocking"))
         return NULL;
     pthread_mutex_lock(&server->lock);
-    // UNTESTED: needs two loops that hash at the same time
     while (i < sizeof server->hashings / sizeof server->hashings[0] && server->hashings[i] &&
            server->hashings[i]->loop != loop)
         i++;
@@ -166,7 +165,6 @@ static int login_run(struct weir_operation *operation)
         return 0;
     char home[FTP_PATH_MAX];
     int error = ftp_path_join("/", user->home, home);
-    // UNTESTED: homes are checked when they are read
     if (error)
         return error;
     work->fd = ftp_work_open(work->root_fd, home, O_PATH | O_DIRECTORY, 0);

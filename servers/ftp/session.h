@@ -60,6 +60,7 @@ struct ftp_server {
     uint64_t sessions_max, host_sessions_max; // the latter 0: no limit
     uint64_t login_timeout_ns, login_delay_ns, idle_timeout_ns, data_timeout_ns;
     uint64_t rate_limit; // bytes a second and transfer; 0: none
+    uint64_t rate_min;   // that a client must move, over each data_timeout_ns; 0: any
     const char *transfer_log;
 
     int root_fd;
@@ -86,10 +87,10 @@ struct ftp_session {
     struct ftp_server *server;
     struct ftp_reader reader;
     struct ftp_waiting *waiting, **waiting_last;
-    struct weir_slice rest;  // bytes that were not looked at yet
-    struct weir_timer timer; // login and idle time-outs, by `active_ns`
-    struct weir_timer delay; // of a failed login
-    uint64_t active_ns;      // the last command; before the login: the opening, or REIN
+    struct weir_slice rest;        // bytes that were not looked at yet
+    struct weir_timer timer;       // login and idle time-outs, by `active_ns`
+    struct weir_timer delay;       // of a failed login
+    uint64_t active_ns;            // of the last command; before the login, of the opening or REIN
     struct ftp_session *next_hash; // waits for a helper, in struct ftp_hashing
     char *name;                    // that USER gave
     const struct ftp_user *user;

@@ -107,8 +107,10 @@ static void settings_help_all(struct ftp_session *session)
     size_t size = 0;
     ftp_reply(session, "214-Commands:");
     for (int i = 0; i < FTP_VERBS; i++) {
-        line[size++] = ' ';
-        size += strlen(strcpy(line + size, ftp_verbs[i].name));
+        if (ftp_verbs[i].syntax) {
+            line[size++] = ' ';
+            size += strlen(strcpy(line + size, ftp_verbs[i].name));
+        }
         if (size < 60 && i + 1 < FTP_VERBS)
             continue;
         line[size] = '\0';
@@ -126,8 +128,10 @@ void ftp_say_help(struct ftp_session *session, const char *argument)
         return;
     }
     ftp_command_parse(argument, &command);
-    if (command.verb < FTP_VERBS)
-        ftp_reply_format(session, "214 Syntax: %s", ftp_verbs[command.verb].syntax);
-    else
+    if (command.verb >= FTP_VERBS)
         ftp_reply(session, "502 Unknown command.");
+    else if (!ftp_verbs[command.verb].syntax)
+        ftp_reply(session, "502 Command not implemented.");
+    else
+        ftp_reply_format(session, "214 Syntax: %s", ftp_verbs[command.verb].syntax);
 }

@@ -115,6 +115,7 @@ void ftp_transfer_opened(struct ftp_transfer *transfer)
         transfer->phase = FTP_RUNNING;
         // The session's own time-out waits for the command, and this one for its client.
         weir_stream_set_idle_timeout(transfer->session->control, transfer->server->idle_timeout_ns);
+        ftp_transfer_watch(transfer);
         ftp_listing_run(transfer);
         return;
     }
@@ -181,6 +182,7 @@ void ftp_transfer_fail(struct ftp_transfer *transfer, int error)
     if (!transfer->error)
         transfer->error = error;
     weir_timer_stop(transfer->loop, &transfer->timer);
+    weir_timer_stop(transfer->loop, &transfer->watch);
     if (transfer->data)
         weir_stream_abort(transfer->data);
     ftp_transfer_settle(transfer);
@@ -201,6 +203,53 @@ void ftp_transfer_orphan(struct ftp_transfer *transfer)
     ftp_transfer_fail(transfer, -ECONNRESET);
 }
 
+// --- Too slow ------------------------------------------------------------------------------------
+
+// Bytes that must move between two looks. The rate limit is the server's own slowness.
+static double transfer_least(const struct ftp_server *server)
+{
+    uint64_t rate = server->rate_min;
+    if (server->rate_limit && server->rate_limit / 2 < rate)
+        rate = server->rate_limit / 2;
+    return (double)rate * (double)server->data_timeout_ns / 1e9;
+}
+
+// Whether the client was to move bytes at this look and at the last: who waits for the disk, or for
+// the rate limit, is not slow.
+static bool transfer_waits(struct ftp_transfer *transfer, uint64_t queued)
+{
+    bool waited = transfer->waited;
+    transfer->waited =
+        transfer->kind == FTP_UPLOAD ? !transfer->ended && !transfer->paused : queued > 0;
+    return waited && transfer->waited;
+}
+
+static void transfer_look(struct weir_loop *loop, struct weir_timer *timer)
+{
+    struct ftp_transfer *transfer =
+        (struct ftp_transfer *)(void *)((char *)timer - offsetof(struct ftp_transfer, watch));
+    const struct weir_stream *out =
+        transfer->kind == FTP_UPLOAD ? NULL : ftp_transfer_out(transfer);
+    uint64_t queued = out ? weir_stream_queued(out) : 0;
+    uint64_t progress = transfer->moved > queued ? transfer->moved - queued : 0;
+    double least = (double)transfer->progress + transfer_least(transfer->server);
+    transfer->progress = progress;
+    if (!transfer_waits(transfer, queued) || (double)progress >= least)
+        weir_timer_start(loop, timer, transfer->server->data_timeout_ns);
+    else if (transfer->verb == FTP_STAT) // its client does not take the reply either
+        weir_stream_abort(transfer->session->control);
+    else
+        ftp_transfer_fail(transfer, -ETIME);
+}
+
+void ftp_transfer_watch(struct ftp_transfer *transfer)
+{
+    const struct ftp_server *server = transfer->server;
+    transfer->watch.function = transfer_look;
+    if (server->rate_min && server->data_timeout_ns)
+        weir_timer_start(transfer->loop, &transfer->watch, server->data_timeout_ns);
+}
+
 // --- Ending --------------------------------------------------------------------------------------
 
 static const struct {
@@ -212,6 +261,7 @@ static const struct {
     { -EPIPE, 426, "The data connection broke." },
     { -ECANCELED, 426, "The data connection broke." },
     { -ETIMEDOUT, 426, "The data connection stood still." },
+    { -ETIME, 426, "The data connection is too slow." },
     { -ENOSPC, 452, "No space left." },
     { -EDQUOT, 552, "The quota is exceeded." },
     { -EFBIG, 552, "The file is too large." },
@@ -294,6 +344,7 @@ static void transfer_end(struct ftp_transfer *transfer)
     if (transfer->kind != FTP_LISTING)
         transfer_record(transfer, code);
     weir_timer_stop(transfer->loop, &transfer->timer);
+    weir_timer_stop(transfer->loop, &transfer->watch);
     weir_file_release(transfer->file);
     ftp_listing_free(transfer->listing);
     if (transfer->root_fd >= 0)

@@ -44,6 +44,7 @@ struct ftp_transfer {
     struct weir_stream *data; // in use by this transfer
     struct weir_operation operation;
     struct weir_timer timer; // for the data connection, later for the rate
+    struct weir_timer watch; // for the least rate
     struct weir_file *file;
     struct ftp_listing *listing;
     struct ftp_pile *pile; // of an upload that is written as it comes
@@ -52,6 +53,7 @@ struct ftp_transfer {
     uint64_t offset;   // where the file's next bytes are
     uint64_t size;     // of a download's file
     uint64_t moved;    // bytes on the wire
+    uint64_t progress; // bytes that the client had sent or taken when the watch last looked
     uint64_t begin_ns; // of RUNNING
     uint64_t start_ns; // of the command
     uint32_t held;     // bytes in the buffer that are being written
@@ -67,6 +69,8 @@ struct ftp_transfer {
     bool complete;  // everything was queued, or came
     bool aborted;   // by ABOR
     bool told;      // 150 was said
+    bool paused;    // an upload's data connection, for the disk or the rate limit
+    bool waited;    // for the client, when the watch last looked
     bool finishing; // the upload's last job runs, or has run
     struct ftp_place place;
     char host[INET6_ADDRSTRLEN]; // for the log
@@ -86,6 +90,8 @@ void ftp_transfer_opened(struct ftp_transfer *transfer);
 void ftp_transfer_fail(struct ftp_transfer *transfer, int error);
 // Ends the transfer if nothing of it is in flight any more.
 void ftp_transfer_settle(struct ftp_transfer *transfer);
+// The client is to move bytes from now on: watches for one that is too slow.
+void ftp_transfer_watch(struct ftp_transfer *transfer);
 // All was queued: closes the data connection behind it.
 void ftp_transfer_complete(struct ftp_transfer *transfer);
 // Prepares transfer->operation and marks it busy. It belongs to no stream: the transfer waits for

@@ -162,12 +162,12 @@ static int upload_keep(struct ftp_transfer *transfer, uint64_t end)
         return -errno;
     if (transfer->server->sync && fsync(fd) < 0)
         return -errno;
-    if (!*transfer->place.temporary)
-        return 0;
     unsigned flags = transfer->verb == FTP_STOU ? RENAME_NOREPLACE : 0;
-    if (renameat2(transfer->place.parent_fd, transfer->place.temporary, transfer->place.parent_fd,
+    if (*transfer->place.temporary &&
+        renameat2(transfer->place.parent_fd, transfer->place.temporary, transfer->place.parent_fd,
                   transfer->name, flags) < 0)
         return -errno;
+    // One that was written in place may have its name since just now, too.
     return transfer->server->sync ? upload_sync_parent(transfer) : 0;
 }
 
@@ -182,6 +182,23 @@ static int upload_end(struct ftp_transfer *transfer, bool keeps, uint64_t end)
 
 // --- Receiving: as it comes ----------------------------------------------------------------------
 
+// What the disk or the rate limit holds up does not stand still: no time-out counts meanwhile.
+static void upload_pause(struct ftp_transfer *transfer)
+{
+    transfer->paused = true;
+    weir_stream_set_idle_timeout(transfer->data, 0);
+    weir_stream_pause(transfer->data);
+}
+
+static void upload_go_on(struct ftp_transfer *transfer)
+{
+    if (!transfer->paused)
+        return;
+    transfer->paused = false;
+    weir_stream_set_idle_timeout(transfer->data, transfer->server->data_timeout_ns);
+    weir_stream_resume(transfer->data);
+}
+
 // Received slices, held in their buffers. One half is being written by a job while the other fills:
 // one call for many slices, so that neither the change of threads nor the call counts for much.
 enum { PILE_SLICES = 32 };
@@ -190,7 +207,6 @@ struct ftp_pile {
     struct weir_slice slices[2][PILE_SLICES];
     uint32_t counts[2];
     uint32_t filling; // the half that fills
-    bool paused;
 };
 
 static int upload_write_pile(struct weir_operation *operation)
@@ -289,10 +305,7 @@ static void upload_write_next(struct ftp_transfer *transfer)
     // The slices are this stream's, so it stays until they are given back.
     transfer->operation.stream = transfer->data;
     weir_job_start(transfer->loop, &transfer->operation, upload_write_pile);
-    if (pile->paused) {
-        pile->paused = false;
-        weir_stream_resume(transfer->data);
-    }
+    upload_go_on(transfer);
 }
 
 static void upload_pile_written(struct weir_operation *operation, int64_t result)
@@ -318,10 +331,8 @@ static void upload_pile(struct ftp_transfer *transfer, struct weir_slice slice)
         ftp_transfer_fail(transfer, -ENOMEM);
         return;
     }
-    if (++*count == PILE_SLICES) {
-        pile->paused = true;
-        weir_stream_pause(transfer->data);
-    }
+    if (++*count == PILE_SLICES)
+        upload_pause(transfer);
     if (!transfer->busy)
         upload_write_next(transfer);
 }
@@ -334,7 +345,7 @@ void ftp_upload_resume(struct ftp_transfer *transfer)
     if (transfer->phase != FTP_RUNNING || transfer->busy || !transfer->data)
         return;
     if (ftp_transfer_allowance(transfer, 1))
-        weir_stream_resume(transfer->data);
+        upload_go_on(transfer);
 }
 
 static void upload_write(struct ftp_transfer *transfer, size_t done);
@@ -379,7 +390,7 @@ static void upload_convert(struct ftp_transfer *transfer, struct weir_slice slic
     }
     if (!transfer->held)
         return; // a CR alone, which waits
-    weir_stream_pause(transfer->data);
+    upload_pause(transfer);
     upload_write(transfer, 0);
 }
 

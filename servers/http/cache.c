@@ -167,7 +167,7 @@ struct http_entry *http_cache_add(struct http_cache *cache, struct http_text pat
     entry->validators = (struct http_validators){
         .etag = http_etag_write(&lookup->identity.modified, (uint64_t)lookup->identity.size,
                                 lookup->identity.coding, entry->etag),
-        .modified = lookup->identity.modified.tv_sec,
+        .modified = lookup->modified,
         .size = (uint64_t)lookup->identity.size,
     };
     cache_write_head(entry, date);

@@ -154,7 +154,7 @@ void http_connection_reset(struct http_exchange *exchange)
     exchange->route = NULL;
     exchange->state = NULL;
     exchange->kept = exchange->begun = exchange->writing = exchange->want_writable = false;
-    exchange->body_paused = false;
+    exchange->owes = exchange->body_paused = false;
 }
 
 void http_connection_gone(struct http_exchange *exchange)
@@ -207,6 +207,7 @@ static bool connection_method_is_allowed(const struct http_route *route, struct 
 static void connection_serve(struct http_exchange *exchange)
 {
     exchange->phase = CONNECTION_BUSY;
+    exchange->owes = true;
     exchange->route->serve(exchange, exchange->route->context);
     if (exchange->phase == CONNECTION_BUSY)
         exchange->since_ns = connection_now(exchange);
@@ -217,17 +218,9 @@ static void connection_serve(struct http_exchange *exchange)
 static void connection_decline(struct http_exchange *exchange, const struct http_answer *answer)
 {
     const struct http_request *request = &exchange->parser.request;
-    char text[64];
-    size_t size = 0;
-    const char *status = http_status_text(answer->status);
-    while (status[size] && size < sizeof text - 1) {
-        text[size] = status[size];
-        size++;
-    }
-    text[size++] = '\n';
     exchange->phase = request->has_body ? CONNECTION_BODY : CONNECTION_BUSY;
     exchange->final |= request->has_body && request->expects_continue;
-    http_answer(exchange, answer, text, size);
+    http_exchange_say(exchange, answer);
 }
 
 static uint64_t connection_body_max(const struct http_exchange *exchange)
@@ -247,7 +240,7 @@ static void connection_head(struct http_exchange *exchange)
     exchange->final = !request->keep_alive || exchange->draining ||
                       (settings->requests_max && exchange->requests >= settings->requests_max);
     exchange->route = connection_route(exchange);
-    struct http_answer declined = { .type = "text/plain; charset=utf-8" };
+    struct http_answer declined = { 0 };
     if (!exchange->route) {
         declined.status = 404; // UNTESTED: the last route takes every path
     } else if (!connection_method_is_allowed(exchange->route, request->method_text)) {
@@ -581,6 +574,7 @@ static void http_closed(struct weir_stream *stream, int reason)
         http_worker_log(exchange->worker, stream, "aborted", "the file shrank or cannot be read");
     }
     http_connection_gone(exchange);
+    http_exchange_break(exchange);
     http_connection_reset(exchange);
     http_parser_fini(&exchange->parser);
     weir_slice_release(stream, &exchange->held);

@@ -34,6 +34,7 @@ struct http_exchange {
     bool peer_ended : 1;    // its half-close came
     bool draining : 1;      // the server ends
     bool settled : 1;       // and no answer can still be on its way to the peer
+    bool owes : 1;          // a handler has the request, and its answer is not complete
     bool begun : 1;         // the head of a streamed answer is queued
     bool writing : 1;       // and content follows, up to http_answer_end()
     bool want_writable : 1; // and waits for room
@@ -62,6 +63,11 @@ struct http_exchange {
 
 // The answer is complete: what follows is read, or the connection closes.
 void http_exchange_finish(struct http_exchange *exchange, uint64_t size);
+// The connection ends: a request whose answer is not complete is counted as it is, while its texts
+// are still there.
+void http_exchange_break(struct http_exchange *exchange);
+// Answers with a line of text that says the status.
+void http_exchange_say(struct http_exchange *exchange, const struct http_answer *answer);
 // Answers a request that was not understood or is not served, and closes.
 void http_exchange_refuse(struct http_exchange *exchange, int status, const char *reason);
 // Queues whole answers of the cache, without a copy of the head.

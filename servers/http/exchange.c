@@ -58,6 +58,13 @@ static void exchange_count(struct http_exchange *exchange, uint64_t size)
                         exchange->status, size);
 }
 
+void http_exchange_break(struct http_exchange *exchange)
+{
+    if (exchange->owes)
+        exchange_count(exchange, exchange->begun ? exchange->answer_size : 0);
+    exchange->owes = false;
+}
+
 void http_connection_end(struct http_exchange *exchange)
 {
     exchange->phase = CONNECTION_CLOSING;
@@ -143,12 +150,18 @@ void http_answer(struct http_exchange *exchange, const struct http_answer *answe
     http_exchange_finish(exchange, size);
 }
 
-void http_answer_status(struct http_exchange *exchange, int status)
+void http_exchange_say(struct http_exchange *exchange, const struct http_answer *answer)
 {
     char text[64];
-    const struct http_answer answer = { .status = status, .type = "text/plain; charset=utf-8" };
-    int size = snprintf(text, sizeof text, "%s\n", http_status_text(status));
-    http_answer(exchange, &answer, text, (size_t)size);
+    struct http_answer complete = *answer;
+    complete.type = "text/plain; charset=utf-8";
+    int size = snprintf(text, sizeof text, "%s\n", http_status_text(answer->status));
+    http_answer(exchange, &complete, text, (size_t)size);
+}
+
+void http_answer_status(struct http_exchange *exchange, int status)
+{
+    http_exchange_say(exchange, &(const struct http_answer){ .status = status });
 }
 
 void http_answer_file(struct http_exchange *exchange, const struct http_answer *answer,
@@ -175,6 +188,7 @@ void http_exchange_refuse(struct http_exchange *exchange, int status, const char
     http_connection_gone(exchange);
     if (exchange->begun) {
         // Another answer cannot stand within the one that has begun.
+        http_exchange_break(exchange);
         exchange->phase = CONNECTION_CLOSING;
         weir_stream_abort(exchange->stream);
         return;
@@ -196,7 +210,7 @@ void http_answer_begin(struct http_exchange *exchange, const struct http_answer 
         exchange->final |= !complete.chunked;
     }
     size_t head_size = exchange_head(exchange, &complete, head);
-    exchange->begun = true;
+    exchange->begun = exchange->owes = true;
     exchange->writing = exchange_has_content(exchange, answer);
     exchange->chunked = complete.chunked;
     exchange->answer_left = answer->length;
@@ -243,6 +257,7 @@ void http_answer_end(struct http_exchange *exchange)
         http_exchange_send(exchange, "0\r\n\r\n", 5);
     } else if (writing && exchange->answer_left && exchange->answer_left != HTTP_LENGTH_UNKNOWN) {
         // The handler promised more: only a reset tells the client that this is not all.
+        http_exchange_break(exchange);
         exchange->phase = CONNECTION_CLOSING;
         weir_stream_abort(exchange->stream);
         return;

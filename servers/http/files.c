@@ -92,7 +92,7 @@ static void files_answer_open(struct http_exchange *exchange, struct http_lookup
     const struct http_validators validators = {
         .etag =
             http_etag_write(&identity->modified, (uint64_t)identity->size, identity->coding, etag),
-        .modified = identity->modified.tv_sec,
+        .modified = lookup->modified,
         .size = (uint64_t)identity->size,
     };
     const char *type = http_mime_find(http_text_of(lookup->path));
@@ -157,6 +157,10 @@ static void files_found(struct http_exchange *exchange, struct http_lookup *look
     struct http_worker *worker = exchange->worker;
     struct http_text path = http_exchange_request(exchange)->path;
     struct http_entry *entry = NULL;
+    // A date that is still to come must not be told (RFC 9110, 8.8.2.1).
+    lookup->modified = lookup->identity.modified.tv_sec;
+    if (lookup->kind == LOOKUP_FILE && lookup->modified > worker->date_time)
+        lookup->modified = worker->date_time;
     if (lookup->kind == LOOKUP_FILE && lookup->unchanged) {
         entry = http_cache_find(&worker->cache, path, lookup->codings);
         if (entry)

@@ -19,23 +19,45 @@ struct files_listing {
     bool json;
 };
 
+// How much one of the two forms is wanted.
+struct files_wish {
+    const char *ranges[3]; // that name it, the most precise one last
+    unsigned precision, weight, place;
+};
+
+static void files_wish_for(struct files_wish *wish, struct http_text range, unsigned weight,
+                           unsigned place)
+{
+    for (unsigned i = 0; i < 3; i++) {
+        if (wish->precision > i || !http_text_is_word(range, wish->ranges[i]))
+            continue;
+        wish->precision = i + 1;
+        wish->weight = weight;
+        wish->place = place;
+    }
+}
+
+// RFC 9110, 12.5.1: the most precise range counts, then its weight. Of what is wanted equally, the
+// one that is named, or named first; otherwise HTML.
 static bool files_wants_json(const struct http_request *request)
 {
+    struct files_wish json = { { "*/*", "application/*", "application/json" }, 0, 0, 0 };
+    struct files_wish html = { { "*/*", "text/*", "text/html" }, 0, 0, 0 };
     struct http_text list, element;
+    unsigned place = 0;
     size_t at = 0;
     while (http_request_next(request, FIELD_ACCEPT, &at, &list)) {
-        while (http_text_next_element(&list, &element)) {
-            const char *mark = memchr(element.data, ';', element.size);
-            if (mark)
-                element.size = (size_t)(mark - element.data);
-            element = http_text_trim(element);
-            if (http_text_is_word(element, "text/html"))
-                return false;
-            if (http_text_is_word(element, "application/json"))
-                return true;
+        for (; http_text_next_element(&list, &element); place++) {
+            unsigned weight = http_text_cut_weight(&element);
+            files_wish_for(&json, element, weight, place);
+            files_wish_for(&html, element, weight, place);
         }
     }
-    return false;
+    if (json.weight != html.weight || !json.weight)
+        return json.weight > html.weight;
+    if (json.precision != html.precision)
+        return json.precision > html.precision;
+    return json.place < html.place;
 }
 
 // Before an answer ends: the next request may be served, and have a listing, before that returns.
@@ -143,6 +165,12 @@ static void files_listing_done(struct weir_operation *operation, int64_t result)
         files_listing_free(state);
 }
 
+static void files_listing_decline(struct http_exchange *exchange)
+{
+    http_count(exchange->worker, COUNTER_LISTINGS_REFUSED);
+    http_answer_status(exchange, 503);
+}
+
 void http_files_list(struct http_exchange *exchange, struct http_lookup *lookup)
 {
     struct http_worker *worker = exchange->worker;
@@ -150,7 +178,7 @@ void http_files_list(struct http_exchange *exchange, struct http_lookup *lookup)
     if (worker->listings < FILES_LISTINGS_MAX && !http_exchange_keep(exchange))
         state = malloc(sizeof *state);
     if (!state) {
-        http_answer_status(exchange, 503);
+        files_listing_decline(exchange);
         return;
     }
     bool json = files_wants_json(http_exchange_request(exchange));
@@ -159,7 +187,7 @@ void http_files_list(struct http_exchange *exchange, struct http_lookup *lookup)
     lookup->fd = -1;
     if (!listing) {
         free(state);
-        http_answer_status(exchange, 503);
+        files_listing_decline(exchange);
         return;
     }
     *state = (struct files_listing){ .exchange = exchange, .listing = listing, .json = json };

@@ -26,19 +26,6 @@ static const struct {
 
 // --- Accept-Encoding -----------------------------------------------------------------------------
 
-// Whether the parameters of a list's element say that its weight is zero (RFC 9110, 12.4.2).
-static bool lookup_is_refused(struct http_text parameters)
-{
-    parameters = http_text_trim(parameters);
-    if (parameters.size < 3 || !http_text_is_word((struct http_text){ parameters.data, 2 }, "q="))
-        return false;
-    for (size_t i = 2; i < parameters.size; i++) {
-        if (parameters.data[i] != '0' && parameters.data[i] != '.')
-            return false;
-    }
-    return true;
-}
-
 static unsigned lookup_coding_bits(struct http_text name)
 {
     static const struct {
@@ -68,17 +55,10 @@ unsigned http_codings_accepted(const struct http_request *request)
         return 0;
     while (http_request_next(request, FIELD_ACCEPT_ENCODING, &at, &list)) {
         while (http_text_next_element(&list, &element)) {
-            const char *mark = memchr(element.data, ';', element.size);
-            struct http_text name = element, parameters = { element.data + element.size, 0 };
-            if (mark) {
-                name.size = (size_t)(mark - element.data);
-                parameters = (struct http_text){ mark + 1, element.size - name.size - 1 };
-            }
-            bool refused = lookup_is_refused(parameters);
-            name = http_text_trim(name);
-            if (http_text_is(name, "*"))
+            bool refused = !http_text_cut_weight(&element);
+            if (http_text_is(element, "*"))
                 others = !refused;
-            unsigned bits = lookup_coding_bits(name);
+            unsigned bits = lookup_coding_bits(element);
             named |= bits;
             if (!refused)
                 accepted |= bits;

@@ -49,6 +49,7 @@ struct http_lookup {
     bool unchanged;
     char *memory; // NULL, or LOOKUP_HEAD_ROOM bytes and the content, the caller's to free
     struct lookup_identity identity;
+    time_t modified; // set by the caller from the identity: the date that is told
 };
 
 // Returns 0, or -EAGAIN with cached_only.

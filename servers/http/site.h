@@ -31,10 +31,11 @@ enum http_counter {
     COUNTER_TIMEOUTS, // idle, head or rate
     COUNTER_CACHE_HITS,
     COUNTER_CACHE_MISSES,
-    COUNTER_CACHE_CHECKS, // looks at a file that an entry stands for
-    COUNTER_JOBS,         // lookups that could not be answered from memory
-    COUNTER_FILE_ERRORS,  // files that could not be read, or were shorter than their answer
-    COUNTER_LOG_DROPPED,  // lines of the access log that found both buffers full, or the disk
+    COUNTER_CACHE_CHECKS,     // looks at a file that an entry stands for
+    COUNTER_JOBS,             // lookups that could not be answered from memory
+    COUNTER_FILE_ERRORS,      // files that could not be read, or were shorter than their answer
+    COUNTER_LISTINGS_REFUSED, // for want of memory, or as many are being made as may be
+    COUNTER_LOG_DROPPED,      // lines of the access log that found both buffers full, or the disk
     COUNTER_COUNT,
 };
 

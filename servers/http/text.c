@@ -63,6 +63,41 @@ bool http_text_next_element(struct http_text *list, struct http_text *ret_elemen
     return false;
 }
 
+static unsigned text_weight(struct http_text text)
+{
+    unsigned scale = 1000, weight = 0;
+    for (size_t i = 0; i < text.size; i++) {
+        if (i == 1 && text.data[i] == '.')
+            continue;
+        if (i == 1 || text.data[i] < '0' || text.data[i] > '9')
+            return 1000;
+        weight += (unsigned)(text.data[i] - '0') * scale;
+        scale /= 10;
+    }
+    return text.size && weight < 1000 ? weight : 1000;
+}
+
+unsigned http_text_cut_weight(struct http_text *element)
+{
+    const char *mark = memchr(element->data, ';', element->size);
+    if (!mark)
+        return 1000;
+    struct http_text rest = { mark, element->size - (size_t)(mark - element->data) };
+    element->size -= rest.size;
+    *element = http_text_trim(*element);
+    while (rest.size) {
+        const char *begin = rest.data + 1;
+        const char *end = memchr(begin, ';', rest.size - 1);
+        size_t size = end ? (size_t)(end - begin) : rest.size - 1;
+        struct http_text parameter = http_text_trim((struct http_text){ begin, size });
+        if (parameter.size > 1 && (parameter.data[0] | 32) == 'q' && parameter.data[1] == '=')
+            return text_weight((struct http_text){ parameter.data + 2, parameter.size - 2 });
+        rest.data += size + 1;
+        rest.size -= size + 1;
+    }
+    return 1000;
+}
+
 bool http_text_read_number(struct http_text text, uint64_t *ret_number)
 {
     uint64_t number = 0;

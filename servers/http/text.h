@@ -33,6 +33,10 @@ struct http_text http_text_trim(struct http_text text);
 // elements are skipped. False when none is left.
 bool http_text_next_element(struct http_text *list, struct http_text *ret_element);
 
+// Cuts the parameters off a list's element and returns its weight among them (RFC 9110, 12.4.2) in
+// thousandths: 1000 if there is none, or none that can be understood.
+unsigned http_text_cut_weight(struct http_text *element);
+
 // Reads a plain decimal number: digits only. False on anything else, and on overflow.
 bool http_text_read_number(struct http_text text, uint64_t *ret_number);
 

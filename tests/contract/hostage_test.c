@@ -91,7 +91,7 @@ static void one_silent_peer_with_large_messages_holds_nobody(struct world *world
 // 64 peers that never read, with small messages.
 static void sixty_four_silent_peers_with_small_messages_hold_nobody(struct world *world)
 {
-    hostage_run(world, 64, 512);
+    hostage_run(world, 64, 64);
 }
 
 // 64 peers that never read, with large messages.

@@ -95,6 +95,15 @@ class Browser:
         said = self.call("Page.navigate", url=url)
         if "errorText" in said:
             raise AssertionError(f"{url}: {said['errorText']}")
+        self.loaded()
+
+    def reload(self):
+        """The same for the page that is open, as by the key."""
+        self.events = []
+        self.call("Page.reload")
+        self.loaded()
+
+    def loaded(self):
         while not any(event["method"] == "Page.loadEventFired" for event in self.events):
             self.events.append(self.message())
 

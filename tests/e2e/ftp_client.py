@@ -90,6 +90,10 @@ class Control:
         except ConnectionResetError:
             return self.rest
 
+    def fileno(self):
+        """For select."""
+        return self.socket.fileno()
+
     def close(self):
         self.socket.close()
 

@@ -1,5 +1,6 @@
 """A browser loads a page from `weir http`: script, style, picture, sound in ranges, a listing."""
 
+import json
 import struct
 import unittest
 import zlib
@@ -86,7 +87,8 @@ class Page(http_programs.HttpTest):
     def test_a_page_is_whole(self):
         """Everything that the page refers to arrives and works: style, script, picture, a sound in
         ranges, a listing, forty requests at once; the console shows no complaint. Loaded again,
-        what did not change is not sent again. A listing is a page too, and its links lead on."""
+        the page is whole as well, and 304 says for it what did not change. A listing is a page
+        too, and its links lead on."""
         page = browser.Browser()
         self.addCleanup(page.close)
         def check(address):
@@ -96,6 +98,11 @@ class Page(http_programs.HttpTest):
             sounds = page.statuses("/sound.wav")
             self.assertGreaterEqual(len(sounds), 2)
             self.assertEqual(set(sounds), {206})
+            before = json.loads(self.get(address, "/.status").body)
+            page.reload()
+            self.check_result(page.evaluate("result"))
+            after = json.loads(self.get(address, "/.status").body)
+            self.assertGreater(after["status_3xx"], before["status_3xx"])
             page.open(f"http://{address}/list/")
             self.assertEqual(page.evaluate("document.title"), "/list/")
             odd = page.evaluate("[...document.links].find(a => a.text.includes('41')).href")

@@ -82,6 +82,29 @@ class Semantics(http_programs.HttpTest):
                 self.assertEqual(got.body, b"01" if status == 206 else b"0123456789")
         self.on_each_engine(check)
 
+    def test_a_date_to_come_is_not_told(self):
+        """A file from the future is said to be of now, in memory or open, whole and conditional;
+        its tag is of its own date all the same."""
+        for name, size in (("ahead.txt", 10), ("ahead.bin", 1 << 20)):
+            path = os.path.join(self.root, name)
+            with open(path, "wb") as file:
+                file.write(bytes(size))
+            ahead = (int(time.time()) + 86400) * 10**9
+            os.utime(path, ns=(ahead, ahead))
+        def check(address):
+            for path, size in (("/ahead.txt", 10), ("/ahead.txt", 10), ("/ahead.bin", 1 << 20)):
+                got = self.get(address, path)
+                date, modified = (email.utils.parsedate_to_datetime(got.headers[name])
+                                  for name in ("date", "last-modified"))
+                self.assertLessEqual(modified, date)
+                self.assertEqual(got.headers["etag"], f'"{ahead:x}-{size:x}"')
+                again = self.get(address, path, f"If-None-Match: {got.headers['etag']}")
+                self.assertEqual(again.status, 304)
+                date, modified = (email.utils.parsedate_to_datetime(again.headers[name])
+                                  for name in ("date", "last-modified"))
+                self.assertLessEqual(modified, date)
+        self.on_each_engine(check)
+
     def test_every_answer_has_a_date(self):
         """Also those that refuse, and those without a content; it is now."""
         def check(address):
@@ -157,8 +180,8 @@ class Sends(unittest.TestCase):
             return json.load(file)["sends"]
 
     def test_an_answer_is_one_send(self):
-        """Head and content together: a file that is read, one of the cache, a larger one, a listing,
-        an error, no content at all, and the last answer with its close."""
+        """Head and content together: a file that is read, one of the cache, a larger one, a
+        listing, an error, no content at all, and the last answer with its close."""
         single = [self.get % name for name in (b"small", b"small", b"large", b"other/", b"none",
                                                b"other")]
         single += [data.replace(b"GET", b"HEAD") for data in single]
@@ -203,8 +226,8 @@ class Scarcity(http_programs.HttpTest):
     files = {f"{i}.txt": b"text" for i in range(4)}
 
     def test_without_a_descriptor_the_answer_is_503(self):
-        """A file that cannot be opened for lack of descriptors is not said to be missing, and the
-        same connection gets it when there are some again."""
+        """A file that cannot be opened for lack of descriptors is not said to be missing. The
+        connection closes behind that, and the next one gets it when there are some again."""
         for engine, server in self.servers.items():
             with self.subTest(engine=engine):
                 pid = server.process.pid
@@ -213,9 +236,11 @@ class Scarcity(http_programs.HttpTest):
                 self.addCleanup(client.close)
 
                 def status(path):
-                    client.request("GET", path)
+                    client.request("GET", path)  # on another connection if the last one closed
                     answer = client.getresponse()
                     answer.read()
+                    self.assertEqual(answer.getheader("connection") == "close",
+                                     answer.status == 503)
                     return answer.status
                 self.assertEqual(status("/0.txt"), 200)
                 before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
@@ -288,6 +313,8 @@ class Listings(http_programs.HttpTest):
                 client, line = self.begin(address)
                 client.close()
                 self.assertEqual(line, b"HTTP/1.1 503")
+                counters = json.loads(self.get(address, "/.status").body)
+                self.assertEqual(counters["listings_refused"], 1)
                 self.assertEqual(self.get(address, "/a.txt").body, b"text\n")
                 clients[0].close()
                 until = time.monotonic() + programs.LIMIT

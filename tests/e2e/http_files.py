@@ -195,6 +195,26 @@ class Content(http_programs.HttpTest):
                 self.assertEqual(self.get(address, "/list/" + reference).status, 200)
         self.on_each_engine(check)
 
+    def test_the_form_of_a_listing_is_the_one_that_is_wanted_more(self):
+        """By weight, then by the more precise name, then by the order; HTML if nothing is said."""
+        html, json_type = "text/html; charset=utf-8", "application/json"
+        rows = (("application/json", json_type), ("text/html", html), ("*/*", html), ("", html),
+                ("application/json;q=0, text/html", html), ("application/json;q=0", html),
+                ("application/json; q=0.000 , */*;q=0.1", html),
+                ("text/html;q=0.9, application/json", json_type),
+                ("application/json;q=0.9, text/html", html),
+                ("application/json;q=0.5;x=y, text/html;x=y;Q=0.499", json_type),
+                ("application/json, text/html", json_type), ("text/html, application/json", html),
+                ("*/*, application/json", json_type), ("application/*", json_type),
+                ("application/json, text/plain, */*", json_type), ("text/*, application/json;q=0.9",
+                                                                   html),
+                ("*/*;q=0.2, text/html;q=0.1", json_type), ("image/png", html))
+        def check(address):
+            for accept, wanted in rows:
+                got = self.get(address, "/list/", f"Accept: {accept}")
+                self.assertEqual((accept, got.headers["content-type"]), (accept, wanted))
+        self.on_each_engine(check)
+
     def test_a_declined_request_can_be_the_last(self):
         """A refusal keeps to what the client asked for about the connection: nothing follows."""
         def check(address):

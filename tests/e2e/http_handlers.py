@@ -1,9 +1,13 @@
 """Handlers: bodies and answers in pieces, with backpressure; late answers; clients that go."""
 
 import hashlib
+import json
 import os
+import signal
 import socket
+import tempfile
 import time
+import unittest
 
 import http_programs
 import programs
@@ -102,6 +106,59 @@ class Stream(http_programs.HttpTest):
                 self.assertTrue(data.startswith(b"HTTP/1.1 200 OK\r\n"))
             self.assertEqual(self.get(address, "/x").status, 200)
         self.on_each_engine(check)
+
+
+class Broken(unittest.TestCase):
+    """Answers that break off."""
+
+    def break_off(self, address, data, until=b"", more=None):
+        """Sends the request and waits for a part of its answer; then the client goes with a reset,
+        or sends more and is reset."""
+        with programs.connect(address) as client:
+            client.sendall(data)
+            if until:
+                programs.receive_until(client, until)
+            if more is None:
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+                return
+            with self.assertRaises(ConnectionResetError):
+                client.sendall(more)
+                programs.receive_end(client)
+
+    def gone(self, address):
+        data = http_programs.converse(address, head("/gone", method="GET"))
+        return int(http_programs.parse(data)[0].body)
+
+    def test_each_is_logged_and_counted(self):
+        """A client that leaves within its answer, one that leaves before it, one whose body ends
+        what has begun, a handler that breaks its promise: a line each, with what was answered."""
+        chunk = head("/stream", "Transfer-Encoding: chunked") + b"3\r\nabc\r\n"
+        for engine in http_programs.ENGINES:
+            with self.subTest(engine=engine), tempfile.TemporaryDirectory() as folder:
+                log, stats = os.path.join(folder, "log"), os.path.join(folder, "stats")
+                server = programs.Server(engine, "--handler", "echo", "--access-log", log,
+                                         "--access-log-format", "json", "--stats-json", stats,
+                                         program=(HANDLERS,))
+                self.addCleanup(server.kill)
+                address = server.addresses[0]
+                self.break_off(address, chunk, b"abc")
+                self.break_off(address, chunk, b"abc", b"no chunk\r\n")
+                self.break_off(address, head("/promise?less", method="GET"), more=b"")
+                self.break_off(address, head("/late?never", "Content-Length: 9") + b"123")
+                self.break_off(address, head("/late?never", method="GET"))
+                deadline = time.monotonic() + programs.LIMIT
+                while not self.gone(address):
+                    self.assertLess(time.monotonic(), deadline)
+                server.signal(signal.SIGTERM)
+                self.assertEqual(server.wait(), 0)
+                with open(log, encoding="ascii") as file:
+                    rows = [json.loads(line) for line in file]
+                self.assertEqual(sorted((row["target"], row["status"], row["size"])
+                                        for row in rows if row["target"] != "/gone"),
+                                 [("/late?never", 0, 0), ("/promise?less", 200, 3),
+                                  ("/stream", 200, 3), ("/stream", 200, 3)])
+                with open(stats, encoding="ascii") as file:
+                    self.assertEqual(json.load(file)["protocol"]["requests"], len(rows))
 
 
 class Routes(http_programs.HttpTest):

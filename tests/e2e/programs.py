@@ -171,6 +171,22 @@ def run(*arguments, **options):
 
 def listening_socket(pid):
     """A duplicate of the process's first listening TCP socket."""
+    return socket_of(pid, lambda found: found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+
+
+def connected_socket(pid, peer):
+    """A duplicate of the process's socket that is connected with this one of ours."""
+    def is_connected(found):
+        try:
+            return found.getpeername() == peer.getsockname()
+        except OSError:
+            return False
+
+    return socket_of(pid, is_connected)
+
+
+def socket_of(pid, wanted):
+    """A duplicate of the process's first socket of which wanted() holds."""
     library = ctypes.CDLL(None, use_errno=True)
     pidfd = os.pidfd_open(pid)
     try:
@@ -181,12 +197,12 @@ def listening_socket(pid):
             if fd < 0:
                 raise unittest.SkipTest(f"pidfd_getfd: {os.strerror(ctypes.get_errno())}")
             found = socket.socket(fileno=fd)
-            if found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            if wanted(found):
                 return found
             found.close()
     finally:
         os.close(pidfd)
-    raise AssertionError("no listening socket")
+    raise AssertionError("no such socket")
 
 
 def forbid_uring():

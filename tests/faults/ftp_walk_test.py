@@ -261,5 +261,51 @@ class FtpWalk(walks.WalkTest):
                              self.met)
 
 
+class FtpSync(walks.WalkTest):
+    """`weir ftp --fsync`: what the disk does not take is not called complete."""
+
+    def store(self, number):
+        """The reply to an upload over an old file, in which this call of fsync fails; whether there
+        was such a call; and what the file holds then."""
+        with open(self.path, "wb") as file:
+            file.write(b"old")
+        self.strike.arm("fsync", number)
+        with self.control.passive() as data:
+            reply = self.control.ask("STOR file")
+            self.assertEqual(reply[:3], "150")
+            data.sendall(SMALL)
+        reply = self.control.reply()
+        with open(self.path, "rb") as file:
+            return reply, self.strike.disarm(), file.read()
+
+    def check(self, engine):
+        """The file first, then the directory that has its name, then nothing more."""
+        folder = tempfile.TemporaryDirectory(prefix="weir-", dir="/dev/shm")
+        self.addCleanup(folder.cleanup)
+        self.path = os.path.join(folder.name, "file")
+        failed, done = "451 The file could not be written.", "226 Transfer complete."
+        for uploads, kept in (("atomic", b"old"), ("direct", SMALL)):
+            server = self.start(engine, "ftp", "--root", folder.name, "--user", "bob:plain:secret",
+                                "--uploads", uploads, "--fsync")
+            self.control = Control(server.addresses[0]).login()
+            self.addCleanup(self.control.close)
+            self.assertEqual(self.store(1), (failed, True, kept), uploads)
+            self.assertEqual(self.store(2), (failed, True, SMALL), uploads)
+            self.assertEqual(self.store(3), (done, False, SMALL), uploads)
+            self.assertEqual(os.listdir(folder.name), ["file"])
+
+    def test_sync_uring(self):
+        """Uploads are kept by a job, beside the ring."""
+        self.check("uring")
+
+    def test_sync_epoll(self):
+        """The same beside epoll."""
+        self.check("epoll")
+
+    def test_sync_blocking(self):
+        """The same on the connection's thread."""
+        self.check("blocking")
+
+
 if __name__ == "__main__":
     unittest.main()

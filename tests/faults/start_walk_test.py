@@ -10,6 +10,9 @@ import walks
 
 import programs
 
+# What /proc says of a thread with a filter; a program with a sanitizer takes none.
+FILTERED = "0" if os.environ["SANITIZED"] else "2"
+
 
 class StartWalk(unittest.TestCase):
     """The command line's way, from main() to the listening line and to the end."""
@@ -28,6 +31,7 @@ class StartWalk(unittest.TestCase):
         self.strike.disarm()
         if not line:
             return False
+        self.check_filters(process.pid)
         try:
             with programs.connect(line.split()[2]) as client:
                 client.sendall(b"GET / HTTP/1.0\r\n\r\n")
@@ -36,6 +40,14 @@ class StartWalk(unittest.TestCase):
             return False  # a loop that is not confined begins behind the line, and may fail there
         process.send_signal(signal.SIGTERM)
         return True
+
+    def check_filters(self, pid):
+        """No thread is without its filter when the first connection may come."""
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{thread}/status", encoding="utf-8") as file:
+                status = dict(line.split(":", 1) for line in file)
+            if not status["Name"].strip().startswith("iou-"):  # the kernel's own
+                self.assertEqual(status["Seccomp"].strip(), FILTERED, str(self.strike))
 
     def step(self, name="", number=0):
         """Whether a server that was started served and ended in order."""
@@ -69,6 +81,8 @@ class StartWalk(unittest.TestCase):
                     served += 1
                 else:
                     refused += 1
+        if FILTERED != "0":
+            self.assertLessEqual({"seccomp", "memfd_create"}, set(most))
         print(f"# {options[0]}: {served} served, {refused} refused: {', '.join(sorted(most))}")
         self.assertGreater(refused, 5)
         self.assertGreater(served, 0)

@@ -287,6 +287,15 @@ int __wrap_openat64(int folder, const char *path, int flags, ...);
 long __real_syscall(long number, ...);
 long __wrap_syscall(long number, ...);
 
+int __real_memfd_create(const char *name, unsigned flags);
+int __wrap_memfd_create(const char *name, unsigned flags);
+
+int __wrap_memfd_create(const char *name, unsigned flags)
+{
+    static const struct strike strike = { "memfd_create", { ENOMEM, EMFILE } };
+    return strikes(&strike) ? -1 : __real_memfd_create(name, flags);
+}
+
 static const struct strike strike_open = { "open",
                                            { EMFILE, ENFILE, EACCES, ENOENT, ENOMEM, ENOSPC } };
 
@@ -308,7 +317,9 @@ int __wrap_openat64(int folder, const char *path, int flags, ...)
     return strikes(&strike_open) ? -1 : __real_openat64(folder, path, flags, mode);
 }
 
-// openat2(2) has no function of its own.
+static const struct strike strike_seccomp = { "seccomp", { ENOMEM, EINVAL } };
+
+// openat2(2) and seccomp(2) have no functions of their own.
 long __wrap_syscall(long number, ...)
 {
     static const struct strike strike = { "openat2",
@@ -325,6 +336,9 @@ long __wrap_syscall(long number, ...)
         return -1;
     }
     if (number == SYS_openat2 && strikes(&strike))
+        return -1;
+    // With a program: a thread takes its filter. Without one it only asks.
+    if (number == SYS_seccomp && arguments[2] && strikes(&strike_seccomp))
         return -1;
     return __real_syscall(number, arguments[0], arguments[1], arguments[2], arguments[3],
                           arguments[4], arguments[5]);

@@ -41,6 +41,8 @@ static const struct strike_opcode strike_opcodes[] = {
       { "ring openat2", { EMFILE, ENFILE, EACCES, ENOENT, ENOMEM, EAGAIN, EIO } } },
     { IORING_OP_READ, false, { "ring read", { EIO, ENOMEM, EINTR, EAGAIN } } },
     { IORING_OP_WRITE, false, { "ring write", { ENOSPC, EIO, EDQUOT, EFBIG, ENOMEM } } },
+    { IORING_OP_POLL_ADD, false, { "ring poll", { ENOMEM, ECANCELED } } },
+    { IORING_OP_FIXED_FD_INSTALL, false, { "ring install", { EMFILE, ENFILE, ENOMEM } } },
     { IORING_OP_CLOSE, true, { "ring close", { EIO, EINTR, ENOSPC } } },
     { IORING_OP_ASYNC_CANCEL, true, { "ring cancel", { ENOENT, EALREADY } } },
 };

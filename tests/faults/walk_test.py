@@ -5,6 +5,7 @@ connection: never altered bytes, never a success that is none, and it does not w
 neighbours are served, and nothing of the session is left.
 """
 
+import contextlib
 import http.client
 import os
 import socket
@@ -16,6 +17,9 @@ import ftp_client
 import programs
 
 LARGE = bytes(at * 7 % 251 for at in range(300 * 1024))
+# More than a socket takes, whatever its kernel thinks of its buffers.
+HUGE = LARGE * 40
+POLLS = 4
 LOST = (OSError, EOFError, http.client.IncompleteRead, http.client.BadStatusLine)
 
 
@@ -134,7 +138,23 @@ class HttpWalk(walks.WalkTest):
             client.close()
             os.unlink(path)
 
-    def check(self, engine):
+    def full_session(self, address):
+        """A file that the socket has no room for, to a client that takes little at a time."""
+        with socket.socket() as client, contextlib.closing(
+                http.client.HTTPConnection(*address)) as connection:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+            client.settimeout(walks.PATIENCE)
+            client.connect(address)
+            connection.sock = client
+            try:
+                return "served" if self.get(connection, "/huge", (200, HUGE)) else "refused"
+            except TimeoutError:
+                raise
+            except LOST:
+                return "lost"
+
+    def serve(self, engine):
+        """The server, its address, and a neighbour's visit."""
         self.serial = 0
         folder = walks.tempfile.TemporaryDirectory(prefix="weir-", dir="/dev/shm")
         self.addCleanup(folder.cleanup)
@@ -156,6 +176,10 @@ class HttpWalk(walks.WalkTest):
             with neighbour() as client:
                 self.assertTrue(self.get(client, "/large", (206, b"\0"), Range="bytes=0-0"))
 
+        return server, address, served
+
+    def check(self, engine):
+        server, address, served = self.serve(engine)
         calls = self.walk(server, lambda: self.session(address), served)
         self.assertGreater(calls, 20)
         for outcome in ("served", "refused", "lost"):
@@ -165,8 +189,19 @@ class HttpWalk(walks.WalkTest):
     def test_uring(self):
         """Opens and reads of files go through the ring."""
         self.check("uring")
-        self.assertLessEqual({"ring accept", "ring recv", "ring read", "readdir", "malloc"},
-                             self.met)
+        self.assertLessEqual({"ring accept", "ring recv", "ring read", "ring install", "readdir",
+                              "malloc"}, self.met)
+
+    def test_uring_waits_for_room(self):
+        """A poll for room that fails costs a connection at most, and is no room that is not there.
+        """
+        server, address, served = self.serve("uring")
+        with open(os.path.join(self.root, "huge"), "wb") as file:
+            file.write(HUGE)
+        self.walk(server, lambda: self.full_session(address), served,
+                  kinds={"ring poll": POLLS, "ring install": 1})
+        self.assertEqual(self.met, {"ring poll", "ring install"})
+        self.finish(server)
 
     def test_epoll(self):
         """Files are sent by sendfile."""

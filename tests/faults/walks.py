@@ -171,17 +171,22 @@ class WalkTest(unittest.TestCase):
         for choice in range(count, self.strike.page.choices):
             self.step(session, neighbour, name, 1, choice)
 
-    def walk(self, server, session, neighbour):
+    def walk(self, server, session, neighbour, kinds=None):
         """Plays session() with each failing call; neighbour() must succeed after each.
 
         session() returns "served", "refused" or "lost", and raises what must not be. Each call
-        fails once at least, and each kind of call with each error that it may have.
+        fails once at least, and each kind of call with each error that it may have. `kinds` names
+        those that are walked, and how many calls of each; None: all.
         """
         self.outcomes, self.calls = collections.Counter(), 0
         most = self.warm_up(server, session, neighbour)
         self.met = set()
         # What only a failure brings about, such as tidying up, is not walked itself.
         for name, count in sorted(most.items()):
+            if kinds is not None:
+                count = min(count, kinds.get(name, 0))
+            if not count:
+                continue
             self.walk_kind(session, neighbour, name, count)
             self.met.add(name)
         print(f"# {self.calls} calls, {dict(self.outcomes)}: {', '.join(sorted(self.met))}")

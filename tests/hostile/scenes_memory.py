@@ -124,8 +124,8 @@ ONE_ARENA = {**os.environ, "MALLOC_ARENA_MAX": "1"}
 def left_with(server, more):
     """Until the end of the block the process can have so many bytes more than it has now.
 
-    Its start is over before: the library of the sandbox's filters does not survive a lack of
-    memory, and a busy machine may let it build the last one after the server's first answers.
+    It rests before: what its start or an answer still takes would count, and a start that lacks
+    memory is refused.
     """
     let_rest(server)
     pid = server.process.pid

@@ -1,4 +1,4 @@
-"""Installs the build into a folder of its own and does with it what README.md says; and ./do."""
+"""Installs the build into a folder of its own and does with it what README.md says."""
 
 import os
 import re
@@ -104,18 +104,6 @@ class Install(unittest.TestCase):
         """From its own place, not from the source tree."""
         suite = os.path.dirname(os.path.dirname(self.files["session.py"]))
         self.assertIn("quick ", run(os.path.join(suite, "weir-bench"), "list", cwd=self.folder))
-
-
-class Do(unittest.TestCase):
-    def test_standard_output_is_the_programs_alone(self):
-        """Whatever set-up and build print."""
-        with tempfile.TemporaryDirectory(prefix="weir-do-") as folder:
-            shutil.copy(os.path.join(TOP, "do"), folder)
-            os.makedirs(os.path.join(folder, "build/release"))
-            os.symlink("/bin/echo", os.path.join(folder, "build/release/program"))
-            said = run("bash", "-c", ". ./do; cmd_build() { echo noise; }; run program output",
-                       cwd=folder)
-        self.assertEqual(said, "output\n")
 
 
 if __name__ == "__main__":

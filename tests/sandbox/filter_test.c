@@ -1,7 +1,5 @@
-// The filters as the kernel reads them: the programs that would be loaded, run on every question
+// The filters as the kernel reads them: the programs that threads would take, run on every question
 // that matters.
-//
-// It is linked with --wrap=seccomp_load, which keeps the program instead of loading it.
 #include <errno.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -10,8 +8,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -31,20 +29,6 @@ struct filter_program {
 
 static struct filter_program filter_loaded;
 
-int __wrap_seccomp_load(const scmp_filter_ctx filter);
-
-int __wrap_seccomp_load(const scmp_filter_ctx filter)
-{
-    int fd = memfd_create("filter", MFD_CLOEXEC);
-    assert_true(fd >= 0);
-    assert_int_equal(seccomp_export_bpf(filter, fd), 0);
-    ssize_t size = pread(fd, filter_loaded.lines, sizeof filter_loaded.lines, 0);
-    assert_true(size > 0 && (size_t)size < sizeof filter_loaded.lines);
-    filter_loaded.count = (size_t)size / sizeof filter_loaded.lines[0];
-    close(fd);
-    return 0;
-}
-
 // --- Servers -------------------------------------------------------------------------------------
 
 static const struct sandbox_needs filter_echo = { .abilities = WEIR_ABILITY_ACCEPT };
@@ -55,13 +39,6 @@ static const struct sandbox_needs *const filter_servers[] = {
     &filter_echo,
     &filter_http.needs,
     &filter_ftp.needs,
-};
-
-enum filter_thread { FILTER_LOOP, FILTER_JOB, FILTER_MAIN, FILTER_THREADS };
-
-static const enum weir_thread filter_kinds[] = {
-    [FILTER_LOOP] = WEIR_THREAD_LOOP,
-    [FILTER_JOB] = WEIR_THREAD_JOB,
 };
 
 enum { FILTER_SERVERS = sizeof filter_servers / sizeof filter_servers[0] };
@@ -78,28 +55,36 @@ static int filter_setup(void **state)
     return 0;
 }
 
+static uint32_t filter_threads(enum sandbox_filter filter, enum weir_engine engine)
+{
+    static const enum weir_thread kinds[] = {
+        [SANDBOX_FILTER_LOOP] = WEIR_THREAD_LOOP,
+        [SANDBOX_FILTER_JOB] = WEIR_THREAD_JOB,
+    };
+    return filter == SANDBOX_FILTER_MAIN ? (uint32_t)SANDBOX_MAIN
+                                         : sandbox_threads_of(engine, kinds[filter]);
+}
+
 // The filter of a loop, of a helper, or of the main thread.
-static void filter_load_for(const struct sandbox_needs *needs, enum filter_thread thread,
+static void filter_load_for(const struct sandbox_needs *needs, enum sandbox_filter filter,
                             enum sandbox_mode mode, enum weir_engine engine)
 {
     struct sandbox sandbox;
     sandbox_init(&sandbox, mode, needs);
     sandbox.engine = engine;
-    filter_loaded.count = 0;
-    if (thread == FILTER_MAIN)
-        assert_int_equal(sandbox_confine_main(&sandbox), 0);
-    else
-        assert_int_equal(sandbox_confine(&sandbox, filter_kinds[thread]), 0);
-    if (!filter_loaded.count) {
-        print_message("built with a sanitizer: takes no filter of system calls\n");
-        skip();
-    }
+    assert_int_equal(sandbox_filters_build(&sandbox), 0);
+    filter_loaded.count = sandbox.filters[filter].len;
+    assert_in_range(filter_loaded.count, 1, FILTER_MAX);
+    memcpy(filter_loaded.lines, sandbox.filters[filter].filter,
+           filter_loaded.count * sizeof filter_loaded.lines[0]);
+    for (size_t i = 0; i < SANDBOX_FILTERS; i++)
+        free(sandbox.filters[i].filter);
 }
 
 static void filter_load(const struct sandbox_needs *needs, enum weir_engine engine,
                         enum sandbox_mode mode)
 {
-    filter_load_for(needs, FILTER_LOOP, mode, engine);
+    filter_load_for(needs, SANDBOX_FILTER_LOOP, mode, engine);
 }
 
 // --- The kernel's part ---------------------------------------------------------------------------
@@ -293,18 +278,15 @@ static void filter_expect(const struct sandbox_needs *needs, uint32_t threads,
 static void filters_leave_what_is_listed(void **state)
 {
     (void)state;
-    for (int i = 0; i < FILTER_SERVERS * FILTER_THREADS * 3 * 2; i++) {
+    for (int i = 0; i < FILTER_SERVERS * SANDBOX_FILTERS * 3 * 2; i++) {
         const struct sandbox_needs *needs = filter_servers[i % FILTER_SERVERS];
-        enum filter_thread thread = (enum filter_thread)(i / FILTER_SERVERS % FILTER_THREADS);
+        enum sandbox_filter thread = (enum sandbox_filter)(i / FILTER_SERVERS % SANDBOX_FILTERS);
         enum weir_engine engine =
-            (enum weir_engine)(WEIR_ENGINE_URING + i / (FILTER_SERVERS * FILTER_THREADS) % 3);
+            (enum weir_engine)(WEIR_ENGINE_URING + i / (FILTER_SERVERS * SANDBOX_FILTERS) % 3);
         enum sandbox_mode mode =
-            i / (FILTER_SERVERS * FILTER_THREADS * 3) ? SANDBOX_STRICT : SANDBOX_ON;
+            i / (FILTER_SERVERS * SANDBOX_FILTERS * 3) ? SANDBOX_STRICT : SANDBOX_ON;
         filter_load_for(needs, thread, mode, engine);
-        filter_expect(needs,
-                      thread == FILTER_MAIN ? SANDBOX_MAIN
-                                            : sandbox_threads_of(engine, filter_kinds[thread]),
-                      mode);
+        filter_expect(needs, filter_threads(thread, engine), mode);
     }
 }
 
@@ -324,13 +306,12 @@ static void refusals_of_strict_mode_are_errors(void **state)
 {
     (void)state;
     uint32_t refused = 0;
-    for (int i = 0; i < FILTER_SERVERS * FILTER_THREADS * 3; i++) {
+    for (int i = 0; i < FILTER_SERVERS * SANDBOX_FILTERS * 3; i++) {
         const struct sandbox_needs *needs = filter_servers[i % FILTER_SERVERS];
-        enum filter_thread thread = (enum filter_thread)(i / FILTER_SERVERS % FILTER_THREADS);
+        enum sandbox_filter thread = (enum sandbox_filter)(i / FILTER_SERVERS % SANDBOX_FILTERS);
         enum weir_engine engine =
-            (enum weir_engine)(WEIR_ENGINE_URING + i / (FILTER_SERVERS * FILTER_THREADS));
-        uint32_t threads = thread == FILTER_MAIN ? (uint32_t)SANDBOX_MAIN
-                                                 : sandbox_threads_of(engine, filter_kinds[thread]);
+            (enum weir_engine)(WEIR_ENGINE_URING + i / (FILTER_SERVERS * SANDBOX_FILTERS));
+        uint32_t threads = filter_threads(thread, engine);
         filter_load_for(needs, thread, SANDBOX_STRICT, engine);
         const struct sandbox_call *row;
         for (size_t at = 0; (row = sandbox_call_at(needs, at)); at++) {

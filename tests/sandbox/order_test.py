@@ -16,11 +16,12 @@ FILTER = (1, 0)
 ORDER = {
     "uring": ("main chroot", "main io_uring_setup", "main listen", "main setgroups",
               "main setresgid", "main setresuid", "main no_new_privs",
-              "main landlock_restrict_self", "loop restricted", "loop enabled", "job filter",
-              "loop filter", "main listening", "main filter"),
+              "main landlock_restrict_self", "main memfd_create", "main clone3",
+              "loop restricted", "loop enabled", "job filter", "loop filter", "main filter",
+              "main listening"),
     "epoll": ("main chroot", "main listen", "main setgroups", "main setresgid", "main setresuid",
-              "main no_new_privs", "main landlock_restrict_self", "job filter", "loop filter",
-              "main listening", "main filter"),
+              "main no_new_privs", "main landlock_restrict_self", "main memfd_create",
+              "main clone3", "job filter", "loop filter", "main filter", "main listening"),
 }
 
 
@@ -29,8 +30,8 @@ def step_of(name, arguments):
     if name == "prctl":
         return "no_new_privs" if arguments[0] == NO_NEW_PRIVILEGES else None
     if name == "seccomp":
-        # What the library tries, it tries with flags.
-        return "filter" if tuple(arguments[:2]) == FILTER else None
+        # Whether the kernel takes filters is asked without a program, or with flags.
+        return "filter" if tuple(arguments[:2]) == FILTER and arguments[2] else None
     if name == "io_uring_register":
         return {RESTRICTIONS: "restricted", ENABLE: "enabled"}.get(arguments[1] & ~BY_INDEX)
     if name == "write":
@@ -59,7 +60,7 @@ class OrderTest(SandboxTestCase):
         self.addCleanup(os.close, output)
         for thread, name, arguments in tracing.follow(process):
             step = step_of(name, arguments)
-            if step == "filter" and thread == process:
+            if step == "listening":
                 os.kill(process, signal.SIGTERM)
             if step:
                 yield thread, step
@@ -73,8 +74,9 @@ class OrderTest(SandboxTestCase):
         return [f"{names.get(thread, 'job')} {step}" for thread, step in steps]
 
     # Roots and sockets are made first, then privileges and files given up, in that order, before
-    # there is a thread; rings are restricted before they are enabled; a thread's filter comes
-    # before its first connection, a helper's before that, and "listening" is said after all.
+    # there is a thread, and so are the filters (each in a memory file); rings are restricted before
+    # they are enabled; a thread's filter comes before its first connection, a helper's before that,
+    # and "listening" is said after all, by a thread that has its own.
     def test_doors_close_in_order(self):
         for engine, order in ORDER.items():
             with self.subTest(engine=engine):
@@ -85,7 +87,9 @@ class OrderTest(SandboxTestCase):
                           for step in order]
                 self.assertEqual(places, sorted(places), steps)
                 self.assertEqual(steps.count("job filter"), 3, steps)
-                before = steps[:steps.index("main landlock_restrict_self")]
+                self.assertEqual(sum(step.endswith("memfd_create") for step in steps), 3, steps)
+                before = steps[:steps.index("main clone3")]
+                self.assertEqual(before.count("main memfd_create"), 3, steps)
                 self.assertFalse([step for step in before if not step.startswith("main")], steps)
                 self.assertFalse([step for step in steps[steps.index("main listening"):]
                                   if step.startswith(("loop", "job")) and "filter" in step], steps)

@@ -82,10 +82,12 @@ static const char *tables_option_name(const struct sandbox_call *row)
         { SOL_SOCKET, SO_REUSEADDR, "SO_REUSEADDR" },
         { SOL_SOCKET, SO_SNDBUF, "SO_SNDBUF" },
         { SOL_SOCKET, SO_RCVBUF, "SO_RCVBUF" },
+        { SOL_SOCKET, SO_KEEPALIVE, "SO_KEEPALIVE" },
         { SOL_SOCKET, SO_SNDTIMEO, "SO_SNDTIMEO" },
         { SOL_SOCKET, SO_RCVTIMEO, "SO_RCVTIMEO" },
         { IPPROTO_TCP, TCP_NODELAY, "TCP_NODELAY" },
         { IPPROTO_TCP, TCP_CORK, "TCP_CORK" },
+        { IPPROTO_TCP, TCP_NOTSENT_LOWAT, "TCP_NOTSENT_LOWAT" },
         { IPPROTO_IPV6, IPV6_V6ONLY, "IPV6_V6ONLY" },
         { IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, "IP_BIND_ADDRESS_NO_PORT" },
     };

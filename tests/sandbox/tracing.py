@@ -11,8 +11,8 @@ from programs import LIMIT
 # Of x86-64; where the numbers are others, nothing is traced.
 NAMES = {
     1: "write", 49: "bind", 50: "listen", 116: "setgroups", 117: "setresuid", 119: "setresgid",
-    157: "prctl", 161: "chroot", 317: "seccomp", 425: "io_uring_setup", 426: "io_uring_enter",
-    427: "io_uring_register", 435: "clone3", 446: "landlock_restrict_self",
+    157: "prctl", 161: "chroot", 317: "seccomp", 319: "memfd_create", 425: "io_uring_setup",
+    426: "io_uring_enter", 427: "io_uring_register", 435: "clone3", 446: "landlock_restrict_self",
 }
 TRACEME, SYSCALL, SETOPTIONS, GET_SYSCALL_INFO = 0, 24, 0x4200, 0x420e
 # TRACESYSGOOD, TRACEFORK, TRACEVFORK, TRACECLONE, EXITKILL

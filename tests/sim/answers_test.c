@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include <errno.h>
+#include <poll.h>
 
 #include <linux/io_uring.h>
 
@@ -18,88 +19,124 @@ struct answers_row {
     uint8_t opcode;
     bool acts; // what was asked for is done all the same
     int result;
+    uint32_t flags; // of the completion, see struct sim_answer
+    const char *protocol;
 };
 
 static const struct answers_row answers_rows[] = {
     // A listener's socket, and connections that died while they waited (accept(2)).
-    { IORING_OP_ACCEPT, false, -ECONNABORTED },
-    { IORING_OP_ACCEPT, false, -EPROTO },
-    { IORING_OP_ACCEPT, false, -EPERM },
-    { IORING_OP_ACCEPT, false, -EINTR },
-    { IORING_OP_ACCEPT, false, -EAGAIN },
-    { IORING_OP_ACCEPT, false, -ENOBUFS },
-    { IORING_OP_ACCEPT, false, -ENFILE },
-    { IORING_OP_ACCEPT, false, -ECANCELED },
-    { IORING_OP_ACCEPT, false, -EINVAL },
-    { IORING_OP_ACCEPT, false, -EBADF },
-    { IORING_OP_ACCEPT, false, -EMFILE },
-    { IORING_OP_ACCEPT, false, -ENOMEM },
-    { IORING_OP_ACCEPT, false, -ENETDOWN },
+    { IORING_OP_ACCEPT, false, -ECONNABORTED, 0, "echo" },
+    { IORING_OP_ACCEPT, false, -EPROTO, 0, "echo" },
+    { IORING_OP_ACCEPT, false, -EPERM, 0, "echo" },
+    { IORING_OP_ACCEPT, false, -EINTR, 0, "echo" },
+    { IORING_OP_ACCEPT, false, -EAGAIN, 0, "echo" },
+    { IORING_OP_ACCEPT, false, -ENOBUFS, 0, "echo" },
+    { IORING_OP_ACCEPT, false, -ENFILE, 0, "echo" },
+    { IORING_OP_ACCEPT, false, -ECANCELED, 0, "echo" },
+    { IORING_OP_ACCEPT, false, -EINVAL, 0, "echo" },
+    { IORING_OP_ACCEPT, false, -EBADF, 0, "echo" },
+    { IORING_OP_ACCEPT, false, -EMFILE, 0, "echo" },
+    { IORING_OP_ACCEPT, false, -ENOMEM, 0, "echo" },
+    { IORING_OP_ACCEPT, false, -ENETDOWN, 0, "echo" },
     // A receive: the network's errors, and a multishot's (liburing issues 688, 1246).
-    { IORING_OP_RECV, false, -ECONNRESET },
-    { IORING_OP_RECV, false, -ETIMEDOUT },
-    { IORING_OP_RECV, false, -EHOSTUNREACH },
-    { IORING_OP_RECV, false, -EPIPE },
-    { IORING_OP_RECV, false, -EIO },
-    { IORING_OP_RECV, false, -ENOMEM },
-    { IORING_OP_RECV, false, -ENOBUFS },
-    { IORING_OP_RECV, false, -ECANCELED },
-    { IORING_OP_RECV, false, -EFAULT },
-    { IORING_OP_RECV, false, -ENOTCONN },
-    { IORING_OP_RECV, false, -EINVAL },
-    { IORING_OP_RECV, false, 0 },
-    { IORING_OP_SEND, false, -EPIPE },
-    { IORING_OP_SEND, false, -ECONNRESET },
-    { IORING_OP_SEND, false, -ENOBUFS },
-    { IORING_OP_SEND, false, -ENOMEM },
-    { IORING_OP_SEND, false, -EHOSTUNREACH },
-    { IORING_OP_SEND, false, -EAGAIN },
-    { IORING_OP_SENDMSG, false, -EPIPE },
-    { IORING_OP_SENDMSG, false, -EFAULT },
-    { IORING_OP_SENDMSG, false, -EMSGSIZE },
-    { IORING_OP_SENDMSG, false, -ECONNRESET },
-    { IORING_OP_SENDMSG, false, -EAGAIN },
-    { IORING_OP_SENDMSG, false, -ENOMEM },
+    { IORING_OP_RECV, false, -ECONNRESET, 0, "echo" },
+    { IORING_OP_RECV, false, -ETIMEDOUT, 0, "echo" },
+    { IORING_OP_RECV, false, -EHOSTUNREACH, 0, "echo" },
+    { IORING_OP_RECV, false, -EPIPE, 0, "echo" },
+    { IORING_OP_RECV, false, -EIO, 0, "echo" },
+    { IORING_OP_RECV, false, -ENOMEM, 0, "echo" },
+    { IORING_OP_RECV, false, -ENOBUFS, 0, "echo" },
+    { IORING_OP_RECV, false, -ECANCELED, 0, "echo" },
+    { IORING_OP_RECV, false, -EFAULT, 0, "echo" },
+    { IORING_OP_RECV, false, -ENOTCONN, 0, "echo" },
+    { IORING_OP_RECV, false, -EINVAL, 0, "echo" },
+    { IORING_OP_RECV, false, 0, 0, "echo" },
+    { IORING_OP_SEND, false, -EPIPE, 0, "echo" },
+    { IORING_OP_SEND, false, -ECONNRESET, 0, "echo" },
+    { IORING_OP_SEND, false, -ENOBUFS, 0, "echo" },
+    { IORING_OP_SEND, false, -ENOMEM, 0, "echo" },
+    { IORING_OP_SEND, false, -EHOSTUNREACH, 0, "echo" },
+    { IORING_OP_SEND, false, -EAGAIN, 0, "echo" },
+    { IORING_OP_SENDMSG, false, -EPIPE, 0, "echo" },
+    { IORING_OP_SENDMSG, false, -EFAULT, 0, "echo" },
+    { IORING_OP_SENDMSG, false, -EMSGSIZE, 0, "echo" },
+    { IORING_OP_SENDMSG, false, -ECONNRESET, 0, "echo" },
+    { IORING_OP_SENDMSG, false, -EAGAIN, 0, "echo" },
+    { IORING_OP_SENDMSG, false, -ENOMEM, 0, "echo" },
     // The end of our direction on a connection that is gone, or for want of a worker.
-    { IORING_OP_SHUTDOWN, false, -ENOTCONN },
-    { IORING_OP_SHUTDOWN, false, -ENOMEM },
+    { IORING_OP_SHUTDOWN, false, -ENOTCONN, 0, "echo" },
+    { IORING_OP_SHUTDOWN, false, -ENOMEM, 0, "echo" },
     // A reset of a connection that is gone already.
-    { IORING_OP_CONNECT, true, -ECONNRESET },
-    { IORING_OP_CONNECT, true, -EINVAL },
+    { IORING_OP_CONNECT, true, -ECONNRESET, 0, "echo" },
+    { IORING_OP_CONNECT, true, -EINVAL, 0, "echo" },
     // What close(2) tells of earlier writes; the descriptor is gone.
-    { IORING_OP_CLOSE, true, -EIO },
-    { IORING_OP_CLOSE, true, -EINTR },
-    { IORING_OP_CLOSE, true, -ENOSPC },
-    { IORING_OP_CLOSE, true, -ECONNRESET },
+    { IORING_OP_CLOSE, true, -EIO, 0, "echo" },
+    { IORING_OP_CLOSE, true, -EINTR, 0, "echo" },
+    { IORING_OP_CLOSE, true, -ENOSPC, 0, "echo" },
+    { IORING_OP_CLOSE, true, -ECONNRESET, 0, "echo" },
     // A cancel that came too late, or says so (liburing issue 1375).
-    { IORING_OP_ASYNC_CANCEL, true, -ENOENT },
-    { IORING_OP_ASYNC_CANCEL, true, -EALREADY },
-    { IORING_OP_ASYNC_CANCEL, true, -EINVAL },
+    { IORING_OP_ASYNC_CANCEL, true, -ENOENT, 0, "echo" },
+    { IORING_OP_ASYNC_CANCEL, true, -EALREADY, 0, "echo" },
+    { IORING_OP_ASYNC_CANCEL, true, -EINVAL, 0, "echo" },
     // The read of the wake descriptor.
-    { IORING_OP_READ, false, -EINTR },
-    { IORING_OP_READ, false, -EAGAIN },
-    { IORING_OP_READ, false, -EIO },
-    { IORING_OP_READ, false, 0 },
+    { IORING_OP_READ, false, -EINTR, 0, "echo" },
+    { IORING_OP_READ, false, -EAGAIN, 0, "echo" },
+    { IORING_OP_READ, false, -EIO, 0, "echo" },
+    { IORING_OP_READ, false, 0, 0, "echo" },
+    // An error with a buffer; one of an operation that goes on; and a flag that nobody asked for.
+    { IORING_OP_RECV, false, -ECONNRESET, IORING_CQE_F_BUFFER, "echo" },
+    { IORING_OP_RECV, false, -ENOBUFS, IORING_CQE_F_BUFFER, "echo" },
+    { IORING_OP_RECV, false, 0, IORING_CQE_F_BUFFER, "echo" },
+    { IORING_OP_RECV, false, -ENOMEM, IORING_CQE_F_MORE, "echo" },
+    { IORING_OP_RECV, false, -ECONNRESET, IORING_CQE_F_MORE | IORING_CQE_F_BUFFER, "echo" },
+    { IORING_OP_RECV, false, -EIO, IORING_CQE_F_SOCK_NONEMPTY, "echo" },
+    { IORING_OP_RECV, false, -EIO, IORING_CQE_F_NOTIF, "echo" },
+    { IORING_OP_SEND, false, -EAGAIN, IORING_CQE_F_NOTIF, "echo" },
+    { IORING_OP_SENDMSG, false, -EAGAIN, IORING_CQE_F_NOTIF, "echo" },
+    // A descriptor beside the index, and a wait for room before sendfile(2) goes on.
+    { IORING_OP_FIXED_FD_INSTALL, false, -EMFILE, 0, "file" },
+    { IORING_OP_FIXED_FD_INSTALL, false, -ENFILE, 0, "file" },
+    { IORING_OP_FIXED_FD_INSTALL, false, -ENOMEM, 0, "file" },
+    { IORING_OP_FIXED_FD_INSTALL, false, -EBADF, 0, "file" },
+    { IORING_OP_POLL_ADD, false, -ENOMEM, 0, "file" },
+    { IORING_OP_POLL_ADD, false, -ECANCELED, 0, "file" },
+    { IORING_OP_POLL_ADD, false, -EBADF, 0, "file" },
+    { IORING_OP_POLL_ADD, false, POLLERR | POLLHUP, 0, "file" },
+    { IORING_OP_POLL_ADD, false, 0, 0, "file" },
+    // Files: what disks say, and less than was asked for.
+    { IORING_OP_READ, false, -EIO, 0, "file" },
+    { IORING_OP_READ, false, -EINTR, 0, "file" },
+    { IORING_OP_READ, false, -EAGAIN, 0, "file" },
+    { IORING_OP_READ, false, 0, 0, "file" },
+    { IORING_OP_WRITE, false, -ENOSPC, 0, "ftp" },
+    { IORING_OP_WRITE, false, -EIO, 0, "ftp" },
+    { IORING_OP_WRITE, false, -EDQUOT, 0, "ftp" },
+    { IORING_OP_WRITE, false, -EINTR, 0, "ftp" },
+    { IORING_OP_WRITE, false, 0, 0, "ftp" },
+    { IORING_OP_OPENAT2, false, -EMFILE, 0, "ftp" },
+    { IORING_OP_OPENAT2, false, -EACCES, 0, "ftp" },
+    { IORING_OP_OPENAT2, false, -ENOENT, 0, "ftp" },
+    { IORING_OP_OPENAT2, false, -EIO, 0, "ftp" },
+    { IORING_OP_OPENAT2, false, -EAGAIN, 0, "ftp" },
+    { IORING_OP_OPENAT2, false, -EINTR, 0, "ftp" },
 };
 
 // Attempts 1, 2, 4 ... in several runs, and every one up to a bound in one run.
 enum { ANSWERS_NUMBERS = 6, ANSWERS_RUNS = 6, ANSWERS_RUNS_MAX = 500, ANSWERS_WALK = 48 };
 
-static const struct run_protocol *answers_protocol(void)
-{
-    return run_protocol_find("echo");
-}
-
 // Plays the seed with the row's answer to the attempt of this number; whether there was one.
 static bool answers_play(const struct answers_row *odd, uint32_t number, uint64_t seed)
 {
     static struct run run;
-    struct sim_answer answer = {
-        .opcode = odd->opcode, .acts = odd->acts, .result = odd->result, .number = number
-    };
-    if (!run_seed_answering(&run, answers_protocol(), seed, &answer))
-        fail_msg("opcode %u, attempt %u, result %d, seed %llu: %s", odd->opcode, number,
-                 odd->result, (unsigned long long)seed, run.complaint);
+    struct sim_answer answer = { .opcode = odd->opcode,
+                                 .acts = odd->acts,
+                                 .result = odd->result,
+                                 .flags = odd->flags,
+                                 .number = number };
+    if (!run_seed_answering(&run, run_protocol_find(odd->protocol), seed, &answer))
+        fail_msg("%s: opcode %u, attempt %u, result %d, flags %u, seed %llu: %s", odd->protocol,
+                 odd->opcode, number, odd->result, odd->flags, (unsigned long long)seed,
+                 run.complaint);
     return run.counts.answered > 0;
 }
 

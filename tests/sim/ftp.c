@@ -28,7 +28,7 @@ static void ftp_draw_settings(struct run *run)
     struct ftp_world *world = &ftp.world;
     struct ftp_server *server = &ftp.server;
     *world = (struct ftp_world){ .run = run };
-    world->faulty = run->faults.chances[SIM_FILE_ERROR] > 0;
+    world->faulty = run->faults.chances[SIM_FILE_ERROR] > 0 || run->answered;
     world->impatient = sim_random(sim, 8) == 0;
     world->crowded = sim_random(sim, 8) == 0;
     world->uploads_direct = sim_random(sim, 4) == 0;
@@ -58,6 +58,8 @@ static void ftp_draw_settings(struct run *run)
     server->login_timeout_ns = 1000 + sim_random(sim, 50000000);
     server->idle_timeout_ns = 1000 + sim_random(sim, 50000000);
     server->data_timeout_ns = 1000 + sim_random(sim, 50000000);
+    if (sim_random(sim, 2))
+        server->rate_min = 1 + sim_random(sim, 10000000);
 }
 
 // A folder for each client in both users' trees, with the first of its files.

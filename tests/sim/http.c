@@ -118,7 +118,7 @@ static void http_draw_settings(struct run *run)
     world->files_count = sizeof http_files / sizeof *http_files;
     world->echo = sim_random(sim, 3) == 0;
     world->impatient = sim_random(sim, 8) == 0;
-    world->faulty = run->faults.chances[SIM_FILE_ERROR] > 0;
+    world->faulty = run->faults.chances[SIM_FILE_ERROR] > 0 || run->answered;
     world->requests_max = sim_random(sim, 6) ? 0 : 1 + sim_random(sim, 4);
     world->body_max = sim_random(sim, 4) ? 1 << 20 : sim_random(sim, 4096);
     world->logs = sim_random(sim, 4) == 0;

@@ -32,11 +32,42 @@ static void record_trace(const char *what, const struct run_stream *stream, int6
     sim_trace(record.run->sim, what, (uint64_t)(stream - record.run->streams), value);
 }
 
+// Kinds of operations, whose late completion would do the most harm to a stranger.
+static const enum operation record_operations[] = { OPERATION_RECEIVE, OPERATION_SEND,
+                                                    OPERATION_SHUTDOWN, OPERATION_CLOSE };
+
+static void record_repeat(void *argument)
+{
+    struct run *run = record.run;
+    const struct run_stream *gone = argument;
+    if (!gone->again || !run->loop || run->clients_done == run->clients_count)
+        return;
+    bool receives = gone->token >> TOKEN_OPERATION_SHIFT == OPERATION_RECEIVE;
+    sim_post(run->sim, gone->token, receives, receives);
+    run->repeated++;
+}
+
+// Somebody new has the slot of a stream that is gone: now a completion of that one comes. When, its
+// number says, so that runs without this stay as they are.
+static void record_haunt(const struct weir_stream *stream)
+{
+    struct run *run = record.run;
+    for (uint32_t i = 0; i < RUN_STREAMS_MAX; i++) {
+        struct run_stream *gone = &run->streams[i];
+        if (!gone->closed || gone->again || gone->slot != stream->slot)
+            continue;
+        gone->again = true;
+        sim_at(run->sim, 1ULL << (run->seed + i) % 20, record_repeat, gone);
+    }
+}
+
 static void record_opened(struct weir_stream *stream)
 {
     struct run_stream *found = record_of(stream);
     if (++found->opened > 1)
         run_complain(record.run, "opened came twice");
+    if (record.run->repeats)
+        record_haunt(stream);
     record_trace("opened", found, 0);
     record.inner->opened(stream);
 }
@@ -74,6 +105,10 @@ static void record_closed(struct weir_stream *stream, int reason)
     found->closed++;
     found->reason = reason;
     found->stream = NULL;
+    found->slot = stream->slot;
+    size_t kind = (size_t)(found - record.run->streams) %
+                  (sizeof record_operations / sizeof *record_operations);
+    found->token = loop_token(stream->loop, record_operations[kind], 0, stream->slot);
     record_trace("told closed", found, reason);
     record.inner->closed(stream, reason);
 }

@@ -15,7 +15,10 @@ enum {
     RUN_ALLOCATIONS = 40,
     RUN_DRAIN_QUIET_NS = 1000000,
     RUN_BUSY_MAX = 100,
-    RUN_CROWDED = 64
+    RUN_CROWDED = 64,
+    RUN_ACCEPT_ERRORS = 32, // in a row, before a listener pauses
+    RUN_ACCEPT_PAUSE_NS = 100000000,
+    RUN_COLD = 300,
 };
 
 void run_complain(struct run *run, const char *format, ...)
@@ -196,6 +199,33 @@ static void run_check_memory(struct run *run)
     run_expect(run, "statistics: queued bytes", run->stats.queued_bytes, 0);
 }
 
+// Accepts that fail are not tried again for ever: one that succeeds, and the end of each pause,
+// lead to a few more.
+static void run_check_accepts(struct run *run)
+{
+    const struct weir_stats *stats = &run->stats;
+    uint64_t reasons =
+        1 + stats->accepts + stats->refused + sim_now(run->sim) / RUN_ACCEPT_PAUSE_NS;
+    if (stats->accept_errors > reasons * RUN_ACCEPT_ERRORS)
+        run_complain(run, "%llu accepts failed", (unsigned long long)stats->accept_errors);
+}
+
+// What a peer sends while its stream takes nothing is bounded: by the credit, which goes by the
+// high mark, and a buffer that may be begun.
+static void run_check_queues(struct run *run)
+{
+    uint64_t most = run->loop->config.send_high + 2 * run->loop->pool.size;
+    for (uint32_t i = 0; i < RUN_STREAMS_MAX; i++) {
+        const struct weir_stream *stream = run->streams[i].stream;
+        uint64_t kept = 0;
+        for (const struct piece *piece = stream ? stream->received.first : NULL; piece;
+             piece = piece->next)
+            kept += (uint64_t)piece->size;
+        if (kept > most)
+            run_complain(run, "a stream keeps %llu bytes", (unsigned long long)kept);
+    }
+}
+
 // Only what a stream without its listener may leave: nothing.
 static void run_check_kernel(struct run *run, bool loop_gone)
 {
@@ -232,6 +262,7 @@ static bool run_turn(struct run *run, uint64_t deadline_ns)
     else if (++run->turns == RUN_TURNS_MAX)
         run_complain(run, "there is no end to it");
     run->full_turns += result >= LOOP_COMPLETIONS_MAX;
+    run_check_queues(run);
     return !run->complaint[0] && !run->broken;
 }
 
@@ -312,6 +343,10 @@ static void run_close(struct run *run)
     run->listener = NULL;
     while ((run->loop->slots_open || run->loop->operations_open) && run_turn(run, WEIR_NEVER))
         continue;
+    // What came for streams that were gone may still have to be reaped.
+    do {
+        weir_loop_stats(run->loop, &run->stats);
+    } while (run->stats.stale_completions < run->repeated && run_turn(run, 0));
     // The last closes may still have to go down.
     struct sim_counts counts;
     do {
@@ -321,6 +356,8 @@ static void run_close(struct run *run)
         return;
     weir_loop_stats(run->loop, &run->stats);
     run_expect(run, "posts that did not run", run->knocking, 0);
+    run_expect(run, "stale completions", run->stats.stale_completions, run->repeated);
+    run_check_accepts(run);
     run_check_memory(run);
     run_check_kernel(run, false);
 }
@@ -345,12 +382,12 @@ static void run_check(struct run *run)
 
 void run_describe(const struct run *run, FILE *file)
 {
-    fprintf(file, "seed %llu: %s%s%s%s%s%s%s, %u clients, %llu turns; faults:",
+    fprintf(file, "seed %llu: %s%s%s%s%s%s%s%s, %u clients, %llu turns; faults:",
             (unsigned long long)run->seed, run->plan, run->quits ? ", quits" : "",
             run->destroyed ? ", destroyed" : "", run->drained ? ", drained" : "",
             run->broken ? ", broken" : "", run->crowded ? ", crowded" : "",
-            run->short_of_memory ? ", short of memory" : "", run->clients_count,
-            (unsigned long long)run->turns);
+            run->repeated ? ", repeats" : "", run->short_of_memory ? ", short of memory" : "",
+            run->clients_count, (unsigned long long)run->turns);
     for (int i = 0; i < SIM_FAULTS; i++) {
         if (run->faults.chances[i])
             fprintf(file, " %s=%u", sim_fault_name((enum sim_fault)i), run->faults.chances[i]);
@@ -420,9 +457,13 @@ static bool run_all(struct run *run, struct run_input input, FILE *trace)
         sim_faults_any(seed, &run->faults);
     if (seed % RUN_CROWDED == 6 && run->protocol->crowds && !run->raw)
         run_crowd(run);
+    // What is always in memory is never opened by the ring.
+    if (input.answer)
+        run->faults.chances[SIM_FILE_COLD] = RUN_COLD;
     run->sim = sim_create(seed, &run->faults);
     run_current = run;
     sim_trace_to(run->sim, trace);
+    run->repeats = seed % 8 == 4 || seed % 8 == 6;
     run->answered = input.answer != NULL;
     if (input.answer)
         sim_answer(run->sim, input.answer);

@@ -35,6 +35,9 @@ struct run_stream {
     uint32_t opened, closed;
     bool late; // a callback came after closed
     int reason;
+    uint32_t slot;
+    uint64_t token; // of an operation of it; closed ones may complete again
+    bool again;     // it will
 };
 
 struct run {
@@ -61,6 +64,8 @@ struct run {
     bool destroyed;         // the loop is destroyed with clients on it
     bool drains, drained;   // the server ends while clients are there, and has begun to
     bool crowded;           // more completes at once than a turn takes
+    bool repeats;           // operations of streams that are gone complete again
+    uint64_t repeated;      // how often one did
     struct client clients[RUN_CROWD];
     uint32_t clients_count, clients_done;
     struct run_stream streams[RUN_STREAMS_MAX];

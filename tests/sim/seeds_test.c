@@ -88,6 +88,7 @@ static void the_protocol_holds_for_every_seed(void **state)
     struct seeds *seeds = *state;
     struct run *run = &seeds->run;
     uint64_t failed = 0, turns = 0, full = 0, streams = 0, bundles = 0, of_cut = 0;
+    uint64_t repeated = 0, overflows = 0, no_memory = 0, no_descriptors = 0, broken = 0;
     uint64_t struck[SIM_FAULTS] = { 0 };
     struct weir_stats counted = { 0 };
     for (uint64_t seed = 1; seed <= seeds->count && failed < SEEDS_FAILED_MAX; seed++) {
@@ -97,6 +98,11 @@ static void the_protocol_holds_for_every_seed(void **state)
         streams += run->streams_count;
         bundles += run->counts.bundles;
         of_cut += run->counts.bundles_of_cut;
+        repeated += run->repeated;
+        overflows += run->counts.overflows;
+        no_memory += run->short_of_memory;
+        no_descriptors += run->counts.no_descriptors;
+        broken += run->counts.broken;
         for (int i = 0; i < SIM_FAULTS; i++)
             struck[i] += run->counts.faults[i];
         stats_sum(&counted, &run->stats);
@@ -110,9 +116,19 @@ static void the_protocol_holds_for_every_seed(void **state)
                   (unsigned long long)seeds->count, (unsigned long long)streams,
                   (unsigned long long)turns, (unsigned long long)full, (unsigned long long)bundles,
                   (unsigned long long)of_cut);
+    print_message("%llu stale completions, %llu overflows, %llu times no descriptor, %llu runs "
+                  "without memory, %llu with a broken ring\n",
+                  (unsigned long long)repeated, (unsigned long long)overflows,
+                  (unsigned long long)no_descriptors, (unsigned long long)no_memory,
+                  (unsigned long long)broken);
     assert_int_equal(failed, 0);
     assert_true(streams > seeds->count);
     // A fault that never strikes tests nothing, nor does a crowd that fits into a turn.
+    assert_true(repeated > 0);
+    assert_true(overflows > 0);
+    assert_true(no_memory > 0);
+    assert_true(no_descriptors > 0);
+    assert_true(broken > 0);
     if (seeds->protocol->crowds)
         assert_true(full > 0);
     seeds_expect_counters(seeds->protocol, &counted);

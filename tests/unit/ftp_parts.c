@@ -132,7 +132,7 @@ static void long_lines_are_refused_as_a_whole(void **state)
 // --- Commands ------------------------------------------------------------------------------------
 
 // Each verb is found by its name in any case, keeps its argument to the byte, and is not found by
-// parts of its name.
+// parts of its name. Its syntax begins with it; one that is never offered has none, and so no 501.
 static void every_verb_is_found(void **state)
 {
     struct ftp_command command;
@@ -140,7 +140,10 @@ static void every_verb_is_found(void **state)
     (void)state;
     for (int verb = 0; verb < FTP_VERBS; verb++) {
         const char *name = ftp_verbs[verb].name;
-        assert_int_equal(strncmp(ftp_verbs[verb].syntax, name, strlen(name)), 0);
+        if (ftp_verbs[verb].syntax)
+            assert_int_equal(strncmp(ftp_verbs[verb].syntax, name, strlen(name)), 0);
+        else
+            assert_int_equal(ftp_verbs[verb].needs, 0);
         snprintf(line, sizeof line, "%s  two  ", name);
         line[0] |= 32;
         ftp_command_parse(line, &command);

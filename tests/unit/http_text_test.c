@@ -293,6 +293,34 @@ static void an_empty_file_has_no_range(void **state)
     assert_int_equal(http_condition_status(request, &validators, true, now, &range), 416);
 }
 
+// An element loses its parameters, and its weight is one of them, wherever it stands; what is none
+// is no weight.
+static void weights_are_read(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *element, *name;
+        unsigned weight;
+    } rows[] = {
+        { "a", "a", 1000 },           { "a;q=0", "a", 0 },         { "a ; Q=0.5 ", "a", 500 },
+        { "a;q=0.123", "a", 123 },    { "a;q=0.1239", "a", 123 },  { "a;q=1.000", "a", 1000 },
+        { "a;x=y;q=0.25", "a", 250 }, { "a;q=0.7;x=y", "a", 700 }, { "a;qq=0", "a", 1000 },
+        { "a;q=", "a", 1000 },        { "a;q=.5", "a", 1000 },     { "a;q=-1", "a", 1000 },
+        { "a;q=7", "a", 1000 },       { "a;q=0x", "a", 1000 },     { "a;;q=0.;", "a", 0 },
+        { "a;", "a", 1000 },          { ";q=0", "", 0 },
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        // Of its own, so that reading beyond its end is seen.
+        size_t size = strlen(rows[i].element);
+        char *copy = malloc(size);
+        memcpy(copy, rows[i].element, size);
+        struct http_text element = { copy, size };
+        assert_int_equal(http_text_cut_weight(&element), rows[i].weight);
+        assert_true(http_text_is(element, rows[i].name));
+        free(copy);
+    }
+}
+
 // Codings are taken by name, by star, and not with a weight of zero.
 static void codings_are_negotiated(void **state)
 {
@@ -378,12 +406,19 @@ static void numbers_are_plain(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(dates_survive_a_round_trip),  cmocka_unit_test(old_dates_are_read),
-        cmocka_unit_test(broken_dates_are_refused),    cmocka_unit_test(paths_are_resolved),
-        cmocka_unit_test(long_paths_are_refused),      cmocka_unit_test(types_follow_from_names),
-        cmocka_unit_test(conditions_have_their_order), cmocka_unit_test(ranges_are_cut),
-        cmocka_unit_test(an_empty_file_has_no_range),  cmocka_unit_test(codings_are_negotiated),
-        cmocka_unit_test(a_head_always_ends),          cmocka_unit_test(names_are_escaped),
+        cmocka_unit_test(dates_survive_a_round_trip),
+        cmocka_unit_test(old_dates_are_read),
+        cmocka_unit_test(broken_dates_are_refused),
+        cmocka_unit_test(paths_are_resolved),
+        cmocka_unit_test(long_paths_are_refused),
+        cmocka_unit_test(types_follow_from_names),
+        cmocka_unit_test(conditions_have_their_order),
+        cmocka_unit_test(ranges_are_cut),
+        cmocka_unit_test(an_empty_file_has_no_range),
+        cmocka_unit_test(codings_are_negotiated),
+        cmocka_unit_test(weights_are_read),
+        cmocka_unit_test(a_head_always_ends),
+        cmocka_unit_test(names_are_escaped),
         cmocka_unit_test(numbers_are_plain),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -316,6 +316,29 @@ static void old_plans_use_no_table_of_sockets(void **state)
     }
 }
 
+// A loop of either makes the same calls: tests/contract plays the later one for both.
+static void plans_of_6_8_and_6_12_are_the_same(void **state)
+{
+    static const char *const sets[] = { "kernel-6.8", "kernel-6.12" };
+    char plans[2][256];
+
+    (void)state;
+    skip_without_uring();
+    for (size_t i = 0; i < 2; i++) {
+        struct weir_loop_config config;
+        struct weir_loop *loop;
+
+        weir_loop_config_init(&config);
+        config.engine = WEIR_ENGINE_URING;
+        config.uring_features = sets[i];
+        assert_int_equal(weir_loop_create(&config, &loop), 0);
+        assert_in_range(snprintf(plans[i], sizeof(plans[i]), "%s", weir_loop_plan(loop)), 1,
+                        sizeof(plans[i]) - 1);
+        weir_loop_destroy(loop);
+    }
+    assert_string_equal(plans[0], plans[1]);
+}
+
 // Probing takes nothing with it: the lowest free descriptor is the same afterwards.
 static void probes_leave_no_descriptor(void **state)
 {
@@ -342,6 +365,7 @@ int main(void)
         cmocka_unit_test(rows_are_present_or_say_why_not),
         cmocka_unit_test(rows_keep_within_their_room),
         cmocka_unit_test(old_plans_use_no_table_of_sockets),
+        cmocka_unit_test(plans_of_6_8_and_6_12_are_the_same),
         cmocka_unit_test(probes_leave_no_descriptor),
     };
 

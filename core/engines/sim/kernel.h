@@ -256,7 +256,7 @@ void sim_run_now(struct sim *sim, void (*function)(void *argument));
 int sim_descriptor_open(struct sim *sim, struct sim_object *object); // takes the count
 struct sim_object *sim_descriptor(const struct sim *sim, int fd);
 int sim_descriptor_close(struct sim *sim, int fd);
-bool sim_descriptors_full(const struct sim *sim);
+bool sim_descriptors_full(struct sim *sim); // whoever asks is refused then
 void sim_object_init(struct sim *sim, struct sim_object *object, enum sim_kind kind);
 void sim_object_release(struct sim_object *object);
 

@@ -85,16 +85,31 @@ static bool ring_has_room(const struct sim_ring *ring)
     return !ring->overflow_count && !ring_full(ring);
 }
 
+static void ring_deliver(struct sim *sim, const struct io_uring_cqe *cqe)
+{
+    if (ring_has_room(sim->ring))
+        ring_write(sim->ring, cqe);
+    else
+        ring_overflow(sim, cqe);
+}
+
 static void ring_post(struct sim_operation *operation, int result, uint32_t flags)
 {
     struct sim *sim = operation->sim;
     struct io_uring_cqe cqe = { .user_data = operation->user_data, .res = result, .flags = flags };
     sim_trace(sim, operation->opcode ? operation->opcode->name : "unknown", operation->user_data,
               result);
-    if (ring_has_room(sim->ring))
-        ring_write(sim->ring, &cqe);
-    else
-        ring_overflow(sim, &cqe);
+    ring_deliver(sim, &cqe);
+}
+
+void sim_post(struct sim *sim, uint64_t user_data, int result, bool with_buffer)
+{
+    struct io_uring_cqe cqe = { .user_data = user_data, .res = result };
+    struct iovec iovec;
+    if (with_buffer && sim_buffer_select(sim->ring, &iovec))
+        cqe.flags = sim_buffer_take(sim->ring, 1);
+    sim_trace(sim, "from nowhere", user_data, result);
+    ring_deliver(sim, &cqe);
 }
 
 // io_req_post_cqe(): completions of a multishot do not overflow, they end it.

@@ -60,6 +60,7 @@ struct sim_counts {
     uint32_t bad_closes;         // of descriptors that were not open
     uint32_t bad_descriptors;    // operations on descriptors that were not open
     uint32_t overflows;          // completions that found no room
+    uint32_t no_descriptors;     // calls and operations that were refused for want of one
     uint32_t sockets;            // that exist, also those of peers
     uint32_t bundles;            // completions of several buffers
     uint32_t bundles_of_cut;     // of them, those whose first buffer had been cut before
@@ -106,9 +107,13 @@ struct sim_answer {
     uint8_t opcode; // IORING_OP_...
     bool acts;      // what was asked for is done all the same
     int result;
+    uint32_t flags;  // IORING_CQE_F_...: with MORE it goes on afterwards, with BUFFER it takes one
     uint32_t number; // counted from 1 on
 };
 void sim_answer(struct sim *sim, const struct sim_answer *answer);
+// A completion that nothing in flight asked for, as a late one of what is gone. `with_buffer`: it
+// takes one, if there is any. Only while there is a loop.
+void sim_post(struct sim *sim, uint64_t user_data, int result, bool with_buffer);
 // After so many enters the ring is broken: each answers -EIO from then on.
 void sim_break_after(struct sim *sim, uint64_t enters);
 

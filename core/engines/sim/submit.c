@@ -105,17 +105,29 @@ static int submit_canceled(const struct sim_operation *operation)
     return operation->done ? (int)operation->done : -ECANCELED;
 }
 
-// An attempt, or the answer that a test wants for it.
+// The answer that a test wants, with its flags.
+static int submit_answer(struct sim *sim, struct sim_operation *operation)
+{
+    const struct sim_answer *answer = &sim->answer;
+    uint32_t flags = answer->flags & ~(uint32_t)(IORING_CQE_F_MORE | IORING_CQE_F_BUFFER);
+    struct iovec iovec;
+    sim->counts.answered++;
+    if (answer->flags & IORING_CQE_F_BUFFER && sim_buffer_select(sim->ring, &iovec))
+        flags |= sim_buffer_take(sim->ring, 1);
+    if (answer->flags & IORING_CQE_F_MORE && sim_operation_post(operation, answer->result, flags))
+        return SIM_REQUEUE;
+    operation->completion_flags |= flags;
+    return answer->result;
+}
+
+// An attempt, or that answer.
 static int submit_attempt(struct sim *sim, struct sim_operation *operation)
 {
     struct sim_answer *answer = &sim->answer;
     bool odd = answer->number && operation->opcode == sim_opcode_find(answer->opcode) &&
                --answer->number == 0;
     int result = odd && !answer->acts ? answer->result : operation->opcode->run(sim, operation);
-    if (!odd)
-        return result;
-    sim->counts.answered++;
-    return answer->result;
+    return odd ? submit_answer(sim, operation) : result;
 }
 
 void sim_operation_run(struct sim_operation *operation)

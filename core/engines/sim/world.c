@@ -275,9 +275,11 @@ void sim_object_release(struct sim_object *object)
         free(object);
 }
 
-bool sim_descriptors_full(const struct sim *sim)
+bool sim_descriptors_full(struct sim *sim)
 {
-    return sim->counts.descriptors >= sim->descriptors_max;
+    bool full = sim->counts.descriptors >= sim->descriptors_max;
+    sim->counts.no_descriptors += full;
+    return full;
 }
 
 static void world_descriptors_grow(struct sim *sim)

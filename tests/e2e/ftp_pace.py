@@ -1,0 +1,88 @@
+"""How fast transfers of `weir ftp` may go, and how slowly."""
+
+import os
+import select
+import time
+
+from ftp_client import on_all_engines, small_buffers
+from programs import LIMIT
+
+DONE = "226 Transfer complete."
+OPENING = "150 Opening data connection."
+
+
+class Pace:
+    """Servers that hold transfers up, and that do not let themselves be held up."""
+
+    # A rate limit holds in both directions, in binary and ASCII.
+    def test_rate_limit(self):
+        server = self.start_server(*self.options, "--rate-limit", "400000")
+        control = self.login(server)
+        content = os.urandom(100000).replace(b"\n", b"x").replace(b"\r", b"x")
+        for kind in "IA":
+            control.ask(f"TYPE {kind}")
+            begin = time.monotonic()
+            self.assertEqual(control.store("STOR rated", content), DONE)
+            middle = time.monotonic()
+            self.assertEqual(control.retrieve("RETR rated"), (content, DONE))
+            end = time.monotonic()
+            self.assertEqual(self.read("rated"), content)
+            for seconds in (middle - begin, end - middle):
+                self.assertGreater(seconds, 0.15)
+                self.assertLess(seconds, 5)
+
+    # Who moves less than --min-rate over --data-timeout is given up, though never standing still:
+    # an upload, a download, a listing, and one over the control connection whatever is sent to it.
+    def test_slow_clients_are_given_up(self):
+        self.write("fast", os.urandom(8 << 20))
+        os.mkdir(self.path("slow"))
+        for number in range(6000):
+            self.write(f"slow/{number:0200}")
+        server = self.start_server(*self.options, "--data-timeout", "0.5", "--min-rate", "2M",
+                                   "--send-buffer", "64K")
+        slow = {}
+        for command in ("STOR drip", "RETR fast", "LIST slow"):
+            control = self.login(server)
+            data = small_buffers((control.host, control.passive_port()))
+            self.addCleanup(data.close)
+            self.assertEqual(control.ask(command)[:3], "150")
+            slow[control] = (data.send, b"x") if command[0] == "S" else (data.recv, 65536)
+        host, port = server.addresses[0].rsplit(":", 1)
+        unread = small_buffers((host, int(port)))
+        self.addCleanup(unread.close)
+        unread.sendall(b"USER bob\r\nPASS secret\r\nSTAT slow\r\n")
+        ends = select.poll()
+        ends.register(unread, 0)
+        deadline = time.monotonic() + LIMIT
+        while slow or not ends.poll(0):
+            self.assertLess(time.monotonic(), deadline, slow)
+            for control in select.select(list(slow), [], [], 0.02)[0]:
+                del slow[control]
+                self.assertEqual(control.reply(), "426 The data connection is too slow.")
+            for move, argument in slow.values():
+                try:
+                    move(argument)
+                except OSError:
+                    pass # it was given up, and the reply is on its way
+            if not ends.poll(0):
+                unread.send(b"x")
+        control = self.login(server)
+        self.assertEqual(control.retrieve("RETR fast"), (self.read("fast"), DONE))
+        self.assertEqual(control.store("STOR quick", self.read("fast")), DONE)
+        self.assertFalse(os.path.exists(self.path("drip")))
+
+    # A client neither stands still nor is slow while --rate-limit holds it up.
+    def test_rate_limit_is_no_standing_still(self):
+        content = self.write("limited", os.urandom(100000))
+        server = self.start_server(*self.options, "--data-timeout", "0.4", "--min-rate", "1M",
+                                   "--rate-limit", "100K")
+        load, store = self.login(server), self.login(server)
+        with store.passive() as data:
+            self.assertEqual(store.ask("STOR paused"), OPENING)
+            data.sendall(content)
+        self.assertEqual(load.retrieve("RETR limited"), (content, DONE))
+        self.assertEqual(store.reply(), DONE)
+        self.assertEqual(self.read("paused"), content)
+
+
+on_all_engines(Pace, globals())

@@ -1,0 +1,371 @@
+"""What ./do does before it builds: its functions, with stubs for what would change the machine."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+import textwrap
+import unittest
+
+TOP = os.path.normpath(os.path.join(os.path.dirname(os.path.abspath(__file__)), "../.."))
+# All that the stubs and ./do itself need: what else the machine has is not found.
+TOOLS = ("awk", "basename", "bash", "cat", "dirname", "env", "mkdir", "sed", "tr")
+LOGS = '#!/bin/bash\nprintf "%s\\n" "${0##*/} $*" >>"$LOG"\n'
+
+DEBIAN_LIST = """
+# deb http://mirror.example/debian bookworm contrib
+deb http://mirror.example/debian bookworm main contrib
+deb-src http://mirror.example/debian bookworm main
+deb [arch=amd64 signed-by=/keys/a.gpg] https://other.example/debian/ stable main
+deb [ trusted=yes ] http://spaced.example/debian oldstable main
+deb http://mirror.example/debian bookworm-updates main
+deb https://third.example/apt tool-bookworm main
+"""
+DEBIAN_LIST_FOR_TRIXIE = """
+deb http://mirror.example/debian trixie main
+
+deb [arch=amd64 signed-by=/keys/a.gpg] https://other.example/debian/ trixie main
+
+deb [ trusted=yes ] http://spaced.example/debian trixie main
+"""
+
+DEBIAN_SOURCES = """
+Types: deb deb-src
+# snapshot
+URIs: http://mirror.example/debian
+Suites: bookworm bookworm-updates
+Components: main
+Signed-By: /keys/debian.gpg
+
+Types: deb
+URIs: http://mirror.example/debian-security
+Suites: bookworm-security
+Components: main
+
+Types: deb-src
+URIs: http://sources.example/debian
+Suites: bookworm
+Components: main
+
+Enabled: no
+Types: deb
+URIs: http://disabled.example/debian
+Suites: bookworm
+Components: main
+"""
+DEBIAN_SOURCES_FOR_TRIXIE = """
+Types: deb
+URIs: http://mirror.example/debian
+Suites: trixie
+Components: main
+Signed-By: /keys/debian.gpg
+"""
+
+UBUNTU_SOURCES = """
+Types: deb
+URIs: http://mirror.example/ubuntu/
+Suites: noble noble-updates noble-backports
+Components: main restricted universe multiverse
+Signed-By: /keys/ubuntu.gpg
+
+Types: deb
+URIs: http://security.example/ubuntu/
+Suites: noble-security
+Components: main restricted universe multiverse
+Signed-By: /keys/ubuntu.gpg
+"""
+UBUNTU_SOURCES_FOR_PLUCKY = """
+Types: deb
+URIs: http://mirror.example/ubuntu/
+Suites: plucky
+Components: main universe
+Signed-By: /keys/ubuntu.gpg
+"""
+
+
+class Sourced(unittest.TestCase):
+    """Runs ./do's functions in a folder of their own, with the programs of its `bin` alone."""
+
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory(prefix="weir-do-")
+        self.addCleanup(folder.cleanup)
+        self.folder = folder.name
+        shutil.copy(os.path.join(TOP, "do"), self.folder)
+        os.mkdir(self.path("bin"))
+        for tool in TOOLS:
+            os.symlink(shutil.which(tool), self.path("bin", tool))
+        self.log = self.path("log")
+
+    def path(self, *names):
+        return os.path.join(self.folder, *names)
+
+    def write(self, name, text):
+        os.makedirs(os.path.dirname(self.path(name)), exist_ok=True)
+        with open(self.path(name), "w", encoding="utf-8") as file:
+            file.write(text)
+
+    def stub(self, name, script):
+        self.write("bin/" + name, script if script.startswith("#!") else "#!/bin/bash\n" + script)
+        os.chmod(self.path("bin", name), 0o755)
+
+    def use(self, *tools):
+        """The machine's own, too."""
+        for tool in tools:
+            if not (found := shutil.which(tool)):
+                self.skipTest(f"no {tool} here")
+            if not os.path.exists(self.path("bin", tool)):
+                os.symlink(found, self.path("bin", tool))
+
+    def source(self, script, **environment):
+        """Sources ./do and runs the script; what became of it."""
+        return subprocess.run(
+            ["bash", "-c", ". ./do; " + script], capture_output=True, text=True, timeout=60,
+            cwd=self.folder, check=False,
+            env={"PATH": self.path("bin"), "LOG": self.log, **environment})
+
+    def logged(self):
+        """What the stubs were called with."""
+        if not os.path.exists(self.log):
+            return []
+        with open(self.log, encoding="utf-8") as file:
+            return file.read().splitlines()
+
+
+APT = "apt-get -o DPkg::Lock::Timeout=300"
+INSTALLS = f"{APT} install -y --no-install-recommends one two"
+
+
+class Installing(Sourced):
+    def machine(self, user, sudo=False, apt="exit 0"):
+        """A user of that number; `apt` is what apt-get does when it was logged."""
+        self.stub("id", f"echo {user}\n")
+        quiet = '[ -z "${DEBIAN_FRONTEND-}" ] || echo quietly >>"$LOG"\n'
+        self.stub("apt-get", LOGS + quiet + apt)
+        if sudo:
+            self.stub("sudo", LOGS + 'exec "$@"\n')
+
+    # Root installs with apt alone, which asks nothing.
+    def test_root_uses_apt_directly(self):
+        self.machine(0, sudo=True)
+        done = self.source("install_packages one two")
+        self.assertEqual((done.returncode, done.stdout), (0, ""), done.stderr)
+        self.assertEqual(self.logged(), [INSTALLS, "quietly"])
+
+    # Another user installs with sudo, and is told what.
+    def test_other_users_use_sudo(self):
+        self.machine(1000, sudo=True)
+        done = self.source("install_packages one two")
+        self.assertEqual((done.returncode, done.stderr), (0, "== installing with apt: one two\n"))
+        self.assertEqual(self.logged(), [
+            f"sudo env DEBIAN_FRONTEND=noninteractive {INSTALLS}", INSTALLS, "quietly"])
+
+    # Without either the exact command is printed, and nothing is tried.
+    def test_without_sudo_the_command_is_printed(self):
+        self.machine(1000)
+        done = self.source("install_packages one two; echo went on")
+        self.assertEqual((done.returncode, done.stdout), (1, ""))
+        self.assertEqual(done.stderr.splitlines()[-1], "do: this needs root, and there is no sudo. "
+                         "As root, run:  apt-get install -y one two")
+        self.assertEqual(self.logged(), [])
+        done = self.source("as_root touch file; echo went on")
+        self.assertEqual((done.returncode, done.stdout), (1, ""))
+        self.assertIn("As root, run:  touch file\n", done.stderr)
+
+    # A list of packages that is missing or old is fetched, and then it is tried again.
+    def test_lists_are_updated_when_a_package_is_not_found(self):
+        self.machine(0, apt='case "$*" in *update) : >updated ;; *) [ -e updated ] ;; esac')
+        done = self.source("install_packages one two")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual([line for line in self.logged() if line != "quietly"],
+                         [INSTALLS, APT + " update", INSTALLS])
+
+    # What failed is named, with what to do.
+    def test_failures_say_what_to_do(self):
+        for apt, text in (("exit 100", "do: apt-get update failed: is the network there?"),
+                          ('[[ "$*" == *update ]]', "do: apt-get could not install: one two.")):
+            self.machine(0, apt=apt)
+            done = self.source("install_packages one two; echo went on")
+            self.assertEqual((done.returncode, done.stdout), (1, ""))
+            self.assertIn(text, done.stderr)
+        os.remove(self.path("bin/apt-get"))
+        done = self.source("install_packages one two")
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("do: missing: one two. This is not Debian or Ubuntu", done.stderr)
+
+    # Set-up installs what is missing and nothing else; when all is there, it asks apt for nothing.
+    def test_only_what_is_missing_is_installed(self):
+        self.machine(0, apt=": >new")
+        rows = ("needed=('true|there' 'test -e new|one' 'test -e new|two'); "
+                "system_is_new() { true; }; cmd_setup")
+        for _ in range(2):
+            done = self.source(rows)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertEqual(self.logged(), [INSTALLS, "quietly"])
+        self.assertEqual(done.stderr, "")
+        done = self.source("needed=('false|three'); cmd_setup")
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("do: still missing after the installation: three", done.stderr)
+
+
+class Newer(Sourced):
+    """Where newer libraries come from, and what is made of them."""
+
+    def source_with_apt(self, script):
+        """Apt's own configuration says where the lists lie."""
+        self.use("apt-config")
+        self.write("apt.conf", f'Dir::Etc::sourcelist "{self.path("etc/main.list")}";\n'
+                   f'Dir::Etc::sourceparts "{self.path("etc/parts")}";\n')
+        return self.source(script, APT_CONFIG=self.path("apt.conf"))
+
+    def sources(self, old, new, more=""):
+        """What sources_for_suite finds in the lists."""
+        done = self.source_with_apt(f"{more}sources_for_suite '{old}' {new}")
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        return done.stdout.strip()
+
+    # Lists of one line per source: binaries of the machine's suite, with their options. Neither
+    # what is commented out, nor sources, updates and suites of others.
+    def test_lists_of_one_line_per_source(self):
+        for name in ("etc/main.list", "etc/parts/more.list"):
+            with self.subTest(name):
+                shutil.rmtree(self.path("etc"), ignore_errors=True)
+                self.write("etc/parts/empty.sources", "")
+                self.write(name, DEBIAN_LIST)
+                self.assertEqual(self.sources("bookworm stable oldstable", "trixie"),
+                                 DEBIAN_LIST_FOR_TRIXIE.strip())
+
+    # Lists of a paragraph per source: the same, and the keyring stays that of the machine.
+    def test_lists_of_a_paragraph_per_source(self):
+        self.write("etc/parts/debian.sources", DEBIAN_SOURCES)
+        self.assertEqual(self.sources("bookworm stable oldstable", "trixie"),
+                         DEBIAN_SOURCES_FOR_TRIXIE.strip())
+
+    # Ubuntu keeps one of the libraries in another component.
+    def test_lists_of_ubuntu(self):
+        self.write("etc/parts/ubuntu.sources", UBUNTU_SOURCES)
+        found = self.sources("noble stable oldstable", "plucky",
+                             more="newer_components=$newer_components_ubuntu; ")
+        self.assertEqual(found, UBUNTU_SOURCES_FOR_PLUCKY.strip())
+
+    # A machine without a source of its suite has none of another.
+    def test_no_source_of_the_suite(self):
+        self.write("etc/parts/ubuntu.sources", UBUNTU_SOURCES)
+        self.assertEqual(self.sources("bookworm stable oldstable", "trixie"), "")
+
+    # Packages count as new if each of them is; what has no candidate is not.
+    def test_candidates(self):
+        self.use("dpkg")
+        for uring, llhttp, new in (("2.9-1", "9.2.1~really9.2.1-1", True), ("2.14-1", "9", True),
+                                   ("2.3-3", "9.2.1-1", False), ("2.9-1", "6.0.10-2", False),
+                                   ("(none)", "9.2.1-1", False), ("2.9-1", "", False)):
+            with self.subTest(uring=uring, llhttp=llhttp):
+                self.stub("apt-cache", textwrap.dedent(f"""\
+                    case "$*" in
+                        *'policy liburing-dev') candidate='{uring}' ;;
+                        *'policy libllhttp-dev') candidate='{llhttp}' ;;
+                    esac
+                    printf '%s:\\n  Installed: (none)\\n' "${{@: -1}}"
+                    [ -z "$candidate" ] || printf '  Candidate: %s\\n' "$candidate"
+                    """))
+                done = self.source("if candidates_are_new -c some.conf; then echo new; fi")
+                self.assertEqual((done.returncode, done.stdout), (0, "new\n" if new else ""))
+
+    def unpacked(self, asm, packages=("liburing", "libllhttp")):
+        """A tree like that of the unpacked packages; the script that names its compiler's files."""
+        self.use("gcc", "dpkg", "pkg-config")
+        triplet = subprocess.run(["gcc", "-print-multiarch"], capture_output=True, text=True,
+                                 check=True).stdout.strip()
+        self.write(asm.format(triplet=triplet) + "/asm/types.h", "")
+        for name in packages:
+            self.write(f"tree/usr/lib/{triplet}/pkgconfig/{name}.pc", textwrap.dedent(f"""\
+                prefix=/usr
+                includedir=/usr/include
+                libdir=/usr/lib/{triplet}
+                Name: {name}
+                Version: 9.9
+                Description: a fixture
+                Cflags: -I${{includedir}}/{name} -DFIXTURE
+                Libs: -L${{libdir}} -l{name}
+                """))
+        return triplet
+
+    # pkg-config finds what was unpacked, kernel headers first, also when the tree has been moved.
+    def test_unpacked_libraries_are_found(self):
+        found = self.source("kernel_architecture", PATH=os.environ["PATH"]).stdout.strip()
+        for asm in ("include/{triplet}", "lib/linux/uapi/" + found):
+            with self.subTest(asm):
+                triplet = self.unpacked("tree/usr/" + asm)
+                done = self.source("write_pkgconfig tree")
+                self.assertEqual((done.returncode, done.stderr), (0, ""))
+                os.rename(self.path("tree"), self.path("moved"))
+                done = self.source("pkg-config --cflags --libs liburing",
+                                   PKG_CONFIG_PATH=self.path("moved/pkgconfig"))
+                usr = self.path("moved/pkgconfig/../usr")
+                self.assertEqual(done.stdout.split(), [
+                    "-isystem", usr + "/include", "-isystem",
+                    f"{usr}/{asm.format(triplet=triplet)}", "-isystem", usr + "/include/liburing",
+                    "-DFIXTURE", f"-L{usr}/lib/{triplet}", "-lliburing"])
+                shutil.rmtree(self.path("moved"))
+
+    # Packages that lack a library are refused, by its name.
+    def test_packages_without_the_library_are_refused(self):
+        self.unpacked("tree/usr/include/{triplet}", packages=("liburing",))
+        done = self.source("write_pkgconfig tree; echo went on")
+        self.assertEqual((done.returncode, done.stdout), (1, ""))
+        self.assertEqual(done.stderr, "do: the packages brought no libllhttp.pc\n")
+
+
+    def distribution(self):
+        """The machine's own: its name for origins, its suite, and the two that are looked at."""
+        done = self.source(". /etc/os-release; declare -n suites=newer_suites_$ID; "
+                           'echo "$ID" "$VERSION_CODENAME" "${suites[@]:0:2}"')
+        if len(words := done.stdout.split()) != 4:
+            self.skipTest("this is neither Debian nor Ubuntu")
+        return words
+
+    # The libraries come from the first suite that has them, on the mirror of the machine's own, and
+    # lie in .deps when all is there. Its lists are not written, and a second time nothing is asked.
+    def test_libraries_of_a_newer_suite(self):
+        self.use("dpkg-deb", "flock", "mktemp", "rm", "mv", "id", "grep", "cp", "tar")
+        origin, codename, older, newer = self.distribution()
+        self.unpacked("tree/usr/include/{triplet}")
+        self.write("tree/DEBIAN/control", "Package: fixture\nVersion: 1\nArchitecture: all\n"
+                   "Maintainer: nobody <nobody@example>\nDescription: a fixture\n")
+        os.chmod(self.path("tree/DEBIAN"), 0o755)
+        os.mkdir(self.path("debs"))
+        subprocess.run(["dpkg-deb", "--build", self.path("tree"), self.path("debs/fixture.deb")],
+                       check=True, capture_output=True, timeout=60)
+        list_of = 'for word; do [[ $word = *sourcelist=* ]] && list=${word#*=}; done\n'
+        self.stub("apt-get", LOGS + list_of + f"""case "$*" in
+            *update*) cat "$list" >>"$LOG" ;;
+            *indextargets*) echo {origin.capitalize()} ;;
+            *download*) cp {self.path("debs")}/*.deb . ;;
+            esac""")
+        self.stub("apt-cache", list_of + f"""grep -q {newer} "$list" && echo '  Candidate: 9.9'
+            exit 0""")
+        source = f"deb http://mirror.example/all {codename} main\n"
+        self.write("etc/main.list", source)
+        for asked in ([older, newer], []):
+            done = self.source_with_apt("fetch_deps")
+            self.assertEqual(done.returncode, 0, done.stderr)
+            suites = [line.split()[2] for line in self.logged() if line.startswith("deb ")]
+            self.assertEqual(suites, asked)
+            self.write("log", "")
+        with open(self.path("etc/main.list"), encoding="utf-8") as file:
+            self.assertEqual(file.read(), source)
+        for name in ("pkgconfig/liburing.pc", "pkgconfig/libllhttp.pc", "usr", "stamp"):
+            self.assertTrue(os.path.exists(self.path(".deps", name)), name)
+        self.assertEqual([name for name in os.listdir(self.folder) if ".new" in name], [])
+
+
+class Running(Sourced):
+    # Whatever set-up and build print, standard output is the program's alone.
+    def test_standard_output_is_the_programs_alone(self):
+        os.makedirs(self.path("build/release"))
+        os.symlink(shutil.which("echo"), self.path("build/release/program"))
+        done = self.source("cmd_build() { echo noise; }; run program output")
+        self.assertEqual((done.returncode, done.stdout), (0, "output\n"), done.stderr)
+
+
+if __name__ == "__main__":
+    unittest.main()
