@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 from sandbox_programs import ENGINES, SandboxTestCase, programs
-from programs import LIMIT, connect, receive
+from programs import LIMIT, QUIET, connect, receive
 
 KIB = 1024
 # The loader alone needs more than the first; far behind what a start needs is the last.
@@ -41,7 +41,7 @@ class MemoryTest(SandboxTestCase):
         """Whether it serves under this limit; if it does not start, it says why in words."""
         command = ("sh", "-c", 'ulimit -v "$0" && exec "$@"', str(limit_kib), programs.WEIR,
                    "echo", "--engine", engine, "--sandbox", "on", "--listen", "127.0.0.1:0",
-                   "--log", "/dev/null")
+                   "--log", "/dev/null", "--drain-timeout", "1")
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
             try:
                 line = process.stdout.readline().decode()
@@ -63,8 +63,10 @@ class MemoryTest(SandboxTestCase):
         return False
 
     def exchange(self, address):
-        """Whether a connection is served: it may be refused where only the start had memory."""
-        with contextlib.suppress(ConnectionError), connect(address) as client:
+        """Whether a connection is served: where only the start had memory it is refused, or waits
+        for some."""
+        with contextlib.suppress(ConnectionError, TimeoutError), connect(address) as client:
+            client.settimeout(QUIET)
             client.sendall(b"Hello")
             return receive(client, 5) == b"Hello"
         return False
