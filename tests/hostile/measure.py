@@ -7,7 +7,8 @@ Plays each scene with uring and epoll, and prints a table (Markdown) on standard
 --json, results are added to those that the file already has, so that scenes can be played apart.
 What is missed is said, and makes the exit status 1. --small plays the size of the tests, and
 --sanitized that of their sanitizers, without limits on memory: for a server that was built so
-(docs/testing.md). --prove plays that with servers that have a defect (prove.py), and prints what the scenes say then.
+(docs/testing.md). --prove plays that with servers that have a defect (prove.py), and prints what
+the scenes say then.
 """
 
 import argparse

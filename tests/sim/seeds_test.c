@@ -36,9 +36,8 @@ static const struct seeds_still {
     { "connects", LACKS_NOTHING },       // nobody connects to a client;
     { "connect_errors", LACKS_NOTHING }, // tests/contract has both
     { "received_bundles", LACKS_BULK },
-    { "stale_completions", LACKS_NOTHING }, // the test in tests/unit/ring.c has one
-    { "close_timeouts", LACKS_NOTHING },    // after 30 s; tests/contract has one
-    { "closed_canceled", LACKS_NAMES },     // echo aborts nobody
+    { "close_timeouts", LACKS_NOTHING }, // after 30 s; tests/contract has one
+    { "closed_canceled", LACKS_NAMES },  // echo aborts nobody
     { "jobs", LACKS_NAMES },
     { "file_operations", LACKS_FILES },
     { "fallbacks", LACKS_NOTHING },    // tests/e2e/command_line.py has one
@@ -77,7 +76,6 @@ static void seeds_expect_counters(const struct run_protocol *protocol,
     for (int i = 0; i < WEIR_BATCH_BUCKETS; i++)
         turns += counted->batch[i];
     assert_int_equal(turns, counted->turns);
-    assert_int_equal(counted->stale_completions, 0); // a slot outlives its operations
 }
 
 // Whatever completions the kernel brings in whatever order, and whatever clients do: bytes out are
@@ -132,6 +130,8 @@ static void the_protocol_holds_for_every_seed(void **state)
     if (seeds->protocol->crowds)
         assert_true(full > 0);
     seeds_expect_counters(seeds->protocol, &counted);
+    // A slot outlives its operations: nothing is stale but what the simulator says twice.
+    assert_in_range(counted.stale_completions, 1, repeated);
     if (seeds->protocol->bulk)
         assert_true(bundles > 0 && of_cut > 0);
     for (int i = 0; i < SIM_FAULTS; i++) {
