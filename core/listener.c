@@ -122,11 +122,30 @@ static int listener_make_stream(struct weir_listener *listener, uint32_t index,
     return 0;
 }
 
-// Resets a connection that never became a stream. It stays parked while memory is out.
+// Closes a connection without a stream, for a loop that ends without memory for one. What lies in
+// the ring's table is closed with the ring.
+static void listener_drop(struct weir_listener *listener, uint32_t index)
+{
+    struct weir_loop *loop = listener->loop;
+    uint32_t bit = 1U << index;
+    if (!(listener->direct & bit))
+        loop->system->close(loop->system_state, listener->parked_fds[index]);
+    if (listener->placed & bit)
+        limit_give(loop->limit);
+    listener_free_index(listener, bit);
+    stats_add(loop, refused, 1);
+}
+
+// Resets a connection that never became a stream. It stays parked while memory is out, but where
+// the loop ends: that must not wait for memory.
 static void listener_refuse(struct weir_listener *listener, uint32_t index)
 {
     struct weir_stream *stream;
     int error = listener_make_stream(listener, index, &listener_refusal, &stream);
+    if (error && listener->loop->ending) {
+        listener_drop(listener, index);
+        return;
+    }
     if (error) {
         listener_starve(listener, error);
         return;

@@ -197,6 +197,7 @@ static enum nth_outcome nth_server_life(const struct weir_loop_config *config)
 
 struct nth_case {
     enum weir_engine engine;
+    const char *uring_features;
     enum nth_outcome (*life)(const struct weir_loop_config *config);
 };
 
@@ -242,13 +243,49 @@ static void every_failing_call_is_survived(void **state)
     assert_true(outcomes[NTH_SERVED] >= 1);
 }
 
+// A loop that has no memory for a connection, and so none to refuse it either, comes to its end.
+static void loop_without_memory_ends(void **state)
+{
+    struct nth_case *one = *state;
+    struct weir_loop_config config;
+    struct weir_loop *loop;
+    struct weir_address address;
+    struct weir_stats stats;
+    struct nth_client client;
+    uint32_t before = nth_descriptors();
+    weir_loop_config_init(&config);
+    config.engine = one->engine;
+    config.uring_features = one->uring_features;
+    assert_int_equal(weir_loop_create(&config, &loop), 0);
+    assert_int_equal(nth_loop_listen(loop, &address), 0);
+    assert_true(nth_loop_turn(loop)); // enables the ring
+    shortage_start(1, UINT64_MAX);
+    nth_client_open(&client, &address);
+    do {
+        assert_true(nth_loop_turn(loop));
+        weir_loop_stats(loop, &stats);
+    } while (!stats.accept_pauses);
+    assert_int_equal(stats.accepts, 0);
+    shortage_spare(false);
+    weir_loop_destroy(loop);
+    shortage_stop();
+    shortage_spare(false);
+    assert_true(recv(client.fd, &(char){ 0 }, 1, 0) <= 0); // it is over for the client
+    close(client.fd);
+    assert_int_equal(nth_descriptors(), before);
+}
+
 int main(void)
 {
-    static struct nth_case uring = { WEIR_ENGINE_URING, nth_loop_life };
-    static struct nth_case epoll = { WEIR_ENGINE_EPOLL, nth_loop_life };
-    static struct nth_case uring_server = { WEIR_ENGINE_URING, nth_server_life };
-    static struct nth_case epoll_server = { WEIR_ENGINE_EPOLL, nth_server_life };
-    static struct nth_case blocking_server = { WEIR_ENGINE_BLOCKING, nth_server_life };
+    static struct nth_case direct = { .engine = WEIR_ENGINE_URING, .uring_features = "default" };
+    static struct nth_case ordinary = { .engine = WEIR_ENGINE_URING,
+                                        .uring_features = "default,-direct" };
+    static struct nth_case uring = { .engine = WEIR_ENGINE_URING, .life = nth_loop_life };
+    static struct nth_case epoll = { .engine = WEIR_ENGINE_EPOLL, .life = nth_loop_life };
+    static struct nth_case uring_server = { .engine = WEIR_ENGINE_URING, .life = nth_server_life };
+    static struct nth_case epoll_server = { .engine = WEIR_ENGINE_EPOLL, .life = nth_server_life };
+    static struct nth_case blocking_server = { .engine = WEIR_ENGINE_BLOCKING,
+                                               .life = nth_server_life };
     const struct CMUnitTest tests[] = {
         { "every_failing_call_is_survived uring", every_failing_call_is_survived, NULL, NULL,
           &uring },
@@ -260,6 +297,8 @@ int main(void)
           &epoll_server },
         { "every_failing_call_is_survived blocking server", every_failing_call_is_survived, NULL,
           NULL, &blocking_server },
+        { "loop_without_memory_ends", loop_without_memory_ends, NULL, NULL, &direct },
+        { "loop_without_memory_ends, not direct", loop_without_memory_ends, NULL, NULL, &ordinary },
     };
     return cmocka_run_group_tests_name("nth", tests, NULL, NULL);
 }
