@@ -387,7 +387,7 @@ cmd_test() {
         test_variant "$variant"
     done
     if command -v clang >/dev/null; then
-        (cmd_fuzz all 10) || fuzzed=1
+        fuzz_for_tests || fuzzed=1
     else
         say "no clang here: the corpora are replayed, nothing is fuzzed"
     fi
@@ -477,10 +477,11 @@ cmd_hostile() {
         exec "$python" tests/hostile/measure.py --json build/hostile/results.json "$@"
 }
 
-# fuzz TARGET|all [SECONDS]: libFuzzer with clang's sanitizers. What fails is kept among the
+# fuzz "TARGET..."|all [SECONDS]: libFuzzer with clang's sanitizers. What fails is kept among the
 # regressions, which the tests replay; what is new stays in build/fuzz.
 cmd_fuzz() {
-    local targets=("${1:-all}") seconds=${2:-20} target
+    local targets seconds=${2:-20}
+    read -ra targets <<<"${1:-all}"
     command -v clang >/dev/null || die "missing: clang (as root: apt-get install clang)"
     cmd_setup
     configure_into fuzz clang false -Dbuildtype=debugoptimized -Db_lundef=false \
@@ -492,6 +493,14 @@ cmd_fuzz() {
     # One for each CPU at a time.
     printf '%s\n' "${targets[@]}" |
         xargs -P "$(nproc)" -I TARGET bash "$PWD/do" fuzz-one TARGET "$seconds"
+}
+
+# Whole servers find new ways for longer than 20 seconds, parsers none after five.
+fuzz_for_tests() {
+    local whole='echo ftp http' parsers
+    # shellcheck disable=SC2086
+    parsers=$(ls tests/fuzz/corpus | grep -vxF "$(printf '%s\n' $whole)" | tr '\n' ' ')
+    (cmd_fuzz "$whole" 20 && cmd_fuzz "$parsers" 5)
 }
 
 # A part of fuzz, which has built it.
