@@ -295,6 +295,18 @@ static void rows_keep_within_their_room(void **state)
     free(row);
 }
 
+static struct weir_loop *loop_of_set(const char *features)
+{
+    struct weir_loop_config config;
+    struct weir_loop *loop;
+
+    weir_loop_config_init(&config);
+    config.engine = WEIR_ENGINE_URING;
+    config.uring_features = features;
+    assert_int_equal(weir_loop_create(&config, &loop), 0);
+    return loop;
+}
+
 // What the stock kernels before 6.13 do with a table of sockets is worse than none: see
 // docs/decisions/direct.md.
 static void old_plans_use_no_table_of_sockets(void **state)
@@ -304,13 +316,8 @@ static void old_plans_use_no_table_of_sockets(void **state)
     (void)state;
     skip_without_uring();
     for (size_t i = 0; i < sizeof(sets) / sizeof(sets[0]); i++) {
-        struct weir_loop_config config;
-        struct weir_loop *loop;
+        struct weir_loop *loop = loop_of_set(sets[i]);
 
-        weir_loop_config_init(&config);
-        config.engine = WEIR_ENGINE_URING;
-        config.uring_features = sets[i];
-        assert_int_equal(weir_loop_create(&config, &loop), 0);
         expect_text(weir_loop_plan(loop), "no:direct");
         weir_loop_destroy(loop);
     }
@@ -325,13 +332,8 @@ static void plans_of_6_8_and_6_12_are_the_same(void **state)
     (void)state;
     skip_without_uring();
     for (size_t i = 0; i < 2; i++) {
-        struct weir_loop_config config;
-        struct weir_loop *loop;
+        struct weir_loop *loop = loop_of_set(sets[i]);
 
-        weir_loop_config_init(&config);
-        config.engine = WEIR_ENGINE_URING;
-        config.uring_features = sets[i];
-        assert_int_equal(weir_loop_create(&config, &loop), 0);
         assert_in_range(snprintf(plans[i], sizeof(plans[i]), "%s", weir_loop_plan(loop)), 1,
                         sizeof(plans[i]) - 1);
         weir_loop_destroy(loop);

@@ -114,27 +114,38 @@ static void wake_while_the_queue_is_full_tells_nothing_twice(void **state)
     stream_fini(&fixture);
 }
 
+enum { RING_CONNECTS = 1030 }; // more than the queue has entries
+
+// Starts so many connections at once, of which the kernel refuses `count` enters, takes one entry,
+// and refuses `again` more. Returns the socket that they go to.
+static int refusing_connects(struct fixture *fixture, struct refusal *refusal, uint32_t count,
+                             uint32_t again)
+{
+    struct weir_address address;
+    struct weir_stream *stream;
+    struct weir_connect_config config = { .protocol = &stream_quiet, .context = fixture };
+    refusing_start(fixture, refusal, "default");
+    int listener = stream_peer_listen(&address);
+    stream_turns(fixture, 5 * MILLISECOND);
+    refusal->error = -EAGAIN;
+    refusal->count = count;
+    refusal->again = again;
+    for (uint32_t i = 0; i < RING_CONNECTS; i++)
+        assert_int_equal(weir_stream_connect(fixture->loop, &address, &config, &stream), 0);
+    return listener;
+}
+
 // A kernel that is short of memory for long, but takes an entry now and then, is not given up: only
 // so many refusals in a row break a ring.
 static void kernel_that_goes_on_slowly_is_not_given_up(void **state)
 {
-    // More than the queue has entries; and together twice what a ring is given, with two enters for
-    // each attempt.
-    enum { CONNECTS = 1030, REFUSALS = 2 * URING_SHORTAGE_ATTEMPTS };
+    // Together twice what a ring is given, with two enters for each attempt.
+    enum { REFUSALS = 2 * URING_SHORTAGE_ATTEMPTS };
     struct fixture fixture;
     struct refusal refusal;
-    struct weir_address address;
-    struct weir_stream *stream;
-    struct weir_connect_config config = { .protocol = &stream_quiet, .context = &fixture };
     (void)state;
-    refusing_start(&fixture, &refusal, "default");
-    int listener = stream_peer_listen(&address);
-    stream_turns(&fixture, 5 * MILLISECOND);
-    refusal.error = -EAGAIN;
-    refusal.count = refusal.again = REFUSALS;
-    for (uint32_t i = 0; i < CONNECTS; i++)
-        assert_int_equal(weir_stream_connect(fixture.loop, &address, &config, &stream), 0);
-    stream_reaches(&fixture, &fixture.opened, CONNECTS);
+    int listener = refusing_connects(&fixture, &refusal, REFUSALS, REFUSALS);
+    stream_reaches(&fixture, &fixture.opened, RING_CONNECTS);
     assert_int_equal(refusal.count + refusal.again, 0);
     close(listener);
     stream_fini(&fixture);
@@ -143,20 +154,10 @@ static void kernel_that_goes_on_slowly_is_not_given_up(void **state)
 // One that takes nothing at all is given up, with its error: the loop does not wait for ever.
 static void kernel_that_takes_nothing_is_given_up(void **state)
 {
-    enum { CONNECTS = 1030 };
     struct fixture fixture;
     struct refusal refusal;
-    struct weir_address address;
-    struct weir_stream *stream;
-    struct weir_connect_config config = { .protocol = &stream_quiet, .context = &fixture };
     (void)state;
-    refusing_start(&fixture, &refusal, "default");
-    int listener = stream_peer_listen(&address);
-    stream_turns(&fixture, 5 * MILLISECOND);
-    refusal.error = -EAGAIN;
-    refusal.count = UINT32_MAX;
-    for (uint32_t i = 0; i < CONNECTS; i++)
-        assert_int_equal(weir_stream_connect(fixture.loop, &address, &config, &stream), 0);
+    int listener = refusing_connects(&fixture, &refusal, UINT32_MAX, 0);
     assert_int_equal(weir_loop_turn(fixture.loop, 0), -EAGAIN);
     assert_in_range(refusal.enters, URING_SHORTAGE_ATTEMPTS, 3 * URING_SHORTAGE_ATTEMPTS);
     close(listener);
