@@ -2,6 +2,7 @@
 
 import os
 import re
+import select
 import socket
 import struct
 import tempfile
@@ -155,6 +156,23 @@ class FtpCase(unittest.TestCase):
         with open(self.path(name), "wb") as file:
             file.write(content)
         return content
+
+    def write_folder(self, name, count):
+        """A folder whose listing is longer than the kernel's buffers hold."""
+        os.mkdir(self.path(name))
+        for number in range(count):
+            self.write(f"{name}/{number:0200}")
+
+    def asks_unread(self, server, command):
+        """A session that asks for this and reads nothing; and a poll of its end."""
+        host, port = server.addresses[0].rsplit(":", 1)
+        unread = small_buffers((host, int(port)))
+        self.addCleanup(unread.close)
+        user, password = USER
+        unread.sendall(f"USER {user}\r\nPASS {password}\r\n{command}\r\n".encode("ascii"))
+        ends = select.poll()
+        ends.register(unread, 0)
+        return unread, ends
 
     def read(self, name):
         with open(self.path(name), "rb") as file:

@@ -2,7 +2,6 @@
 
 import os
 import re
-import select
 import threading
 import time
 
@@ -101,16 +100,9 @@ class Listings:
     # A listing over the control connection ends by the idle time-out when its client reads nothing.
     # Once it is over, that time-out counts commands again: a long transfer is not idle.
     def test_who_takes_no_listing_is_idle(self):
-        os.mkdir(self.path("unread"))
-        for number in range(6000):
-            self.write(f"unread/{number:0200}")
+        self.write_folder("unread", 6000)
         server = self.start_server(*self.options, "--idle-timeout", "0.5", "--send-buffer", "64K")
-        host, port = server.addresses[0].rsplit(":", 1)
-        unread = small_buffers((host, int(port)))
-        self.addCleanup(unread.close)
-        unread.sendall(b"USER bob\r\nPASS secret\r\nSTAT unread\r\n")
-        ends = select.poll()
-        ends.register(unread, 0)
+        _, ends = self.asks_unread(server, "STAT unread")
         self.assertTrue(ends.poll(1000 * LIMIT), "it is still there")
         control = self.login(server)
         self.assertEqual(len(control.ask("STAT unread").split("\n")), 6002)

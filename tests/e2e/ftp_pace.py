@@ -35,9 +35,7 @@ class Pace:
     # an upload, a download, a listing, and one over the control connection whatever is sent to it.
     def test_slow_clients_are_given_up(self):
         self.write("fast", os.urandom(8 << 20))
-        os.mkdir(self.path("slow"))
-        for number in range(6000):
-            self.write(f"slow/{number:0200}")
+        self.write_folder("slow", 6000)
         server = self.start_server(*self.options, "--data-timeout", "0.5", "--min-rate", "2M",
                                    "--send-buffer", "64K")
         slow = {}
@@ -47,12 +45,7 @@ class Pace:
             self.addCleanup(data.close)
             self.assertEqual(control.ask(command)[:3], "150")
             slow[control] = (data.send, b"x") if command[0] == "S" else (data.recv, 65536)
-        host, port = server.addresses[0].rsplit(":", 1)
-        unread = small_buffers((host, int(port)))
-        self.addCleanup(unread.close)
-        unread.sendall(b"USER bob\r\nPASS secret\r\nSTAT slow\r\n")
-        ends = select.poll()
-        ends.register(unread, 0)
+        unread, ends = self.asks_unread(server, "STAT slow")
         deadline = time.monotonic() + LIMIT
         while slow or not ends.poll(0):
             self.assertLess(time.monotonic(), deadline, slow)

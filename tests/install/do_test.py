@@ -1,4 +1,4 @@
-"""What ./do does before it builds: its functions, with stubs for what would change the machine."""
+"""What ./do does before it builds: its functions, with stand-ins for what changes the machine."""
 
 import os
 import shutil
@@ -8,10 +8,11 @@ import textwrap
 import unittest
 
 TOP = os.path.normpath(os.path.join(os.path.dirname(os.path.abspath(__file__)), "../.."))
-# All that the stubs and ./do itself need: what else the machine has is not found.
+# All that the stand-ins and ./do itself need: what else the machine has is not found.
 TOOLS = ("awk", "basename", "bash", "cat", "dirname", "env", "mkdir", "sed", "tr")
 LOGS = '#!/bin/bash\nprintf "%s\\n" "${0##*/} $*" >>"$LOG"\n'
 
+# Hosts under .example exist nowhere (RFC 2606).
 DEBIAN_LIST = """
 # deb http://mirror.example/debian bookworm contrib
 deb http://mirror.example/debian bookworm main contrib
@@ -104,7 +105,7 @@ class Sourced(unittest.TestCase):
         with open(self.path(name), "w", encoding="utf-8") as file:
             file.write(text)
 
-    def stub(self, name, script):
+    def stand_in(self, name, script):
         self.write("bin/" + name, script if script.startswith("#!") else "#!/bin/bash\n" + script)
         os.chmod(self.path("bin", name), 0o755)
 
@@ -124,7 +125,7 @@ class Sourced(unittest.TestCase):
             env={"PATH": self.path("bin"), "LOG": self.log, **environment})
 
     def logged(self):
-        """What the stubs were called with."""
+        """What the stand-ins were called with."""
         if not os.path.exists(self.log):
             return []
         with open(self.log, encoding="utf-8") as file:
@@ -138,11 +139,11 @@ INSTALLS = f"{APT} install -y --no-install-recommends one two"
 class Installing(Sourced):
     def machine(self, user, sudo=False, apt="exit 0"):
         """A user of that number; `apt` is what apt-get does when it was logged."""
-        self.stub("id", f"echo {user}\n")
+        self.stand_in("id", f"echo {user}\n")
         quiet = '[ -z "${DEBIAN_FRONTEND-}" ] || echo quietly >>"$LOG"\n'
-        self.stub("apt-get", LOGS + quiet + apt)
+        self.stand_in("apt-get", LOGS + quiet + apt)
         if sudo:
-            self.stub("sudo", LOGS + 'exec "$@"\n')
+            self.stand_in("sudo", LOGS + 'exec "$@"\n')
 
     # Root installs with apt alone, which asks nothing.
     def test_root_uses_apt_directly(self):
@@ -259,7 +260,7 @@ class Newer(Sourced):
                                    ("2.3-3", "9.2.1-1", False), ("2.9-1", "6.0.10-2", False),
                                    ("(none)", "9.2.1-1", False), ("2.9-1", "", False)):
             with self.subTest(uring=uring, llhttp=llhttp):
-                self.stub("apt-cache", textwrap.dedent(f"""\
+                self.stand_in("apt-cache", textwrap.dedent(f"""\
                     case "$*" in
                         *'policy liburing-dev') candidate='{uring}' ;;
                         *'policy libllhttp-dev') candidate='{llhttp}' ;;
@@ -336,12 +337,12 @@ class Newer(Sourced):
         subprocess.run(["dpkg-deb", "--build", self.path("tree"), self.path("debs/fixture.deb")],
                        check=True, capture_output=True, timeout=60)
         list_of = 'for word; do [[ $word = *sourcelist=* ]] && list=${word#*=}; done\n'
-        self.stub("apt-get", LOGS + list_of + f"""case "$*" in
+        self.stand_in("apt-get", LOGS + list_of + f"""case "$*" in
             *update*) cat "$list" >>"$LOG" ;;
             *indextargets*) echo {origin.capitalize()} ;;
             *download*) cp {self.path("debs")}/*.deb . ;;
             esac""")
-        self.stub("apt-cache", list_of + f"""grep -q {newer} "$list" && echo '  Candidate: 9.9'
+        self.stand_in("apt-cache", list_of + f"""grep -q {newer} "$list" && echo '  Candidate: 9.9'
             exit 0""")
         source = f"deb http://mirror.example/all {codename} main\n"
         self.write("etc/main.list", source)
