@@ -71,7 +71,6 @@ void ftp_login_user(struct ftp_session *session, const char *argument)
 static void login_succeed(struct ftp_session *session)
 {
     session->logged_in = true;
-    session->failures = 0;
     ftp_session_watch(session);
     ftp_count(session->server, FTP_COUNTER_LOGINS);
     ftp_reply(session, "230 Logged in.");
@@ -94,7 +93,9 @@ static void login_delayed(struct weir_loop *loop, struct weir_timer *timer)
     ftp_session_continue(session);
 }
 
-// Guessing is slow: the answer waits, and the connection with it; each time longer.
+// Guessing is slow: the answer waits, and the connection with it; each time longer. No login
+// between makes it shorter or forgets a failure: one that anybody can make would buy as many
+// guesses again.
 static void login_fail(struct ftp_session *session)
 {
     session->failures++;

@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 
-from ftp_client import on_all_engines, reset
+from ftp_client import USER, on_all_engines, reset
 from programs import LIMIT, run
 
 DENIED = "530 Log in with USER and PASS."
@@ -234,6 +234,19 @@ class Limits:
             self.assertGreaterEqual(time.monotonic() - begin, 0.3)
             self.assert_asks(control, (f"USER {name}", "331 Password, please."),
                              ("PASS wrong", "421 Too many failed logins."))
+            self.assertEqual(control.end(), b"")
+
+    # No login in between buys more guesses: neither one that anybody can make, nor one's own.
+    def test_no_login_forgets_failures(self):
+        server = self.start_server(*self.options, "--login-delay", "0")
+        for user in (("anonymous", "x"), USER):
+            control = self.control(server)
+            for last in ("530 Login incorrect.", "530 Login incorrect.",
+                         "421 Too many failed logins."):
+                self.assert_asks(control, ("USER bob", "331 Password, please."),
+                                 ("PASS wrong", last))
+                if last[:3] == "530":
+                    control.login(user)
             self.assertEqual(control.end(), b"")
 
     # A hash of `weir passwd` lets its password in and no other, and its user into his home only.
