@@ -292,10 +292,7 @@ static void session_wait(struct ftp_session *session, const char *line, size_t s
     memcpy(waiting->line, line, size + 1);
     *session->waiting_last = waiting;
     session->waiting_last = &waiting->next;
-    if (++session->waiting_count == SESSION_WAITING_MAX) {
-        session->paused = true;
-        weir_stream_pause(session->control);
-    }
+    session->waiting_count++;
 }
 
 static void session_line(struct ftp_session *session, const char *line, size_t size)
@@ -315,7 +312,17 @@ static void session_too_long(struct ftp_session *session)
         ftp_reply(session, "500 The line is too long.");
 }
 
-// Keeps what was not looked at: only when too many lines wait.
+// Too many lines wait, or the client does not take its replies: a line is a few bytes, its reply
+// can be thousands. What else it sends stays in the socket until there is room.
+static void session_pause_if_full(struct ftp_session *session)
+{
+    if (session->waiting_count < SESSION_WAITING_MAX && !weir_stream_is_full(session->control))
+        return;
+    session->paused = true;
+    weir_stream_pause(session->control);
+}
+
+// Keeps what was not looked at: only when the session pauses.
 static void session_keep_rest(struct ftp_session *session, struct weir_slice slice)
 {
     // UNTESTED: needs a queue without memory in the middle of a line
@@ -349,8 +356,10 @@ static void session_input(struct ftp_session *session, struct weir_slice slice)
         ftp_session_end(session, "421 Out of memory.");
         return;
     }
-    while (slice.size && !session->ending && !session->paused)
+    while (slice.size && !session->ending && !session->paused) {
         session_read(session, &slice);
+        session_pause_if_full(session);
+    }
     if (session->paused && !session->ending)
         session_keep_rest(session, slice);
     if (ftp_reader_is_idle(&session->reader)) {
@@ -361,7 +370,8 @@ static void session_input(struct ftp_session *session, struct weir_slice slice)
 
 static void session_run_waiting(struct ftp_session *session)
 {
-    while (session->waiting && !session->busy && !session->ending) {
+    while (session->waiting && !session->busy && !session->ending &&
+           !weir_stream_is_full(session->control)) {
         struct ftp_waiting *waiting = session->waiting;
         session->waiting = waiting->next;
         if (!session->waiting)
@@ -386,20 +396,31 @@ static void session_resume(struct ftp_session *session)
         weir_stream_resume(session->control);
 }
 
-void ftp_session_continue(struct ftp_session *session)
+static bool session_has_room(const struct ftp_session *session)
 {
-    session_touch(session);
-    session_run_waiting(session);
-    while (!session->busy && !session->ending && !session->waiting && session->paused) {
-        session_resume(session);
-        session_run_waiting(session);
-    }
+    return session->waiting_count <= SESSION_WAITING_MAX / 2 &&
+           !weir_stream_is_full(session->control);
+}
+
+static void session_end_if_done(struct ftp_session *session)
+{
     if (session->busy || session->ending)
         return;
     if (session->draining)
         ftp_session_end(session, "421 The server is shutting down.");
-    else if (session->input_ended)
+    else if (session->input_ended && !session->waiting)
         weir_stream_close(session->control);
+}
+
+void ftp_session_continue(struct ftp_session *session)
+{
+    session_touch(session);
+    session_run_waiting(session);
+    while (session->paused && !session->ending && session_has_room(session)) {
+        session_resume(session);
+        session_run_waiting(session);
+    }
+    session_end_if_done(session);
 }
 
 // --- Time-outs -----------------------------------------------------------------------------------
@@ -420,6 +441,8 @@ static void session_timer(struct weir_loop *loop, struct weir_timer *timer)
         return;
     if (session->busy || quiet_ns < limit_ns)
         weir_timer_start(loop, timer, session->busy ? SESSION_BUSY_NS : limit_ns - quiet_ns);
+    else if (weir_stream_is_full(session->control)) // who takes no reply does not take this one
+        weir_stream_abort(session->control);
     else
         ftp_session_end(session,
                         session->logged_in ? "421 Idle for too long." : "421 Log in faster.");
@@ -482,8 +505,7 @@ static void session_ended(struct weir_stream *stream)
     session->input_ended = true;
     if (session->transfer && !session_will_quit(session))
         ftp_transfer_abort(session->transfer);
-    if (!session->busy)
-        weir_stream_close(stream);
+    session_end_if_done(session);
 }
 
 static void session_drained(struct weir_stream *stream)
@@ -491,6 +513,7 @@ static void session_drained(struct weir_stream *stream)
     struct ftp_session *session = weir_stream_session(stream);
     if (session->transfer)
         ftp_transfer_room(session->transfer);
+    ftp_session_continue(session);
 }
 
 static void session_draining(struct weir_stream *stream)

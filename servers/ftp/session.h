@@ -2,8 +2,9 @@
 //
 // Commands run one at a time. A command that needs the file system, a hash or a transfer sets
 // `busy`; what the client sends meanwhile waits, up to a bound, and then the connection is not read
-// any more. Only ABOR and STAT overtake, while a transfer runs. All members belong to the loop's
-// thread. Jobs see their own struct ftp_work only.
+// any more. Nor is it while the replies that the client has not taken are above the stream's high
+// mark: then no command runs. Only ABOR and STAT overtake, while a transfer runs. All members
+// belong to the loop's thread. Jobs see their own struct ftp_work only.
 #ifndef FTP_SESSION_H
 #define FTP_SESSION_H
 
@@ -108,7 +109,7 @@ struct ftp_session {
         struct sockaddr_in6 in6;
     } active; // where PORT or EPRT said to connect; family 0: nowhere
     uint16_t waiting_count;
-    uint8_t failures; // of logins
+    uint8_t failures; // of logins, over the whole session
     uint8_t unknown;  // commands that do not exist
     uint8_t facts;
     bool counted : 1; // in server->sessions
@@ -119,7 +120,7 @@ struct ftp_session {
     bool ascii : 1;
     bool extended_only : 1; // EPSV ALL
     bool busy : 1;
-    bool paused : 1;      // the control connection, because too much waits
+    bool paused : 1;      // the control connection: too much waits, or is not taken
     bool draining : 1;    // the server wants to end: after this command
     bool input_ended : 1; // the client sends no more: close after this command
     bool ending : 1;      // nothing is read any more

@@ -1,11 +1,11 @@
-"""How fast transfers of `weir ftp` may go, and how slowly."""
+"""How fast transfers of `weir ftp` may go, and how slowly; and who does not take its replies."""
 
 import os
 import select
 import time
 
 from ftp_client import on_all_engines, small_buffers
-from programs import LIMIT
+from programs import LIMIT, receive
 
 DONE = "226 Transfer complete."
 OPENING = "150 Opening data connection."
@@ -76,6 +76,48 @@ class Pace:
         self.assertEqual(load.retrieve("RETR limited"), (content, DONE))
         self.assertEqual(store.reply(), DONE)
         self.assertEqual(self.read("paused"), content)
+
+    # Who sends thousands of commands and takes no reply costs the server no more than the stream's
+    # high mark, and its neighbours nothing. When it reads, every reply comes, in order.
+    def test_replies_that_nobody_takes(self):
+        folder = "/".join(["x" * 200] * 15)
+        os.makedirs(self.path(folder), exist_ok=True)
+        server = self.start_server(*self.options, "--send-buffer", "64K")
+        unread, other = self.login(server), self.login(server)
+        self.assertEqual(unread.code(f"CWD {folder}"), 250)
+        commands, replies = [], []
+        for number in range(2000):
+            commands += [f"REST {number}", "STAT"]
+            replies += [f"350 Restarting at {number}.", "211-weir FTP server:", " User: bob",
+                        f" Directory: /{folder}", " Type: binary", "211 End"]
+            if number % 100 == 0:
+                commands.append("DELE missing") # a job: what follows waits for it
+                replies.append("550 No such file or directory.")
+        unread.send("\r\n".join(commands))
+        expected = "\r\n".join([*replies, ""]).encode("ascii")
+        deadline = time.monotonic() + LIMIT
+        while (counters := server.counters())["queued_bytes"] < 512 << 10:
+            self.assertLess(time.monotonic(), deadline, counters)
+        self.assert_asks(other, ("NOOP", "200 Yes."))
+        self.assertEqual(other.store("STOR beside", b"beside"), DONE)
+        self.assertEqual(receive(unread.socket, len(expected)), expected)
+        self.assert_asks(unread, ("NOOP", "200 Yes."))
+        self.assertLess(server.counters()["queued_high"], 2 << 20)
+
+    # A session that never takes its replies ends with the time-out of every other: that of the
+    # login before it, the idle one behind it. It is reset: no last reply could reach it.
+    def test_who_never_takes_replies_is_given_up(self):
+        server = self.start_server(*self.options, "--send-buffer", "64K", "--login-timeout", "0.5",
+                                   "--idle-timeout", "0.5")
+        helps = "\r\n".join(["HELP"] * 8000)
+        _, ends = self.asks_unread(server, helps)
+        self.assertTrue(ends.poll(LIMIT * 1000))
+        stranger = self.control(server)
+        stranger.send(helps)
+        resets = select.poll()
+        resets.register(stranger, 0)
+        for poll in (ends, resets):
+            self.assertTrue(poll.poll(LIMIT * 1000))
 
 
 on_all_engines(Pace, globals())

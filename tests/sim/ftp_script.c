@@ -209,13 +209,16 @@ static void script_folder(struct ftp_script *script, int code)
     }
 }
 
-// Several commands in one piece: they wait for the first, which is a job.
+// Several commands in one piece: they wait for the first, which is a job, and those behind HELP for
+// its replies to be taken, where the stream's high mark is low.
 static void script_pipeline(struct ftp_script *script, int code)
 {
-    static const int codes[][3] = { { 550, 451 }, { 200 }, { 257 }, { 200 }, { 215 } };
+    static const int codes[][3] = { { 550, 451 }, { 200 }, { 214 }, { 257 }, { 214 },
+                                    { 214 },      { 214 }, { 200 }, { 215 } };
     const int count = sizeof codes / sizeof *codes;
     if (!code)
-        ftp_say(script, "RNFR missing\r\nNOOP\r\nPWD\r\nTYPE I\r\nSYST");
+        ftp_say(script, "RNFR missing\r\nNOOP\r\nHELP\r\nPWD\r\nHELP\r\nHELP\r\nHELP\r\nTYPE I\r\n"
+                        "SYST");
     else if (ftp_expects(script, code, codes[script->stage]) && ++script->stage == count)
         ftp_operation_over(script);
 }
