@@ -8,6 +8,8 @@
 
 // --- Timers --------------------------------------------------------------------------------------
 
+enum { TIMED_MAX = 16 };
+
 struct timed {
     struct weir_timer timer;
     struct world *world;
@@ -45,26 +47,45 @@ static void timed_stop(struct weir_loop *loop, void *argument)
     weir_timer_stop(loop, &((struct timed *)argument)->timer);
 }
 
-// No timer runs early, none runs twice, and none much later than it is due.
-static void timers_are_never_early(struct world *world)
+// Starts a timer for each delay, lets them all run, and keeps the least lateness of each so far.
+static void timed_round(struct world *world, const uint64_t *delays_us, size_t count,
+                        uint64_t *lateness_ns)
 {
-    static const uint64_t delays_us[] = { 0,    1,     500,   1000,  1500,  2000,   5000,  10000,
-                                          9999, 33333, 63999, 64000, 64001, 100000, 150000 };
-    enum { COUNT = sizeof(delays_us) / sizeof(delays_us[0]) };
-    struct timed timers[COUNT] = { 0 };
-    for (int i = 0; i < COUNT; i++) {
+    struct timed timers[TIMED_MAX] = { 0 };
+    for (size_t i = 0; i < count; i++) {
         timers[i].world = world;
         timers[i].delay_ns = delays_us[i] * 1000;
         (void)world_call(world, NULL, timed_start, &timers[i]);
     }
-    for (int i = 0; i < COUNT; i++)
+    for (size_t i = 0; i < count; i++)
         world_reaches(world, &timers[i].runs, 1);
     world_run(world, 20 * MILLISECOND);
-    for (int i = 0; i < COUNT; i++) {
+    for (size_t i = 0; i < count; i++) {
+        uint64_t took_ns = timers[i].ran_ns - timers[i].start_ns;
         assert_int_equal(timers[i].runs, 1);
-        assert_in_range(timers[i].ran_ns - timers[i].start_ns, timers[i].delay_ns,
-                        timers[i].delay_ns + 100 * MILLISECOND * WORLD_SLOWNESS);
+        assert_true(took_ns >= timers[i].delay_ns);
+        if (took_ns - timers[i].delay_ns < lateness_ns[i])
+            lateness_ns[i] = took_ns - timers[i].delay_ns;
     }
+}
+
+// No timer runs early, none runs twice, and none much later than it is due. A machine that runs
+// others may be late with any timer; a loop that is at fault is late with the same one each time.
+static void timers_are_never_early(struct world *world)
+{
+    static const uint64_t delays_us[] = { 0,    1,     500,   1000,  1500,  2000,   5000,  10000,
+                                          9999, 33333, 63999, 64000, 64001, 100000, 150000 };
+    enum { COUNT = sizeof(delays_us) / sizeof(delays_us[0]), ROUNDS = 8 };
+    uint64_t lateness_ns[COUNT], most_ns = WEIR_NEVER;
+    _Static_assert((int)COUNT <= (int)TIMED_MAX, "a round has room for all");
+    memset(lateness_ns, 0xff, sizeof(lateness_ns));
+    for (int round = 0; round < ROUNDS && most_ns > 100 * MILLISECOND * WORLD_SLOWNESS; round++) {
+        timed_round(world, delays_us, COUNT, lateness_ns);
+        most_ns = 0;
+        for (int i = 0; i < COUNT; i++)
+            most_ns = lateness_ns[i] > most_ns ? lateness_ns[i] : most_ns;
+    }
+    assert_in_range(most_ns, 0, 100 * MILLISECOND * WORLD_SLOWNESS);
 }
 
 // A stopped timer does not run, whether it is stopped from outside or by one that is due with it.

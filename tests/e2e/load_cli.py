@@ -411,16 +411,25 @@ class LoadTests:
         self.assertLess(thread["stolen_s"], thread["spin_s"])
 
     def test_a_load_that_may_not_run_says_so(self):
-        """What another task takes from a spinning load is told, beside how late requests left."""
-        cpu = min(os.sched_getaffinity(0))
-        rival = subprocess.Popen(["taskset", "-c", str(cpu), "sh", "-c", "while :; do :; done"])
-        self.addCleanup(rival.wait)
-        self.addCleanup(rival.kill)
-        report = self.load(self.peer(echo).address, "--rate", "2000", "--busy",
-                           "--cpu", str(cpu), seconds=1)
-        thread = report["client"]["threads"][0]
-        self.assertGreater(thread["stolen_s"], 0.1 * thread["spin_s"])
-        self.assertGreater(report["latency_ns"]["lag"]["max"], 500000)
+        """What another task takes from a spinning load is told, beside how late requests left.
+
+        Where many take turns on that CPU, a run may have met each of them between two spins: one
+        run of several has to tell.
+        """
+        cpu, address = min(os.sched_getaffinity(0)), self.peer(echo).address
+        rival = subprocess.Popen(
+            ["taskset", "-c", str(cpu), "sh", "-c", "echo spins; while :; do :; done"],
+            stdout=subprocess.PIPE)
+        for clean in (rival.stdout.close, rival.wait, rival.kill):
+            self.addCleanup(clean)
+        self.assertTrue(select.select([rival.stdout], [], [], LIMIT)[0])
+        for _ in range(5):
+            report = self.load(address, "--rate", "2000", "--busy", "--cpu", str(cpu), seconds=1)
+            thread, lag = report["client"]["threads"][0], report["latency_ns"]["lag"]
+            told = thread["stolen_s"] > 0.1 * thread["spin_s"] and lag["max"] > 500000
+            if told:
+                break
+        self.assertTrue(told, (thread, lag))
 
     def test_the_summary_is_for_people(self):
         """The summary names the essentials while JSON goes to a file."""
