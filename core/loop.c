@@ -292,7 +292,7 @@ static void loop_abandon(struct weir_loop *loop)
 
 static void loop_turn_to_end(struct weir_loop *loop)
 {
-    // UNTESTED: some of 20,000 seeds break a ring while it ends, coverage's 2,000 do not
+    // UNTESTED: coverage plays too few seeds to break a ring while it ends
     if (weir_loop_turn(loop, WEIR_NEVER) < 0)
         loop_log(loop, WEIR_LOG_ERROR, "the loop broke while it ended");
 }

@@ -109,10 +109,10 @@ static void receive_keep(struct weir_stream *stream, struct weir_slice slice)
         return;
     struct piece *piece = slab_take(&loop->pieces);
     struct weir_slice kept;
-    // UNTESTED: some of 20,000 seeds find no memory here, coverage's 2,000 do not
+    // UNTESTED: coverage plays too few seeds to be without memory just here
     if (!piece)
         goto no_memory;
-    // UNTESTED: some of 20,000 seeds find no memory here, coverage's 2,000 do not
+    // UNTESTED: coverage plays too few seeds to be without memory just here
     if (weir_slice_hold(stream, slice, &kept))
         goto give_piece;
     *piece = (struct piece){
@@ -122,10 +122,10 @@ static void receive_keep(struct weir_stream *stream, struct weir_slice slice)
         piece->room = send_lease_room(kept.lease, kept.size);
     send_append(&stream->received, piece);
     return;
-// UNTESTED: some of 20,000 seeds find no memory here, coverage's 2,000 do not
+// UNTESTED: coverage plays too few seeds to be without memory just here
 give_piece:
     slab_give(&loop->pieces, piece);
-// UNTESTED: some of 20,000 seeds find no memory here, coverage's 2,000 do not
+// UNTESTED: coverage plays too few seeds to be without memory just here
 no_memory:
     stream_fail(stream, -ENOMEM, true);
 }

@@ -457,8 +457,8 @@ static void connection_hold(struct http_exchange *exchange, struct weir_slice sl
 {
     connection_pause(exchange);
     if (weir_slice_hold(exchange->stream, slice, &exchange->held)) {
-        exchange->phase = CONNECTION_CLOSING; // UNTESTED: few seeds get here
-        weir_stream_abort(exchange->stream);  // UNTESTED: few seeds get here
+        exchange->phase = CONNECTION_CLOSING; // UNTESTED: needs memory to run out
+        weir_stream_abort(exchange->stream);  // UNTESTED: needs memory to run out
     }
 }
 

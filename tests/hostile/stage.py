@@ -27,7 +27,7 @@ BUFFER = 16 * 1024
 QUEUED_MAX = 64 * MIB
 POOL = 256 * BUFFER
 # With a thread for each connection, each has a small pool and a stack, the hundred mice as well.
-# Where the machine is busy more of it is touched: 175 KiB were seen.
+# Where the machine is busy more of it is touched, 175 KiB and more.
 THREAD = 256 * 1024
 # How long a server may take to close what its peers have left.
 SETTLE_TRIES, SETTLE_S = 250, 0.02
