@@ -1,5 +1,6 @@
 """Installs the build into a folder of its own and does with it what README.md says."""
 
+import json
 import os
 import re
 import shutil
@@ -66,10 +67,22 @@ class Install(unittest.TestCase):
             process.stdout.close()
 
     def test_everything_is_there(self):
-        """Programs, both libraries, header, pkg-config file, manual pages, scenarios."""
+        """Programs, libraries, header, pkg-config file, manual pages, scenarios, profiles."""
         for name in ("weir", "weir-load", "weir-bench", "libweir.a", "libweir.so", "libweir.so.0",
-                     "weir.h", "weir.pc", "weir.1", "weir-load.1", "weir-bench.1", "quick.toml"):
+                     "weir.h", "weir.pc", "weir.1", "weir-load.1", "weir-bench.1", "quick.toml",
+                     "container_profile.py"):
             self.assertIn(name, self.files)
+
+    def test_an_installed_profile_is_the_runtimes_and_three_calls(self):
+        """The program stands where docs/security.md says, may be run, and adds what it has to."""
+        program = self.files["container_profile.py"]
+        self.assertTrue(program.endswith("/share/weir/container_profile.py"), program)
+        rule = {"names": ["read", "write"], "action": "SCMP_ACT_ALLOW"}
+        profile = {"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 1, "syscalls": [rule]}
+        made = json.loads(run(program, input=json.dumps(profile), cwd=self.folder))
+        calls = ["io_uring_enter", "io_uring_register", "io_uring_setup"]
+        self.assertEqual(made, {**profile, "syscalls": [
+            rule, {"names": calls, "action": "SCMP_ACT_ALLOW"}]})
 
     def test_the_shared_library_exports_what_its_header_says(self):
         """Neither private symbols nor liburing's, and nothing is missing."""
