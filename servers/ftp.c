@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "commands.h"
+#include "ftp/address_text.h"
 #include "ftp/transfer.h"
 
 #define SECOND_NS 1000000000ULL
@@ -49,14 +50,9 @@ static const char *ftp_option_users(const char *text, void *settings)
 static const char *ftp_option_ports(const char *text, void *settings)
 {
     struct ftp_server *server = settings;
-    char *end;
-    unsigned long first = strtoul(text, &end, 10);
-    unsigned long last = *end == '-' ? strtoul(end + 1, &end, 10) : 0;
-    if (*text < '0' || *text > '9' || *end || first < 1024 || last < first || last > 65535)
-        return "ports A-B from 1024 to 65535";
-    server->passive_first = (uint16_t)first;
-    server->passive_last = (uint16_t)last;
-    return NULL;
+    return ftp_address_read_range(text, &server->passive_first, &server->passive_last)
+               ? NULL
+               : "ports A-B from 1024 to 65535";
 }
 
 static const char *ftp_option_address(const char *text, void *settings)

@@ -4,14 +4,13 @@
 // nobody.
 #include <arpa/inet.h>
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 #include <sys/random.h>
 
+#include "address_text.h"
 #include "transfer.h"
 
-enum { ADDRESS_PORT_MIN = 1024, ADDRESS_BACKLOG = 8, ADDRESS_TRIES_MAX = 1024 };
+enum { ADDRESS_BACKLOG = 8, ADDRESS_TRIES_MAX = 1024 };
 
 // --- Passive -------------------------------------------------------------------------------------
 
@@ -122,25 +121,23 @@ void ftp_data_pasv(struct ftp_session *session, const char *argument)
         shown = session->server->passive_address;
     if (!address_open_passive(session, &local))
         return;
-    uint8_t host[4];
-    memcpy(host, &shown, sizeof host);
-    uint16_t port = address_port(session);
-    ftp_reply_format(session, "227 Entering Passive Mode (%u,%u,%u,%u,%u,%u).", host[0], host[1],
-                     host[2], host[3], port >> 8, port & 255);
+    char text[FTP_HOST_PORT_SIZE];
+    ftp_address_write_port(shown, address_port(session), text);
+    ftp_reply_format(session, "227 Entering Passive Mode (%s).", text);
 }
 
 void ftp_data_epsv(struct ftp_session *session, const char *argument)
 {
     struct weir_address local;
     sa_family_t family = address_local(session, &local);
-    char number = family == AF_INET ? '1' : '2';
-    if (!strcasecmp(argument, "ALL")) {
+    enum ftp_epsv asked = ftp_address_read_epsv(argument, family);
+    if (asked == FTP_EPSV_ALL) {
         session->extended_only = true;
         ftp_reply(session, "200 Only EPSV from now on.");
     } else if (family != AF_INET && family != AF_INET6) {
         ftp_reply(session, "425 No data connections here.");
-    } else if (*argument && (argument[0] != number || argument[1])) {
-        ftp_reply_format(session, "522 Only this family: (%c)", number);
+    } else if (asked == FTP_EPSV_OTHER) {
+        ftp_reply_format(session, "522 Only this family: (%c)", ftp_address_family(family));
     } else if (address_open_passive(session, &local)) {
         ftp_reply_format(session, "229 Entering Extended Passive Mode (|||%u|)",
                          address_port(session));
@@ -154,8 +151,7 @@ static void address_accept_active(struct ftp_session *session, const struct weir
 {
     struct weir_address client;
     weir_stream_peer_address(session->control, &client);
-    if (!weir_address_same_host(&client, address) ||
-        ntohs(address->in.sin_port) < ADDRESS_PORT_MIN) {
+    if (!weir_address_same_host(&client, address) || ntohs(address->in.sin_port) < FTP_PORT_MIN) {
         ftp_reply(session, "504 Only your own address, and a port from 1024 on.");
         return;
     }
@@ -173,64 +169,15 @@ static bool address_active_allowed(struct ftp_session *session)
     return session->server->allow_active;
 }
 
-// Reads a number up to `max` and what must follow it.
-static bool address_number(const char **text, unsigned long max, char follows,
-                           unsigned long *ret_number)
-{
-    char *end;
-    if (**text < '0' || **text > '9')
-        return false;
-    *ret_number = strtoul(*text, &end, 10);
-    if (*end != follows || *ret_number > max)
-        return false;
-    *text = end + (follows != '\0');
-    return true;
-}
-
 void ftp_data_port(struct ftp_session *session, const char *argument)
 {
-    struct weir_address address = { .in.sin_family = AF_INET, .size = sizeof address.in };
-    unsigned long numbers[6];
+    struct weir_address address;
     if (!address_active_allowed(session))
         return;
-    for (int i = 0; i < 6; i++) {
-        if (!address_number(&argument, 255, i < 5 ? ',' : '\0', &numbers[i])) {
-            ftp_reply_format(session, "501 Syntax: %s", ftp_verbs[FTP_PORT].syntax);
-            return;
-        }
-    }
-    address.in.sin_addr.s_addr =
-        htonl((uint32_t)(numbers[0] << 24 | numbers[1] << 16 | numbers[2] << 8 | numbers[3]));
-    address.in.sin_port = htons((uint16_t)(numbers[4] << 8 | numbers[5]));
-    address_accept_active(session, &address);
-}
-
-// "|1|132.235.1.2|6275|", with any delimiter. 0, -EINVAL, or -EPROTONOSUPPORT.
-static int address_parse_extended(const char *text, struct weir_address *ret_address)
-{
-    char host[INET6_ADDRSTRLEN], delimiter = *text++;
-    unsigned long family, port;
-    if (delimiter < 33 || delimiter > 126 || !address_number(&text, 65535, delimiter, &family))
-        return -EINVAL;
-    if (family != 1 && family != 2)
-        return -EPROTONOSUPPORT;
-    const char *end = strchr(text, delimiter);
-    if (!end || (size_t)(end - text) >= sizeof host)
-        return -EINVAL;
-    memcpy(host, text, (size_t)(end - text));
-    host[end - text] = '\0';
-    text = end + 1;
-    if (!address_number(&text, 65535, delimiter, &port) || *text)
-        return -EINVAL;
-    *ret_address = (struct weir_address){ .size = sizeof ret_address->in };
-    ret_address->any.sa_family = family == 1 ? AF_INET : AF_INET6;
-    void *place = &ret_address->in.sin_addr;
-    if (family == 2) {
-        ret_address->size = sizeof ret_address->in6;
-        place = &ret_address->in6.sin6_addr;
-    }
-    address_set_port(ret_address, (uint16_t)port);
-    return inet_pton(ret_address->any.sa_family, host, place) == 1 ? 0 : -EINVAL;
+    if (ftp_address_read_port(argument, &address))
+        address_accept_active(session, &address);
+    else
+        ftp_reply_format(session, "501 Syntax: %s", ftp_verbs[FTP_PORT].syntax);
 }
 
 void ftp_data_eprt(struct ftp_session *session, const char *argument)
@@ -238,13 +185,13 @@ void ftp_data_eprt(struct ftp_session *session, const char *argument)
     struct weir_address address, client;
     if (!address_active_allowed(session))
         return;
-    int error = address_parse_extended(argument, &address);
+    int error = ftp_address_read_extended(argument, &address);
     weir_stream_peer_address(session->control, &client);
     if (!error && address.any.sa_family != client.any.sa_family)
         error = -EPROTONOSUPPORT;
     if (error == -EPROTONOSUPPORT) {
         ftp_reply_format(session, "522 Only this family: (%c)",
-                         client.any.sa_family == AF_INET6 ? '2' : '1');
+                         ftp_address_family(client.any.sa_family));
     } else if (error) {
         ftp_reply_format(session, "501 Syntax: %s", ftp_verbs[FTP_EPRT].syntax);
     } else {
