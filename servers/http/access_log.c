@@ -139,37 +139,10 @@ void http_access_log_destroy(struct http_access_log *log)
 
 // --- Lines ---------------------------------------------------------------------------------------
 
-size_t http_access_log_escape(struct http_text text, bool json, char *ret_text, size_t room)
-{
-    static const char digits[] = "0123456789abcdef";
-    size_t used = 0;
-    for (size_t i = 0; i < text.size; i++) {
-        unsigned char byte = (unsigned char)text.data[i];
-        if (byte >= ' ' && byte < 0x7f && byte != '"' && byte != '\\') {
-            // UNTESTED: heads are shorter than a line
-            if (used + 1 > room)
-                break;
-            ret_text[used++] = (char)byte;
-            continue;
-        }
-        const char *prefix = json ? "\\u00" : "\\x";
-        size_t size = strlen(prefix);
-        // UNTESTED: heads are shorter than a line
-        if (used + size + 2 > room)
-            break;
-        memcpy(ret_text + used, prefix, size);
-        ret_text[used + size] = digits[byte >> 4];
-        ret_text[used + size + 1] = digits[byte & 15];
-        used += size + 2;
-    }
-    return used;
-}
-
 static void log_escaped(struct log_line *line, struct http_text text, bool json)
 {
     size_t room = (size_t)(line->end - line->at);
-    line->at +=
-        http_access_log_escape(text, json, line->at, room < LOG_TEXT_MAX ? room : LOG_TEXT_MAX);
+    line->at += http_text_escape(text, json, line->at, room < LOG_TEXT_MAX ? room : LOG_TEXT_MAX);
 }
 
 __attribute__((format(printf, 2, 3))) static void log_format(struct log_line *line,

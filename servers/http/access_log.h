@@ -17,8 +17,4 @@ void http_access_log_add(struct http_access_log *log, struct weir_stream *stream
 // The worker leaves its loop: what is buffered is written now.
 void http_access_log_leave(struct http_access_log *log);
 
-// Writes `text` so that it can harm no reader of the log: quotes, backslashes and everything that
-// is not printable ASCII become \xHH, or \u00HH in JSON. Returns the length, at most `room`.
-size_t http_access_log_escape(struct http_text text, bool json, char *ret_text, size_t room);
-
 #endif

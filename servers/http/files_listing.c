@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "accept.h"
 #include "connection.h"
 #include "listing.h"
 
@@ -18,47 +19,6 @@ struct files_listing {
     struct http_listing *listing;
     bool json;
 };
-
-// How much one of the two forms is wanted.
-struct files_wish {
-    const char *ranges[3]; // that name it, the most precise one last
-    unsigned precision, weight, place;
-};
-
-static void files_wish_for(struct files_wish *wish, struct http_text range, unsigned weight,
-                           unsigned place)
-{
-    for (unsigned i = 0; i < 3; i++) {
-        if (wish->precision > i || !http_text_is_word(range, wish->ranges[i]))
-            continue;
-        wish->precision = i + 1;
-        wish->weight = weight;
-        wish->place = place;
-    }
-}
-
-// RFC 9110, 12.5.1: the most precise range counts, then its weight. Of what is wanted equally, the
-// one that is named, or named first; otherwise HTML.
-static bool files_wants_json(const struct http_request *request)
-{
-    struct files_wish json = { { "*/*", "application/*", "application/json" }, 0, 0, 0 };
-    struct files_wish html = { { "*/*", "text/*", "text/html" }, 0, 0, 0 };
-    struct http_text list, element;
-    unsigned place = 0;
-    size_t at = 0;
-    while (http_request_next(request, FIELD_ACCEPT, &at, &list)) {
-        for (; http_text_next_element(&list, &element); place++) {
-            unsigned weight = http_text_cut_weight(&element);
-            files_wish_for(&json, element, weight, place);
-            files_wish_for(&html, element, weight, place);
-        }
-    }
-    if (json.weight != html.weight || !json.weight)
-        return json.weight > html.weight;
-    if (json.precision != html.precision)
-        return json.precision > html.precision;
-    return json.place < html.place;
-}
 
 // Before an answer ends: the next request may be served, and have a listing, before that returns.
 static void files_listing_let_go(struct files_listing *state)
@@ -181,7 +141,7 @@ void http_files_list(struct http_exchange *exchange, struct http_lookup *lookup)
         files_listing_decline(exchange);
         return;
     }
-    bool json = files_wants_json(http_exchange_request(exchange));
+    bool json = http_accept_prefers_json(http_exchange_request(exchange));
     struct http_listing *listing =
         http_listing_create(lookup->root, lookup->fd, lookup->path, json);
     lookup->fd = -1;

@@ -134,3 +134,26 @@ size_t http_text_write_number(uint64_t number, char *ret_text)
         ret_text[i] = digits[count - 1 - i];
     return count;
 }
+
+size_t http_text_escape(struct http_text text, bool json, char *ret_text, size_t room)
+{
+    static const char digits[] = "0123456789abcdef";
+    const char *prefix = json ? "\\u00" : "\\x";
+    size_t used = 0, prefix_size = strlen(prefix);
+    for (size_t i = 0; i < text.size; i++) {
+        unsigned char byte = (unsigned char)text.data[i];
+        bool plain = byte >= ' ' && byte < 0x7f && byte != '"' && byte != '\\';
+        size_t size = plain ? 1 : prefix_size + 2;
+        if (used + size > room)
+            break;
+        if (plain) {
+            ret_text[used] = (char)byte;
+        } else {
+            memcpy(ret_text + used, prefix, prefix_size);
+            ret_text[used + prefix_size] = digits[byte >> 4];
+            ret_text[used + prefix_size + 1] = digits[byte & 15];
+        }
+        used += size;
+    }
+    return used;
+}

@@ -46,4 +46,9 @@ bool http_is_token(unsigned char byte);
 // Writes the number in decimal and returns its length, at most 20.
 size_t http_text_write_number(uint64_t number, char *ret_text);
 
+// Writes the text so that it can harm no reader of a log: quotes, backslashes and everything that
+// is not printable ASCII become \xHH, or \u00HH in JSON. What does not fit is left out, from the
+// first such byte on. Returns the length, at most `room`.
+size_t http_text_escape(struct http_text text, bool json, char *ret_text, size_t room);
+
 #endif
