@@ -69,15 +69,18 @@ static bool date_match(struct http_text text, const char *pattern, int *ret_numb
     return true;
 }
 
-static bool date_make(struct tm *parts, time_t *ret_time)
+// The second 60 is a leap second's, the first of the next minute to the system's clock.
+static bool date_make(const struct tm *parts, time_t *ret_time)
 {
-    const struct tm asked = *parts;
+    struct tm day = { .tm_year = parts->tm_year,
+                      .tm_mon = parts->tm_mon,
+                      .tm_mday = parts->tm_mday };
     if (parts->tm_mday < 1 || parts->tm_hour > 23 || parts->tm_min > 59 || parts->tm_sec > 60)
         return false;
-    time_t time = timegm(parts);
-    if (parts->tm_mday != asked.tm_mday) // the 31st of a short month
+    time_t time = timegm(&day);
+    if (day.tm_mday != parts->tm_mday) // the 31st of a short month
         return false;
-    *ret_time = time;
+    *ret_time = time + ((time_t)parts->tm_hour * 60 + parts->tm_min) * 60 + parts->tm_sec;
     return true;
 }
 

@@ -53,6 +53,16 @@ static void old_dates_are_read(void **state)
     assert_int_equal(time, 238550400); // 1977
 }
 
+// A leap second is the last of its day, and the first of the next one to the system's clock.
+static void leap_seconds_are_read(void **state)
+{
+    (void)state;
+    time_t time;
+    assert_true(reads("Sat, 31 Dec 2016 23:59:60 GMT", &time));
+    assert_int_equal(time, 1483228800);
+    assert_false(reads("Sat, 31 Dec 2016 23:59:61 GMT", &time));
+}
+
 // Everything else is no date.
 static void broken_dates_are_refused(void **state)
 {
@@ -408,6 +418,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(dates_survive_a_round_trip),
         cmocka_unit_test(old_dates_are_read),
+        cmocka_unit_test(leap_seconds_are_read),
         cmocka_unit_test(broken_dates_are_refused),
         cmocka_unit_test(paths_are_resolved),
         cmocka_unit_test(long_paths_are_refused),
