@@ -1,5 +1,6 @@
-// Command lines: the words are split at line ends; what is accepted lies in its range.
-#include <servers/options.h>
+// Command lines: the words are split at line ends; what is accepted lies in its range. They are
+// read by a table that has each kind of option, and by the one that all servers have.
+#include <servers/serve.h>
 #include <string.h>
 
 #include "target.h"
@@ -45,20 +46,51 @@ static int options_split(char *text, char **ret_words)
     return count;
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+static void try_kinds(char *text)
 {
-    char text[OPTIONS_TEXT_MAX], *words[OPTIONS_WORDS_MAX + 1];
+    char *words[OPTIONS_WORDS_MAX + 1];
     struct options_settings settings = { .count = 1, .size = 4096, .text = "default" };
-    if (size >= sizeof text)
-        return 0;
-    memcpy(text, data, size);
-    text[size] = '\0';
     if (options_parse(&options_set, options_split(text, words), words, &settings))
-        return 0;
+        return;
     fuzz_require(settings.count >= 1 && settings.count <= 100, "a count out of its range");
     fuzz_require(settings.size >= 4096 && settings.size <= 1 << 20, "a size out of its range");
     fuzz_require(settings.seconds <= 60000000000, "a time out of its range");
     fuzz_require(settings.octal <= 0777, "a mode out of its range");
     fuzz_require(settings.text[0] != '\0', "an empty text");
+}
+
+static void try_servers(char *text)
+{
+    static const struct option_set set = { "weir fuzz", "", "", serve_options };
+    static struct serve_settings settings;
+    char *words[OPTIONS_WORDS_MAX + 1], printed[WEIR_ADDRESS_TEXT_SIZE];
+    struct weir_address again;
+    serve_settings_init(&settings);
+    if (options_parse(&set, options_split(text, words), words, &settings))
+        return;
+    fuzz_require(settings.listens_count <= SERVE_LISTENS_MAX, "too many listeners");
+    for (size_t i = 0; i < settings.listens_count; i++) {
+        weir_address_print(&settings.listens[i], printed);
+        fuzz_require(!weir_address_parse(printed, &again), "a printed listener is refused");
+    }
+    fuzz_require(settings.cpus_count <= SERVE_CPUS_MAX, "too many CPUs");
+    for (size_t i = 0; i < settings.cpus_count; i++)
+        fuzz_require(settings.cpus[i] < SERVE_CPUS_MAX, "a CPU out of its range");
+    fuzz_require(settings.buffers >= 8 && settings.buffers <= 32768 &&
+                     !(settings.buffers & (settings.buffers - 1)),
+                 "a number of buffers that a ring does not take");
+    fuzz_require(settings.sandbox <= SANDBOX_STRICT, "an unknown sandbox");
+    fuzz_require(settings.threads >= 1 && settings.unix_mode <= 0777, "a number out of its range");
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    static void (*const tries[])(char *) = { try_kinds, try_servers };
+    for (size_t i = 0; size < OPTIONS_TEXT_MAX && i < sizeof tries / sizeof tries[0]; i++) {
+        char text[OPTIONS_TEXT_MAX];
+        memcpy(text, data, size);
+        text[size] = '\0';
+        tries[i](text);
+    }
     return 0;
 }
