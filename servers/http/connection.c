@@ -555,6 +555,7 @@ static void http_draining(struct weir_stream *stream)
 {
     struct http_exchange *exchange = weir_stream_session(stream);
     exchange->draining = exchange->final = true;
+    http_worker_drain(exchange->worker);
     if (exchange->phase != CONNECTION_IDLE)
         return;
     exchange->settled =

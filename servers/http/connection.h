@@ -17,8 +17,9 @@ enum connection_phase {
     CONNECTION_CLOSING, // the last answer is queued: nothing is read any more
 };
 
-// A busy client may come to its answers as late as this; a drain ends after ten seconds at most.
-#define HTTP_DRAIN_LINGER_NS 5000000000ULL
+// A client that got no processor may come to its answers as late as this when the server ends, or
+// shortly before the drain's time-out if that is sooner.
+#define HTTP_DRAIN_LINGER_NS 10000000000ULL
 
 // The session of a stream, and to handlers their exchange.
 struct http_exchange {
@@ -73,7 +74,8 @@ void http_exchange_refuse(struct http_exchange *exchange, int status, const char
 // Queues whole answers of the cache, without a copy of the head.
 void http_exchange_send(struct http_exchange *exchange, const void *data, size_t size);
 // Ends the connection behind its last answer. What the client still sends would make the kernel
-// reset it, and the answer would be lost with it: it is discarded for a while.
+// reset it once it is closed, and what the client had no room for yet would be lost with it: it is
+// discarded for a while.
 void http_connection_end(struct http_exchange *exchange);
 
 // connection.c: the part that reads.

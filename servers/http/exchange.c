@@ -65,11 +65,20 @@ void http_exchange_break(struct http_exchange *exchange)
     exchange->owes = false;
 }
 
+// Up to a drain's end, in which the client has its last occasion to read.
+static uint64_t exchange_patience(const struct http_exchange *exchange)
+{
+    uint64_t now_ns = weir_loop_now(exchange->worker->loop);
+    uint64_t end_ns = exchange->worker->drain_end_ns;
+    if (!exchange->draining || end_ns <= now_ns)
+        return EXCHANGE_LINGER_NS;
+    return end_ns - now_ns < HTTP_DRAIN_LINGER_NS ? end_ns - now_ns : HTTP_DRAIN_LINGER_NS;
+}
+
 void http_connection_end(struct http_exchange *exchange)
 {
     exchange->phase = CONNECTION_CLOSING;
-    weir_stream_linger(exchange->stream, EXCHANGE_LINGER_MAX,
-                       exchange->draining ? HTTP_DRAIN_LINGER_NS : EXCHANGE_LINGER_NS);
+    weir_stream_linger(exchange->stream, EXCHANGE_LINGER_MAX, exchange_patience(exchange));
 }
 
 void http_exchange_finish(struct http_exchange *exchange, uint64_t size)

@@ -183,6 +183,19 @@ void http_worker_give(struct http_worker *worker)
     pthread_mutex_unlock(&worker->site->lock);
 }
 
+void http_worker_drain(struct http_worker *worker)
+{
+    const uint64_t spare_max_ns = 250000000;
+    uint64_t timeout_ns = worker->site->settings->serve.drain_timeout_ns;
+    uint64_t spare_ns = timeout_ns / 4 < spare_max_ns ? timeout_ns / 4 : spare_max_ns;
+    uint64_t now_ns = weir_loop_now(worker->loop);
+    if (worker->drain_end_ns)
+        return;
+    worker->drain_end_ns = WEIR_NEVER;
+    if (timeout_ns < WEIR_NEVER - now_ns)
+        worker->drain_end_ns = now_ns + timeout_ns - spare_ns;
+}
+
 void http_worker_tick(struct http_worker *worker, uint64_t now_ns)
 {
     struct timespec now;

@@ -78,8 +78,9 @@ struct http_worker {
     struct http_site *site;
     struct weir_loop *loop; // NULL: waits for one
     uint32_t connections;
-    uint32_t listings; // that are being made
-    bool ephemeral;    // the loop ends with its connection
+    uint32_t listings;     // that are being made
+    bool ephemeral;        // the loop ends with its connection
+    uint64_t drain_end_ns; // when clients have had their time to read; 0: the server serves
     struct http_head *head;
     struct http_cache cache;
     char date[HTTP_DATE_SIZE];
@@ -102,6 +103,10 @@ void http_site_fini(struct http_site *site);
 // The worker of this loop; NULL when memory is out. Each connection takes and gives one.
 struct http_worker *http_worker_take(struct http_site *site, struct weir_loop *loop);
 void http_worker_give(struct http_worker *worker);
+
+// A drain has begun: says when connections that wait for their clients close in order, shortly
+// before the time-out cuts off the rest.
+void http_worker_drain(struct http_worker *worker);
 
 // Renews the date when a second has passed.
 void http_worker_tick(struct http_worker *worker, uint64_t now_ns);

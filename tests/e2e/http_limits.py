@@ -354,6 +354,24 @@ class Logs(unittest.TestCase):
                         self.assertEqual(answer.headers["connection"], "close")
                 self.assertEqual(server.wait(), 0)
 
+    def test_a_drain_waits_for_readers_nearly_to_its_end(self):
+        """Who leaves a whole answer unread may take it shortly before the time-out, and is closed
+        in order: what the kernel holds is not cut off."""
+        for engine in http_programs.ENGINES:
+            with self.subTest(engine=engine), socket.socket() as client:
+                server = self.serve(engine, "--drain-timeout", "1.2")
+                host, port = server.addresses[0].split(":")
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+                client.settimeout(programs.LIMIT)
+                client.connect((host, int(port)))
+                client.sendall(post(BODY[:20000]))
+                data = programs.receive(client, 100)
+                server.signal(signal.SIGTERM)
+                self.assertEqual(server.wait(), 0)
+                self.assertNotIn("drain time-out", server.process.stderr.read().decode())
+                data += programs.receive_end(client)
+                self.assertEqual(http_programs.parse(data)[0].body, BODY[:20000])
+
     def test_wrong_options_are_named(self):
         """A usage error is one line that names the option."""
         for options, word in ((["--handler", "x"], "--handler"), ([], "--root"),

@@ -92,6 +92,10 @@ class Bounds(Scenes):
         """SIGTERM under load leaves nobody without an answer who did not rest."""
         self.play(scenes_end.term_http)
 
+    def test_sigterm_http_starved(self):
+        """Clients that get no processor meanwhile find every answer of a request that was read."""
+        self.play(scenes_end.term_http_starved)
+
     def test_kill_and_restart(self):
         """A killed server's addresses serve again at once."""
         self.play(scenes_end.kill_restart)

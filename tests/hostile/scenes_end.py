@@ -16,8 +16,8 @@ QUIET_CLIENTS = 4
 CAP_S = 10  # the default of --drain-timeout
 
 
-def play_term_http(stage, scene, depth, *options):
-    """SIGTERM beside clients that never stop asking."""
+def play_term_http(stage, scene, depth, *options, starve_s=0):
+    """SIGTERM beside clients that never stop asking, and get no processor for so long before."""
     size, result = stage.size, Result(scene, stage.engine)
     folder = stage.folder()
     root, log = os.path.join(folder, "root"), os.path.join(folder, "log")
@@ -31,6 +31,10 @@ def play_term_http(stage, scene, depth, *options):
                   expect=os.path.join(root, "file"))
     peers.until("served")
     let_run(size.term_s)
+    if starve_s:
+        peers.process.send_signal(signal.SIGSTOP)
+        woken = threading.Timer(starve_s, peers.process.send_signal, (signal.SIGCONT,))
+        woken.start()
     took_s = terminate(result, server, size, CAP_S)
     report = peers.report()
     with open(log, encoding="utf-8") as file:
@@ -67,6 +71,13 @@ def term_http(stage):
 def term_http_pipelined(stage):
     """The same with eight requests in flight on each connection."""
     return play_term_http(stage, "SIGTERM, http, pipelined", 8)
+
+
+def term_http_starved(stage):
+    """The same with clients that sleep when SIGTERM comes, their answers unread in both kernels."""
+    result = play_term_http(stage, "SIGTERM, http, starved", 8, starve_s=stage.size.starve_s)
+    result.figure("kept from a processor, s", stage.size.starve_s)
+    return result
 
 
 def term_echo(stage):
@@ -216,4 +227,5 @@ def kill_restart(stage):
     return result
 
 
-SCENES = (term_http, term_http_pipelined, term_echo, term_endless, term_ftp, kill_restart)
+SCENES = (term_http, term_http_pipelined, term_http_starved, term_echo, term_endless, term_ftp,
+          kill_restart)

@@ -65,6 +65,7 @@ class Size:
     term_ftp: int = 10
     term_ftp_mib: int = 4
     term_s: float = 0.15
+    starve_s: float = 0.6
     kills: int = 2
     soak_s: float = 1.6
     slice_s: float = 0.4
@@ -78,7 +79,7 @@ SANITIZED = Size("sanitized", strict=False, sanitized=True, blocks=(0.4, 1, 2, 4
 FULL = Size("full", strict=True, sanitized=False, blocks=(2,) * 5, slow=5000, slow_ms=1000,
             storm=100, stall_s=60, stalled=500, crowd=4000, files=500, squeeze=400,
             cgroup_mib=128, term=200, term_echo=200, term_mib=4, term_ftp=20, term_ftp_mib=16,
-            term_s=2, kills=20, soak_s=600, slice_s=10, soak_rate=0)
+            term_s=2, starve_s=8, kills=20, soak_s=600, slice_s=10, soak_rate=0)
 
 # Beside other tests p99 is the machine's. There the median is looked at, and below this nobody is
 # called starved: who lets one peer have its way keeps the others waiting for more than a second.
