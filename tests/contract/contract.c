@@ -1,7 +1,8 @@
-// contract VARIANT [TEST]: one set of assertions that every engine passes.
+// contract VARIANT [TEST | I/N]: one set of assertions that every engine passes.
 //
 // Each test runs in a process of its own, so that a crash, a hang, a limit or a lost descriptor of
-// one test is no other's. With TEST only that one runs, in this process: for a debugger.
+// one test is no other's. With TEST only that one runs, in this process: for a debugger. With I/N
+// it is part I of N: every N-th test.
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
@@ -178,6 +179,20 @@ static int contract_run_all(struct contract_case *cases, size_t count)
     return _cmocka_run_group_tests("contract", tests, count, NULL, NULL) ? 1 : 0;
 }
 
+// "I/N": keeps every N-th case, from the I-th on.
+static bool contract_take_part(const char *text, struct contract_case *cases, size_t *count)
+{
+    unsigned part, parts;
+    char rest;
+    if (sscanf(text, "%u/%u%c", &part, &parts, &rest) != 2 || part < 1 || part > parts)
+        return false;
+    size_t kept = 0;
+    for (size_t i = part - 1; i < *count; i += parts)
+        cases[kept++] = cases[i];
+    *count = kept;
+    return true;
+}
+
 // A thousand connections have two thousand ends here.
 static void contract_raise_limit(void)
 {
@@ -193,19 +208,19 @@ int main(int argc, char **argv)
     static struct contract_case cases[CONTRACT_TESTS_MAX];
     struct variant variant;
     if (argc < 2 || argc > 3 || !variant_find(argv[1], &variant)) {
-        fprintf(stderr, "usage: contract VARIANT [TEST]\n");
+        fprintf(stderr, "usage: contract VARIANT [TEST | I/N]\n");
         for (const struct variant *row = variants; row->name; row++)
             fprintf(stderr, "  %s\n", row->name);
         return 2;
     }
     contract_raise_limit();
-    size_t count = contract_collect(&variant, argc == 3 ? argv[2] : NULL, cases);
-    if (count == 0) {
+    size_t count = contract_collect(&variant, NULL, cases);
+    if (argc == 2 || contract_take_part(argv[2], cases, &count))
+        return contract_run_all(cases, count);
+    if (contract_collect(&variant, argv[2], cases) == 0) {
         fprintf(stderr, "contract: there is no test %s\n", argv[2]);
         return 2;
     }
-    if (argc == 2)
-        return contract_run_all(cases, count);
     const char *unfit = contract_unfit(&cases[0]);
     if (unfit)
         world_skip(NULL, unfit);
