@@ -337,17 +337,22 @@ build_into() {
     ninja_into "$1"
 }
 
-# build_variant VARIANT WERROR: the variants that the tests use.
+# build_variant VARIANT WERROR: the variants that the tests use, and the targets of libFuzzer.
 build_variant() {
-    # More optimization finds no more, and takes half as long again to build.
-    local sanitizer=(-Ddebug=true -Doptimization=1 -Db_lundef=false)
+    # More optimization finds no more, and takes half as long again to build. Reports need lines.
+    local sanitizer=(-Ddebug=false -Dc_args=-g1 -Doptimization=1 -Db_lundef=false)
+    local memory=-Db_sanitize=address,undefined
     mkdir -p build
     case $1 in
         release) build_into "$1" gcc "$2" -Dbuildtype=release ;;
-        asan) build_into "$1" gcc "$2" "${sanitizer[@]}" -Db_sanitize=address,undefined ;;
+        asan) build_into "$1" gcc "$2" "${sanitizer[@]}" "$memory" ;;
         tsan) build_into "$1" gcc "$2" "${sanitizer[@]}" -Db_sanitize=thread ;;
-        clang) build_into "$1" clang "$2" -Dbuildtype=debug ;; # for its warnings
-        *) die "no such variant: $1 (release, asan, tsan or clang)" ;;
+        clang) build_into "$1" clang "$2" -Dbuildtype=plain ;; # for its warnings
+        fuzz)
+            configure_into "$1" clang "$2" "${sanitizer[@]}" "$memory" -Dfuzz=true
+            ninja_into "$1" fuzz_targets
+            ;;
+        *) die "no such variant: $1 (release, asan, tsan, clang or fuzz)" ;;
     esac
 }
 
@@ -368,29 +373,50 @@ test_variant() {
         --num-processes $((at_once * $(nproc))) || true
 }
 
-cmd_test() {
-    local variant variants=(release asan tsan) folders=() fuzzed=0
-    cmd_setup
-    if command -v clang >/dev/null; then
-        build_variant clang true
-    else
-        say "no clang here: not built with it"
-    fi
-    for variant in "${variants[@]}"; do
+# Builds variants beside tests, which wait a lot and have the first call on the processors. Their
+# process group ends with this process.
+build_beside() {
+    set -m
+    build_gently "$@" &
+    beside=$!
+    set +m
+    trap 'kill -- "-$beside" 2>/dev/null || true' EXIT
+}
+
+build_gently() {
+    local variant
+    renice -n 10 -p "$BASHPID" >/dev/null
+    for variant in "$@"; do
         build_variant "$variant" true
     done
+}
+
+built_beside() {
+    wait "$beside" || die "what was built beside the tests failed, see above"
+    trap - EXIT
+}
+
+cmd_test() {
+    local variant variants=(release asan tsan) clang=() folders=() fuzzed=0
+    cmd_setup
+    if command -v clang >/dev/null; then
+        clang=(clang fuzz)
+    else
+        say "no clang here: not built with it; the corpora are replayed, nothing is fuzzed"
+    fi
     for variant in "${variants[@]}"; do
         folders+=("build/$variant")
         rm -f "build/$variant"/meson-logs/testlog.*
     done
-    for variant in "${variants[@]}"; do
-        test_variant "$variant"
-    done
-    if command -v clang >/dev/null; then
-        fuzz_for_tests || fuzzed=1
-    else
-        say "no clang here: the corpora are replayed, nothing is fuzzed"
-    fi
+    build_variant release true
+    build_beside asan tsan
+    test_variant release
+    built_beside
+    build_beside "${clang[@]}"
+    test_variant asan
+    built_beside
+    test_variant tsan
+    [ ${#clang[@]} = 0 ] || fuzz_for_tests || fuzzed=1
     "$python" tests/summary.py "${folders[@]}" && return "$fuzzed"
 }
 
@@ -484,23 +510,26 @@ cmd_fuzz() {
     read -ra targets <<<"${1:-all}"
     command -v clang >/dev/null || die "missing: clang (as root: apt-get install clang)"
     cmd_setup
-    configure_into fuzz clang false -Dbuildtype=debugoptimized -Db_lundef=false \
-        -Db_sanitize=address,undefined -Dfuzz=true
-    ninja_into fuzz fuzz_targets
+    build_variant fuzz false
     if [ "${targets[0]}" = all ]; then
         mapfile -t targets < <(ls tests/fuzz/corpus)
     fi
-    # One for each CPU at a time.
-    printf '%s\n' "${targets[@]}" |
-        xargs -P "$(nproc)" -I TARGET bash "$PWD/do" fuzz-one TARGET "$seconds"
+    printf "%s $seconds\\n" "${targets[@]}" | fuzz_all
+}
+
+# Reads lines of "TARGET SECONDS"; one for each CPU at a time.
+fuzz_all() {
+    xargs -P "$(nproc)" -L 1 bash "$PWD/do" fuzz-one
 }
 
 # Whole servers find new ways for longer than 20 seconds, parsers hardly any after three.
 fuzz_for_tests() {
-    local whole='echo ftp http' parsers
-    # shellcheck disable=SC2086
-    parsers=$(ls tests/fuzz/corpus | grep -vxF "$(printf '%s\n' $whole)" | tr '\n' ' ')
-    (cmd_fuzz "$whole" 20 && cmd_fuzz "$parsers" 3)
+    local whole=(echo ftp http)
+    {
+        printf '%s 20\n' "${whole[@]}"
+        # shellcheck disable=SC2010
+        ls tests/fuzz/corpus | grep -vxF "$(printf '%s\n' "${whole[@]}")" | sed 's/$/ 3/'
+    } | fuzz_all
 }
 
 # A part of fuzz, which has built it.
