@@ -150,11 +150,12 @@ static void odd_answers_cost_a_connection_at_most(void **state)
         uint32_t given = 0;
         // Multiples of 16 have neither faults nor shortages. What few runs do needs more of them.
         for (uint64_t i = 1; i <= ANSWERS_RUNS || (!given && i <= ANSWERS_RUNS_MAX); i++) {
-            for (uint32_t k = 0; k < ANSWERS_NUMBERS; k++)
-                given += answers_play(odd, 1U << k, 16 * i);
+            // Without an attempt of this number there is none of a higher one: the run is the same.
+            for (uint32_t k = 0; k < ANSWERS_NUMBERS && answers_play(odd, 1U << k, 16 * i); k++)
+                given++;
         }
-        for (uint32_t number = 1; number <= ANSWERS_WALK; number++)
-            given += answers_play(odd, number, 16);
+        for (uint32_t number = 1; number <= ANSWERS_WALK && answers_play(odd, number, 16); number++)
+            given++;
         if (!given)
             fail_msg("opcode %u, result %d: no run got there", odd->opcode, odd->result);
     }
