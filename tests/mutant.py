@@ -1,8 +1,8 @@
 """Programs with a defect that was planted on purpose.
 
-A patch is applied to a copy of the sources; the files that it changes are compiled, without
-optimization, and linked before the build's own libraries. So a mutant costs seconds, and nothing
-of it is ever a part of what is shipped.
+A patch is applied to copies of the sources that it names; these are compiled, without optimization,
+and linked before the build's own libraries. So a mutant costs a second, and nothing of it is ever a
+part of what is shipped.
 """
 
 import json
@@ -55,14 +55,16 @@ class Mutant:
         self.folder = pathlib.Path(folder)
 
     def apply(self):
-        """Returns the changed copy of the sources, and the files that were changed."""
+        """Returns the folder of the changed sources, and their names in it."""
         tree = self.folder / "tree"
-        for folder in FOLDERS:
-            shutil.copytree(SOURCE / folder, tree / folder)
+        names = re.findall(r"^\+\+\+ b/(\S+)", self.patch.read_text(), re.MULTILINE)
+        for name in names:
+            (tree / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(SOURCE / name, tree / name)
         said = run(["patch", "-p1", "--no-backup-if-mismatch", "-i", str(self.patch)], tree)
         if said.returncode:
             raise AssertionError(f"{self.patch.name} does not apply any more:\n{said.stdout}")
-        return tree, re.findall(r"^\+\+\+ b/(\S+)", self.patch.read_text(), re.MULTILINE)
+        return tree, names
 
     def build(self, compilers, linker):
         """Returns the program's path, which ends as the build's does."""
@@ -77,7 +79,7 @@ class Mutant:
         return program
 
     def compile(self, arguments, tree, name):
-        """Compiles the changed file as the build does, but against the changed tree."""
+        """Compiles the changed file as the build does; headers are those of the original."""
         target = str(self.folder / (name.replace("/", "_") + ".o"))
         dropped = {"-MD", "-Werror"}
         command, skip = [], False
@@ -86,11 +88,10 @@ class Mutant:
                 skip = False
             elif argument in ("-MQ", "-MF", "-o", "-c"):
                 skip = True
-            elif argument == f"-I{os.path.relpath(SOURCE / 'core', BUILD)}":
-                command.append(f"-I{tree / 'core'}")
             else:
                 command.append(argument)
-        said = run([*command, "-w", "-O0", "-o", target, "-c", str(tree / name)], BUILD)
+        beside = ["-iquote", str((SOURCE / name).parent)]
+        said = run([*command, *beside, "-w", "-O0", "-o", target, "-c", str(tree / name)], BUILD)
         if said.returncode:
             raise AssertionError(f"{self.patch.name} does not compile:\n{said.stdout}")
         return target
