@@ -10,7 +10,7 @@ import threading
 import time
 
 from ftp_client import USER, on_all_engines, reset
-from programs import LIMIT, run
+from programs import LIMIT, look_later, run
 
 DENIED = "530 Log in with USER and PASS."
 
@@ -440,6 +440,7 @@ class Limits:
             self.assertLess(time.monotonic(), deadline, command)
             if not left:
                 break
+            look_later()
         while not select.select([idle.socket], [], [], 0.05)[0]:
             self.assertEqual(awake.ask("NOOP"), "200 Yes.")
             self.assertLess(time.monotonic(), deadline)

@@ -261,6 +261,7 @@ class Scarcity(http_programs.HttpTest):
                     http_programs.converse(server.addresses[0], b"GET / HTTP/9.9\r\n\r\n",
                                            half_close=False)
                     sent += 1
+                    programs.look_later()
                     while select.select([server.log.fd], [], [], 0)[0]:
                         text += os.read(server.log.fd, 65536)
                     told = re.search(rb"and (\d+) more such lines", text)
@@ -319,6 +320,7 @@ class Listings(http_programs.HttpTest):
                 clients[0].close()
                 until = time.monotonic() + programs.LIMIT
                 while line != b"HTTP/1.1 200" and time.monotonic() < until:
+                    programs.look_later()
                     client, line = self.begin(address)
                     client.close()
                 self.assertEqual(line, b"HTTP/1.1 200")

@@ -284,14 +284,11 @@ class Cache(http_programs.HttpTest):
         os.rename(path + ".new", path)
 
     def until(self, address, path, wanted):
-        """Asks until the answer is as wanted, within LIMIT; how often an answer was old."""
-        deadline, old = time.monotonic() + programs.LIMIT, 0
-        while time.monotonic() < deadline:
-            answer = self.get(address, path)
-            if wanted(answer):
-                return old
-            old += 1
-        raise AssertionError(f"{path} is still old")
+        """Asks until the answer is as wanted, within LIMIT."""
+        deadline = time.monotonic() + programs.LIMIT
+        while not wanted(self.get(address, path)):
+            self.assertLess(time.monotonic(), deadline, f"{path} is still old")
+            programs.look_later()
 
     def test_changes_are_noticed_and_hits_are_counted(self):
         """Within a second or so the new content, and 404 for what is gone."""
@@ -437,6 +434,7 @@ class Crowded(http_programs.HttpTest):
             end = time.monotonic() + programs.QUIET
             while time.monotonic() < end:
                 self.assertEqual(self.get(address, "/a.txt").body, b"text\n")
+                programs.look_later()
             while len(pieces) < size and (more := client.recv(1 << 18)):
                 pieces += more
         return bytes(pieces)
