@@ -161,6 +161,8 @@ static void peer_step(struct peer *peer)
 void world_step(struct world *world, uint64_t wait_ns)
 {
     uint64_t progress = world->progress, start = world_now(world);
+    if (world->operations->peers_look)
+        world->operations->peers_look(world);
     for (uint32_t i = world->peers_done; i < world->peers_count; i++) {
         if (!world->alone || world->alone == world->peers[i])
             peer_step(world->peers[i]);
@@ -283,6 +285,7 @@ void peer_reset(struct peer *peer)
 
 void peer_write(struct peer *peer, const void *data, size_t size)
 {
+    peer->full = false;
     int64_t count = peer_operations(peer)->peer_write(peer, data, size);
     if (count != (int64_t)size)
         fail_msg("a peer wrote %lld of %zu bytes", (long long)count, size);

@@ -99,14 +99,14 @@ static void drain_lets_streams_finish(struct world *world)
     for (uint64_t i = 0; i < 8; i++) {
         peers[i] = peer_pair(world, &address, NULL, &subjects[i]);
         peer_expect(peers[i], 1 + i);
-        peer_send(peers[i], 1 + i, 16 << 20);
+        peer_send(peers[i], 1 + i, 6 << 20);
     }
     world_reaches(world, &peers[0]->received, 1 << 20);
     weir_server_drain(world_server(world));
     weir_server_drain(world_server(world));
     for (uint32_t i = 0; i < 8; i++) {
         world_reaches(world, &peers[i]->ended, 1);
-        assert_int_equal(peers[i]->received, 16 << 20);
+        assert_int_equal(peers[i]->received, 6 << 20);
         world_reaches(world, &subjects[i]->closed, 1);
         assert_int_equal(subjects[i]->reason, 0);
     }

@@ -156,6 +156,8 @@ struct world_operations {
     // How long this thread was ready to run and the machine ran others.
     uint64_t (*waited)(struct world *world);
 
+    // Before each step of the peers: which may go on. NULL: each tries.
+    void (*peers_look)(struct world *world);
     // The other side. Results are counts or -errno, -EAGAIN when it would wait.
     int (*peer_connect)(struct peer *peer, const struct weir_address *address,
                         const struct peer_options *options);
@@ -251,8 +253,9 @@ struct subject *world_connect(struct world *world, const struct weir_address *to
 
 struct peer {
     struct world *world;
-    int fd;       // of world_sockets; -1: closed
-    void *handle; // of a simulation
+    int fd;           // of world_sockets; -1: closed
+    bool full, empty; // of world_sockets: writing, or reading, would be in vain
+    void *handle;     // of a simulation
     // What the steps do by themselves.
     uint64_t send_pattern, sent, send_left; // sends the pattern from `sent` on
     size_t send_piece;                      // bytes per write, at most; 0: 256 KiB

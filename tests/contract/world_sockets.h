@@ -7,6 +7,7 @@
 uint64_t sockets_now(struct world *world);
 uint32_t sockets_descriptors(struct world *world);
 uint64_t sockets_waited(struct world *world);
+void sockets_peers_look(struct world *world);
 int sockets_peer_connect(struct peer *peer, const struct weir_address *address,
                          const struct peer_options *options);
 int sockets_peer_connected(struct peer *peer);

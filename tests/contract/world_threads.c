@@ -255,6 +255,7 @@ const struct world_operations world_threads = {
     .stats = threads_stats,
     .descriptors = sockets_descriptors,
     .waited = sockets_waited,
+    .peers_look = sockets_peers_look,
     .peer_connect = sockets_peer_connect,
     .peer_connected = sockets_peer_connected,
     .peer_write = sockets_peer_write,
