@@ -4,7 +4,7 @@
 
 #include "world.h"
 
-enum { CHURN_CONNECTIONS = WORLD_SLOWNESS > 1 ? 2000 : 10000, CHURN_AT_ONCE = 50 };
+enum { CHURN_CONNECTIONS = WORLD_SLOWNESS > 1 ? 1000 : 10000, CHURN_AT_ONCE = 50 };
 
 // How a connection ends; each kind returns every sixth time.
 enum churn_kind {

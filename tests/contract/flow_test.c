@@ -367,7 +367,7 @@ static void queued_bytes_of_all_streams_are_bounded(struct world *world)
     struct peer *peers[FLOW_STREAMS];
     for (uint64_t i = 0; i < FLOW_STREAMS; i++) {
         peers[i] = peer_open(world, &address, &flow_options);
-        peer_send(peers[i], 30 + i, 2 << 20);
+        peer_send(peers[i], 30 + i, 1 << 20);
     }
     world_run_until_still(world);
     struct weir_stats stats = world_stats(world);
@@ -378,10 +378,11 @@ static void queued_bytes_of_all_streams_are_bounded(struct world *world)
     for (uint64_t i = 0; i < FLOW_STREAMS; i++)
         peer_expect(peers[i], 30 + i);
     for (uint64_t i = 0; i < FLOW_STREAMS; i++)
-        world_reaches(world, &peers[i]->received, 2 << 20);
+        world_reaches(world, &peers[i]->received, 1 << 20);
 }
 
-enum { FLOW_CREDITS = 160 };
+// Twice what each was given.
+enum { FLOW_CREDITS = 160, FLOW_CREDIT_BYTES = 512 * 1024 };
 
 // Credit that many streams were given while memory was plenty is not used up when it is not: peers
 // that were all there before the first of them sent share the bound as well.
@@ -396,7 +397,7 @@ static void credit_is_taken_back_when_memory_gets_scarce(struct world *world)
         peers[i] = peer_open(world, &address, &flow_options);
     world_run_until_still(world);
     for (uint64_t i = 0; i < FLOW_CREDITS; i++)
-        peer_send(peers[i], 30 + i, 1 << 20);
+        peer_send(peers[i], 30 + i, FLOW_CREDIT_BYTES);
     world_run_until_still(world);
     struct weir_stats stats = world_stats(world);
     uint64_t pool = (uint64_t)world->config->buffer_count * world->config->buffer_size;
@@ -406,7 +407,7 @@ static void credit_is_taken_back_when_memory_gets_scarce(struct world *world)
     for (uint64_t i = 0; i < FLOW_CREDITS; i++)
         peer_expect(peers[i], 30 + i);
     for (uint64_t i = 0; i < FLOW_CREDITS; i++)
-        world_reaches(world, &peers[i]->received, 1 << 20);
+        world_reaches(world, &peers[i]->received, FLOW_CREDIT_BYTES);
 }
 
 static bool flow_nothing_held(void *argument)

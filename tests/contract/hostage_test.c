@@ -88,40 +88,41 @@ static void one_silent_peer_with_large_messages_holds_nobody(struct world *world
     hostage_run(world, 1, 65536);
 }
 
+// Many need a mark of their own, or they would fill the machine's memory for TCP, and take a
+// million small messages to do so.
+static void hostage_run_many(struct world *world, uint32_t count, size_t size)
+{
+    world->config->send_high = 65536;
+    world->config->send_low = 16384;
+    hostage_run(world, count, size);
+}
+
 // 64 peers that never read, with small messages.
 static void sixty_four_silent_peers_with_small_messages_hold_nobody(struct world *world)
 {
-    hostage_run(world, 64, 64);
+    hostage_run_many(world, 64, 64);
 }
 
 // 64 peers that never read, with large messages.
 static void sixty_four_silent_peers_with_large_messages_hold_nobody(struct world *world)
 {
-    hostage_run(world, 64, 65536);
+    hostage_run_many(world, 64, 65536);
 }
 
 // More than there are receive buffers; sanitizers' threads are slow to make.
 enum { HOSTAGE_CROWD = WORLD_SLOWNESS > 1 ? 300 : 1000 };
 
-// So many need a mark of their own, or they would fill the machine's memory for TCP.
-static void hostage_run_crowd(struct world *world, size_t size)
-{
-    world->config->send_high = 65536;
-    world->config->send_low = 16384;
-    hostage_run(world, HOSTAGE_CROWD, size);
-}
-
 // A crowd that never reads, with small messages: less than a quarter of a buffer each. With 64
 // bytes a million writes would be needed.
 static void a_crowd_of_silent_peers_with_small_messages_holds_nobody(struct world *world)
 {
-    hostage_run_crowd(world, 1024);
+    hostage_run_many(world, HOSTAGE_CROWD, 1024);
 }
 
 // A crowd that never reads, with large messages.
 static void a_crowd_of_silent_peers_with_large_messages_holds_nobody(struct world *world)
 {
-    hostage_run_crowd(world, 65536);
+    hostage_run_many(world, HOSTAGE_CROWD, 65536);
 }
 
 // Even with the smallest pool, silent peers leave buffers for the others.
