@@ -38,6 +38,7 @@ static int sockets_watch(struct peer *peer)
     return epoll_ctl(sockets_epoll(), EPOLL_CTL_ADD, peer->fd, &event) ? -errno : 0;
 }
 
+// Who was told to wait goes on when the kernel says that it may.
 void sockets_peers_look(struct world *world)
 {
     (void)world;
