@@ -17,7 +17,8 @@ CELLS = {"cell": [{"name": "a"}, {"name": "b", "connections": 8}, {"name": "c", 
 
 
 def options(**values):
-    names = ("cells", "engines", "base", "blocks", "rounds", "seconds", "warmup", "budget")
+    names = ("cells", "engines", "base", "blocks", "blocks_min", "stop_at_width", "rounds",
+             "seconds", "warmup", "budget")
     return types.SimpleNamespace(**{"variant": [], **dict.fromkeys(names), **values})
 
 

@@ -98,6 +98,9 @@ def add_run_options(parser):
     add_build_option(parser)
     add = parser.add_argument
     add("--blocks", type=int, metavar="N", help="how often every variant runs in every cell")
+    add("--stop-at-width", type=float, metavar="PERCENT",
+        help="a cell ends before that when the intervals of its costs are no wider")
+    add("--blocks-min", type=int, metavar="N", help="blocks before the first look at them")
     add("--rounds", type=int, metavar="N", help="and how often in each block, by turns")
     add("--seconds", type=float, metavar="S", help="measured per trial, whatever the budget")
     add("--warmup", type=float, metavar="S", help="before it, per trial")
@@ -292,12 +295,7 @@ def command_capacity(options):
     capacity.parse_objective(options.slo)
     scenario.endpoints = ["capacity_per_s"]
     scenario.budget = 0.0
-    reasons = {cell.name: "each search has rates of its own" for cell in scenario.cells
-               if cell.turns}
-    for cell in scenario.cells:
-        cell.turns = 0
     session = make_session(scenario, options, capacity.CapacitySession)
-    session.by_trials.update(reasons)
     return study(options, session, "capacity", slo=options.slo)
 
 

@@ -32,6 +32,7 @@ SYSTEM_PATH = ":/usr/sbin:/usr/local/sbin"
 TRANSPORTS = ("tcp", "unix", "veth")
 MTU_MIN, MTU_MAX = 68, 65535
 TURNS_MAX, TURN_MIN, TURN_MAX = 500, 0.001, 10
+BLOCKS_MIN = 6   # before a look at an interval of 95 %
 
 # The loopback addresses of a cell with a namespace of its own: ports run out per destination.
 DESTINATIONS = "127.1.0.1-127.1.0.128"
@@ -126,6 +127,8 @@ class Scenario:
     # folder that everybody may write to.
     files: dict = field(default_factory=dict)
     blocks: int = 5
+    stop_at_width: float = 0  # percent: then a cell needs no more blocks, see looks.py; 0: never
+    blocks_min: int = 8    # before the first look at how wide its intervals are
     rounds: int = 1        # in a block, how often every variant runs in each cell
     turns: int = 0         # in a block, of servers that are alive at once; 0: one after the other
     turn: float = 0.02     # seconds of one
@@ -356,8 +359,8 @@ def override(scenario, every, options):
 
 
 def select(scenario, options):
-    """Applies --cells, --engines, --variant, --base, --blocks, --rounds, --seconds, --warmup,
-    --budget, and the options that are keys of a cell."""
+    """Applies --cells, --engines, --variant, the options that are keys of a cell, and those that
+    are keys of the scenario."""
     every = [replace(cell) for cell in scenario.cells]
     if options.cells:
         patterns = options.cells.split(",")
@@ -369,7 +372,8 @@ def select(scenario, options):
     override(scenario, every, options)
     choose_variants(scenario, options)
     skip_missing(scenario)
-    for key in ("base", "blocks", "rounds", "seconds", "warmup", "budget"):
+    for key in ("base", "blocks", "blocks_min", "stop_at_width", "rounds", "seconds", "warmup",
+                "budget"):
         if getattr(options, key) is not None:
             setattr(scenario, key, getattr(options, key))
     check_rate_sources(scenario, every)
@@ -377,6 +381,9 @@ def select(scenario, options):
     check("this selection", scenario)
     if min(scenario.blocks, scenario.rounds) < 1 or scenario.seconds <= 0 or scenario.warmup < 0:
         raise Problem("blocks, rounds, seconds and warmup must be positive")
+    if scenario.stop_at_width < 0 or scenario.blocks_min < BLOCKS_MIN:
+        raise Problem("stop_at_width must be a percentage, or 0, and blocks_min at least "
+                      f"{BLOCKS_MIN}: fewer blocks have no interval at 95 %")
 
 
 def choose_variants(scenario, options):
