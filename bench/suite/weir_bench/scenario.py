@@ -126,7 +126,7 @@ class Scenario:
     # Under the server's root: names with sizes; "name{}" with [size, count]; "name/" with 0 is a
     # folder that everybody may write to.
     files: dict = field(default_factory=dict)
-    blocks: int = 5
+    blocks: int = 10
     stop_at_width: float = 0  # percent: then a cell needs no more blocks, see looks.py; 0: never
     blocks_min: int = 8    # before the first look at how wide its intervals are
     rounds: int = 1        # in a block, how often every variant runs in each cell
@@ -176,17 +176,25 @@ def make(kind, where, values):
         raise Problem(f"{where}: a name is missing") from None
 
 
-def load_file(path):
+def load_file(path, server=None):
+    """What stands in a file, maybe with another of weir's servers: then its cells are checked when
+    the other options are known, too."""
     try:
         with open(path, "rb") as file:
             values = tomllib.load(file)
     except (OSError, tomllib.TOMLDecodeError) as error:
         raise Problem(f"{path}: {error}") from None
-    return parse(path, values)
+    if server is None:
+        return parse(path, values)
+    return parse_unchecked(path, {**values, "server": server})
 
 
 def parse(path, values):
     """Makes a scenario of what stands in a file."""
+    return check(path, parse_unchecked(path, values))
+
+
+def parse_unchecked(path, values):
     values = dict(values)
     cells = [make(Cell, f"{path}: cell {i}", dict(cell))
              for i, cell in enumerate(values.pop("cell", []), 1)]
@@ -206,7 +214,6 @@ def parse(path, values):
         cell.turn = cell.turn or scenario.turn
     scenario.variants = [special.get(name) or engine_variant(name, path, server)
                          for name in names]
-    check(path, scenario)
     return scenario
 
 
@@ -261,6 +268,7 @@ def variant_of_option(text, server="echo"):
 
 
 def check(where, scenario):
+    """Returns the scenario, if it can be run."""
     for name in scenario.endpoints:
         if name not in MORE_IS_BETTER:
             raise Problem(f"{where}: no endpoint '{name}': known are {', '.join(MORE_IS_BETTER)}")
@@ -275,6 +283,7 @@ def check(where, scenario):
         check_protocol(f"{where}: cell {cell.name}", scenario, cell)
         if not scenario.variants_of(cell):
             raise Problem(f"{where}: cell {cell.name}: no variant is left to run")
+    return scenario
 
 
 def check_protocol(where, scenario, cell):

@@ -105,11 +105,12 @@ def raise_file_limit():
 class Pace:
     """Chooses how long a trial measures, so that all of them fit into the budget."""
 
-    def __init__(self, scenario, trials, fixed):
+    def __init__(self, scenario, trials, fixed, spent=0.0):
+        """`spent` are the seconds that an interrupted run took already."""
         self.scenario = scenario
         self.left = trials
         self.fixed = fixed
-        self.start = time.monotonic()
+        self.start = time.monotonic() - spent
         self.overheads = []
 
     def overhead(self):
@@ -263,7 +264,8 @@ class Session:
             machine.close()
 
     def run_blocks(self, journal):
-        pace = Pace(self.scenario, self.total, self.options.seconds is not None)
+        pace = Pace(self.scenario, self.total, self.options.seconds is not None,
+                    sum(record["took"] for record in self.report["trials"]))
         self.skip_impossible()
         if not self.done and not self.options.skip_conformance:
             self.check_conformance()
@@ -368,9 +370,10 @@ class Session:
         cell = next(c for c in self.scenario.cells if c.name == record["cell"])
         left = (self.looks.blocks_of(cell) - record["block"]) * self.rounds_of(cell) \
             - record["round"] - 1
-        if self.failures[key] == FAILURES_MAX and left and tell:
+        if self.failures[key] == FAILURES_MAX and left:
             self.progress.drop(left)
-            self.progress.say(f"{' '.join(key)}: failed {FAILURES_MAX} times, not tried again")
+            if tell:
+                self.progress.say(f"{' '.join(key)}: failed {FAILURES_MAX} times, not tried again")
 
     def skip(self, cell, reason):
         variants = next(v for c, v in self.plan if c is cell)
