@@ -114,8 +114,8 @@ class Capacities(unittest.TestCase):
             self.assertEqual(len(best["steps"]), capacity.STEPS)
 
     def test_searches_by_turns_go_on_together_each_at_its_own_rate(self):
-        """Three servers of other capacities, one that cannot keep the objective at all, and one
-        that does not start: each has its own answer, and the low rate's turns are enough for all."""
+        """Servers of other capacities, one that cannot keep the objective at all, and one
+        that does not start: each has its own answer, and the lowest rate's turns are for all."""
         truths = {"slow": 9000, "fast": 77000, "none": 0, "dead": 1}
         cell = scenario.Cell("a", turns=10, turn=0.1)
         orders = [trial.Order(cell, name, 0, 1.0, 0, 1) for name in truths]
