@@ -17,7 +17,8 @@ CELLS = {"cell": [{"name": "a"}, {"name": "b", "connections": 8}, {"name": "c", 
 
 
 def options(**values):
-    names = ("cells", "engines", "base", "blocks", "rounds", "seconds", "warmup", "budget")
+    names = ("cells", "engines", "base", "blocks", "blocks_min", "stop_at_width", "rounds",
+             "seconds", "warmup", "budget")
     return types.SimpleNamespace(**{"variant": [], **dict.fromkeys(names), **values})
 
 
@@ -170,6 +171,35 @@ class Selection(unittest.TestCase):
             self.select(root_file=["x"])
         self.assertEqual(self.select(endpoints="p99_ns").endpoints, ["p99_ns"])
 
+    def test_every_key_of_a_scenario_is_an_option(self):
+        """Those that are lists of tables have options for their entries; and a scenario of echoes
+        becomes one of files, if what that lacks is given, too."""
+        parser = cli.make_parser()
+        names = {action.dest for action in parser._subparsers._group_actions[0].choices["run"]
+                 ._actions}
+        other = {"name": "scenario", "about": "scenario", "variants": "variant", "cells": "cells",
+                 "files": "root_file", "turns": "cell_turns", "turn": "cell_turn"}
+        found_out = {"notes", "sources"}
+        for field in dataclasses.fields(scenario.Scenario):
+            if field.name not in found_out:
+                self.assertIn(other.get(field.name, field.name), names)
+        path = os.path.join(suite_path.SUITE, "../scenarios/quick.toml")
+        given = parser.parse_args(["run", path, "--server", "http", "--cells", "echo-64-c64",
+                                   "--path", "/x", "--root-file", "x=1024"])
+        chosen = cli.load_scenario(given)
+        self.assertEqual(chosen.cells[0].path, "/x")
+        self.assertTrue(all(" http " in variant.command for variant in chosen.variants))
+        given.cell_path = None
+        with self.assertRaisesRegex(Problem, "this selection: cell echo-64-c64: a path is for"):
+            cli.load_scenario(given)
+
+    def test_what_cannot_be_stopped_at_is_refused(self):
+        """A negative width, and looks at intervals that five blocks do not have."""
+        self.assertEqual(self.select(stop_at_width=1.5, blocks_min=6).stop_at_width, 1.5)
+        for wrong in ({"stop_at_width": -1.0}, {"blocks_min": 5}):
+            with self.assertRaisesRegex(Problem, "blocks_min at least 6"):
+                self.select(**wrong)
+
     def test_fill_replaces_inside_words_only(self):
         """A value with a blank stays one word; an unknown placeholder is named."""
         self.assertEqual(scenario.fill("run 'a b' -p{port} {x}", {"port": 7, "x": "1 2"}),
@@ -282,6 +312,9 @@ class Pacing(unittest.TestCase):
         self.assertEqual(session.Pace(chosen, 5000, False).seconds(), session.SECONDS_MIN)
         self.assertFalse(session.Pace(chosen, 5000, False).fits(5000))
         self.assertEqual(session.Pace(chosen, 50, True).seconds(), 2.0)
+        # An interrupted run has what it left of its budget, and not all of it again.
+        self.assertAlmostEqual(session.Pace(chosen, 20, False, 60).seconds(),
+                               session.Pace(chosen, 50, False).seconds(), 1)
 
     def test_cpu_lists(self):
         """Ranges and numbers; anything else is named."""

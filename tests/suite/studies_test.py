@@ -5,10 +5,12 @@ import os
 import shutil
 import subprocess
 import unittest
+from types import SimpleNamespace
+from unittest import mock
 
 import suite_path
 from run_fixture import RunFixture
-from weir_bench import Problem, capacity, explain, ladder, replay, scenario, sweep
+from weir_bench import Problem, capacity, explain, ladder, replay, scenario, sweep, trial
 
 
 def row(cell, variant, endpoint, ratio, verdict, high=None):
@@ -96,13 +98,54 @@ class Capacities(unittest.TestCase):
         return {"status": "ok", "rate": rate, "metrics": {
             "ops_per_s": min(rate, truth * 1.1), "p99_ns": 1e5 if rate <= truth else 9e6}}
 
+    def search(self, truth, metric="p99_ns"):
+        found = capacity.Search(1e5, metric, 1e6)
+        for _ in range(capacity.STEPS):
+            found.note(self.record(found.rate(), truth))
+        return found
+
     def test_bisection_finds_the_capacity(self):
         """Within its resolution, wherever it lies; every step is told."""
         for truth in (9000, 50000, 77000):
-            best, told = capacity.search(lambda rate, t=truth: self.record(rate, t), 1e5, "p99_ns",
-                                         1e6)
+            found = self.search(truth)
+            best = found.result({"took": 1}, "p99=1ms")
             self.assertTrue(truth - 1e5 / 64 <= best["rate"] <= truth, (truth, best["rate"]))
-            self.assertEqual(len(told), capacity.STEPS)
+            self.assertEqual(best["metrics"]["capacity_per_s"], best["rate"])
+            self.assertEqual(len(best["steps"]), capacity.STEPS)
+
+    def test_searches_by_turns_go_on_together_each_at_its_own_rate(self):
+        """Servers of other capacities, one that cannot keep the objective at all, and one
+        that does not start: each has its own answer, and the lowest rate's turns are for all."""
+        truths = {"slow": 9000, "fast": 77000, "none": 0, "dead": 1}
+        cell = scenario.Cell("a", turns=10, turn=0.1)
+        orders = [trial.Order(cell, name, 0, 1.0, 0, 1) for name in truths]
+        asked = []
+
+        def run(_, orders, count):
+            asked.append((count, {order.variant: order.rate for order in orders}))
+            return [{"variant": order.variant, "took": 1, "failure": "",
+                     "status": "failed" if order.variant == "dead" else "ok",
+                     "offered_per_s": order.rate, "turns": {}, "rate": order.rate,
+                     "metrics": {"ops_per_s": order.rate or 1e5, "p99_ns": 1e5 if
+                                 order.rate <= truths[order.variant] else 9e6}}
+                    for order in orders]
+
+        one = SimpleNamespace(setting=None, report={"slo": "p99=1ms"})
+        one.step = lambda *words: capacity.CapacitySession.step(one, *words)
+        with mock.patch("weir_bench.relay.run", run):
+            records = capacity.CapacitySession.perform_together(one, orders, 10)
+        for record in records[:2]:
+            truth = truths[record["variant"]]
+            found = record["metrics"]["capacity_per_s"]
+            self.assertTrue(truth - 1e5 / 64 <= found <= truth, (truth, found))
+            self.assertEqual(len(record["steps"]), capacity.STEPS)
+        self.assertEqual([record["status"] for record in records], ["ok", "ok"] + ["failed"] * 2)
+        self.assertRegex(records[2]["failure"], "no rate down to 1,562/s keeps p99=1ms")
+        self.assertEqual(len(asked), 1 + capacity.STEPS)
+        self.assertEqual([count for count, _ in asked[:2]], [10, 10])
+        # 11,000 samples at the lowest rate take seconds, so there are as many turns of a tenth.
+        self.assertEqual(asked[-1][0], 71)
+        self.assertEqual(len(set(asked[-1][1].values())), 3)
 
     def test_what_meets_an_objective(self):
         """Not a failure, not less than what was offered, not a late tail; too few say nothing."""
@@ -115,9 +158,9 @@ class Capacities(unittest.TestCase):
 
     def test_no_rate_and_too_few_samples(self):
         """None is found where none meets; too few samples end the search with the remedy."""
-        self.assertIsNone(capacity.search(lambda rate: self.record(rate, 0), 1e5, "p99_ns", 1e6)[0])
+        self.assertEqual(self.search(0).result({"took": 1}, "p99=1ms")["status"], "failed")
         with self.assertRaisesRegex(Problem, "give more --seconds"):
-            capacity.search(lambda rate: self.record(rate, 1e9), 1e5, "p50_ns", 1e6)
+            self.search(1e9, "p50_ns")
 
     def test_objectives(self):
         """Units are converted, anything else is refused."""

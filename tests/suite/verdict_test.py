@@ -49,10 +49,20 @@ class Tests(unittest.TestCase):
             self.assertAlmostEqual(verdict.sign_flip_p(values), expected)
 
     def test_sign_flip_at_its_limits(self):
-        """Zeros are no evidence, six agreeing pairs are 2/64, and many pairs are drawn."""
+        """Zeros are no evidence, six agreeing pairs are 2/64, and there may be many pairs."""
         self.assertEqual(verdict.sign_flip_p([0.0] * 8), 1)
         self.assertEqual(verdict.sign_flip_p([0.1] * 6), 2 / 64)
-        self.assertLess(verdict.sign_flip_p([0.1 + 0.001 * i for i in range(40)]), 1e-4)
+        self.assertEqual(verdict.sign_flip_p([0.1 + 0.001 * i for i in range(40)]), 2 / 2 ** 40)
+        self.assertEqual(verdict.sign_flip_p([0.0] * 40), 1)
+        self.assertEqual(verdict.sign_flip_p([0.1, -0.1] * 20), 1)
+
+    def test_rounding_changes_nothing_that_matters(self):
+        """Where both ways can go, they agree within what a step of rounding can do."""
+        chance = random.Random(6)
+        for _ in range(10):
+            values = [chance.gauss(0.01, 0.03) for _ in range(20)]
+            self.assertAlmostEqual(verdict.rounded_sign_flip_p(values), verdict.sign_flip_p(values),
+                                   delta=2e-3)
 
     def test_holm_is_step_down_and_monotone(self):
         """The textbook's example, in any order."""

@@ -1,12 +1,16 @@
 """The highest offered rate that keeps a latency objective, by bisection, for every variant.
 
-Each search is one entry of a block, so capacities are paired and judged like everything else.
+Each search is one entry of a block, so capacities are paired and judged like everything else. By
+turns, all variants of a cell search at once: in each step every one is offered a rate of its own,
+and they meet what the machine does meanwhile together.
 """
 
+import math
 import re
 from dataclasses import replace
 
-from . import Problem, trial
+from . import Problem, relay, trial
+from .scenario import TURNS_MAX
 from .session import Session
 
 STEPS = 6            # after them the interval is 1/64 of what a closed loop reaches
@@ -28,30 +32,55 @@ def meets(record, metric, limit_ns):
     """Whether a trial kept the objective; None where it has too few samples to say."""
     if record["status"] != "ok":
         return False
-    if record["metrics"]["ops_per_s"] < ACHIEVED_MIN * record["rate"]:
+    # By turns nothing is due while the load waits for what a turn left.
+    offered = record["offered_per_s"] if "turns" in record else record["rate"]
+    if record["metrics"]["ops_per_s"] < ACHIEVED_MIN * offered:
         return False
     if metric not in record["metrics"]:
         return None
     return record["metrics"][metric] <= limit_ns
 
 
-def search(measure, top, metric, limit_ns, steps=STEPS):
-    """Bisects below `top`. Returns (best record or None, [(rate, metric, met)])."""
-    low, high, best, told = 0.0, top, None, []
-    for _ in range(steps):
-        rate = (low + high) / 2
-        record = measure(rate)
-        met = meets(record, metric, limit_ns)
+class Search:
+    """Bisects below `top`."""
+
+    def __init__(self, top, metric, limit_ns):
+        self.low, self.high, self.metric, self.limit_ns = 0.0, top, metric, limit_ns
+        self.best = None   # the record of the highest rate that kept the objective
+        self.told = []     # [(rate, metric, met)]
+
+    def rate(self):
+        return (self.low + self.high) / 2
+
+    def note(self, record):
+        rate, met = self.rate(), meets(record, self.metric, self.limit_ns)
         if met is None:
             # A lower rate would have still fewer samples.
             raise trial.TrialFailed(f"at {rate:,.0f}/s there are too few samples for the "
                                     "objective: give more --seconds")
-        told.append((rate, record.get("metrics", {}).get(metric), met))
+        self.told.append((rate, record.get("metrics", {}).get(self.metric), met))
         if met:
-            low, best = rate, record
+            self.low, self.best = rate, record
         else:
-            high = rate
-    return best, told
+            self.high = rate
+
+    def result(self, first, objective):
+        """The record of the search; `first` is that of the closed loop which gave its top."""
+        if self.best is None:
+            return {**first, "status": "failed", "steps": self.told, "failure":
+                    f"no rate down to {self.told[-1][0]:,.0f}/s keeps {objective}"}
+        self.best["steps"] = self.told
+        self.best["took"] = first["took"] * (1 + len(self.told))
+        self.best["metrics"]["capacity_per_s"] = self.best["rate"]
+        return self.best
+
+
+def at_rate(order, rate, metric):
+    """The order at that rate: open, and long enough for the percentile's samples; 0: closed."""
+    cell = replace(order.cell, rate=float(rate), rate_of="")
+    seconds = max(order.seconds, min(SAMPLES[metric] / rate, SECONDS_MAX)) if rate \
+        else order.seconds
+    return replace(order, cell=cell, rate=rate, seconds=seconds)
 
 
 class CapacitySession(Session):
@@ -59,24 +88,43 @@ class CapacitySession(Session):
 
     def perform(self, order):
         metric, limit_ns = parse_objective(self.report["slo"])
-        closed = replace(order, cell=replace(order.cell, rate=0.0, rate_of=""), rate=0)
-        first = trial.run(self.setting, closed)
+        first = trial.run(self.setting, at_rate(order, 0, metric))
         if first["status"] != "ok":
             return first
-
-        def measure(rate):
-            cell = replace(order.cell, rate=rate, rate_of="")
-            seconds = max(order.seconds, min(SAMPLES[metric] / rate, SECONDS_MAX))
-            return trial.run(self.setting, replace(order, cell=cell, rate=rate, seconds=seconds))
-
-        took = first["took"]
+        found = Search(first["metrics"]["ops_per_s"], metric, limit_ns)
         try:
-            best, told = search(measure, first["metrics"]["ops_per_s"], metric, limit_ns)
+            for _ in range(STEPS):
+                found.note(trial.run(self.setting, at_rate(order, found.rate(), metric)))
         except trial.TrialFailed as failure:
             return {**first, "status": "failed", "failure": str(failure)}
-        if best is None:
-            return {**first, "status": "failed", "steps": told,
-                    "failure": f"no rate down to {told[-1][0]:,.0f}/s keeps {self.report['slo']}"}
-        best["steps"], best["took"] = told, took * (1 + len(told))
-        best["metrics"]["capacity_per_s"] = best["rate"]
-        return best
+        return found.result(first, self.report["slo"])
+
+    def perform_together(self, orders, count):
+        """The searches of all variants, step by step."""
+        metric, limit_ns = parse_objective(self.report["slo"])
+        records = relay.run(self.setting, [at_rate(order, 0, metric) for order in orders], count)
+        searches = {at: Search(first["metrics"]["ops_per_s"], metric, limit_ns)
+                    for at, first in enumerate(records) if first["status"] == "ok"}
+        for _ in range(STEPS):
+            self.step(orders, records, searches, count)
+        for at, found in searches.items():
+            records[at] = found.result(records[at], self.report["slo"])
+        return records
+
+    def step(self, orders, records, searches, count):
+        """One step of those that are not over; one that has too few samples is."""
+        asked = {at: at_rate(orders[at], found.rate(), found.metric)
+                 for at, found in searches.items()}
+        # All have as many turns as the lowest rate needs.
+        wanted = max((turns_for(order, count) for order in asked.values()), default=0)
+        for at, record in zip(asked, relay.run(self.setting, list(asked.values()), wanted)
+                              if asked else ()):
+            try:
+                searches[at].note(record)
+            except trial.TrialFailed as failure:
+                records[at] = {**records[at], "status": "failed", "failure": str(failure)}
+                del searches[at]
+
+
+def turns_for(order, count):
+    return min(max(count, math.ceil(order.seconds / order.cell.turn)), TURNS_MAX)

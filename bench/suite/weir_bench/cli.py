@@ -11,7 +11,7 @@ import sys
 from . import (Problem, calibrate, capacity, compare, doctor, explain, journal, ladder, page,
                replay, sheet, spread, sweep, table)
 from .load import make_load
-from .scenario import cell_keys, from_report, load_file, select
+from .scenario import WEIR_SERVERS, cell_keys, from_report, load_file, select
 from .session import Interrupted, Pace, Session, find_program
 
 HERE = os.path.dirname(os.path.realpath(__file__))
@@ -98,6 +98,9 @@ def add_run_options(parser):
     add_build_option(parser)
     add = parser.add_argument
     add("--blocks", type=int, metavar="N", help="how often every variant runs in every cell")
+    add("--stop-at-width", type=float, metavar="PERCENT",
+        help="a cell ends before that when the intervals of its costs are no wider")
+    add("--blocks-min", type=int, metavar="N", help="blocks before the first look at them")
     add("--rounds", type=int, metavar="N", help="and how often in each block, by turns")
     add("--seconds", type=float, metavar="S", help="measured per trial, whatever the budget")
     add("--warmup", type=float, metavar="S", help="before it, per trial")
@@ -139,6 +142,7 @@ def add_cell_options(parser):
             {"type": kind, "metavar": "N" if kind in (int, float) else "TEXT"}
         group.add_argument("--" + key.replace("_", "-"), dest=f"cell_{key}", **choice)
     group = parser.add_argument_group("keys of the scenario")
+    group.add_argument("--server", choices=WEIR_SERVERS, help="which of weir's is measured")
     group.add_argument("--endpoints", metavar="LIST", help="that verdicts are given on")
     group.add_argument("--root-file", action="append", metavar="NAME=BYTES",
                        help="one more file under the server's root")
@@ -162,7 +166,7 @@ def find_scenario(name):
 def load_scenario(options):
     if options.scenario is None:
         raise Problem("which SCENARIO? `weir-bench list` prints those that are there")
-    scenario = load_file(find_scenario(options.scenario))
+    scenario = load_file(find_scenario(options.scenario), options.server)
     if options.seconds is not None and options.budget is None:
         options.budget = 0
     select(scenario, options)
@@ -292,12 +296,7 @@ def command_capacity(options):
     capacity.parse_objective(options.slo)
     scenario.endpoints = ["capacity_per_s"]
     scenario.budget = 0.0
-    reasons = {cell.name: "each search has rates of its own" for cell in scenario.cells
-               if cell.turns}
-    for cell in scenario.cells:
-        cell.turns = 0
     session = make_session(scenario, options, capacity.CapacitySession)
-    session.by_trials.update(reasons)
     return study(options, session, "capacity", slo=options.slo)
 
 

@@ -4,15 +4,17 @@ The trials of two runs share no block, so this is the comparison of two independ
 Hodges-Lehmann shift of the logarithms, with interval and p value of the exact rank-sum test.
 
 What moved the machine between the runs moves absolute numbers. Where the base of both is the same
-program, it is their common reference: then the ratios to it are compared, block by block, and the
-machine's mood on either day cancels out. Otherwise the numbers themselves are.
+program, it is their common reference: then the blocks' ratios to it are compared, which the mood of
+either day moves little, and by turns at the same mood (mood.py). Otherwise the numbers themselves
+are.
 """
 
+import functools
 import math
 import statistics
 from math import comb
 
-from . import verdict
+from . import mood, turns, verdict
 from .estimate import LEVEL, median
 from .guards import OFFERED_TOLERANCE
 from .summary import SPOILS, by_block, endpoints_of, logs_between, reason_spoiled, usable
@@ -30,6 +32,7 @@ CELL_KEYS = ("size", "path", "operation", "files", "beside", "login", "connectio
              "arrivals", "namespace", "verify", "file", "cache")
 
 
+@functools.cache
 def rank_sum_counts(n, m):
     """counts[u]: in how many of the orders of n and m values exactly u pairs have a > b."""
     # The coefficients of the Gaussian binomial, by the recurrence over the largest value's sample.
@@ -160,22 +163,42 @@ def trials_of(run, cell, variant):
 
 def compare_ratios(a, b, cell, variant, endpoint):
     """Of a variant to the reference in each run: a difference of differences."""
-    reasons, logs = [other_rates(a, b, cell)], []
+    reasons, logs, moods = [other_rates(a, b, cell)], [], []
     for which, run in zip("AB", (a, b)):
         trials = [trials_of(run, cell, name) for name in (variant, run["base"])]
         reasons += [reason_spoiled(f"{name} of {which}", list_, endpoint)
                     for name, list_ in zip((variant, run["base"]), trials)]
-        logs.append(list(logs_between(*(usable(list_, name) for list_, name in
-                                        zip(trials, (variant, run["base"]))), endpoint).values()))
+        found = logs_between(*(usable(list_, name) for list_, name in
+                               zip(trials, (variant, run["base"]))), endpoint)
+        logs.append(list(found.values()))
+        moods.append(moods_of(usable(trials[1], run["base"]), found))
     spoiled = next(filter(None, reasons), None)
     told = {"endpoint": endpoint, "reference": a["base"]}
     if not all(logs):
         return {**told, "margin": 0, "logs": [], "spoiled": spoiled} \
             if spoiled and endpoint != "capacity_per_s" else None
     margin = max(verdict.margin_of(run.get("floors", {}), cell, endpoint) for run in (a, b))
-    return {**told, "margin": margin, "a": math.exp(median(logs[0])),
-            "b": math.exp(median(logs[1])), "spoiled": spoiled,
-            "logs": [y - x for x, y in zip(*logs)], **shift(*logs)}
+    told.update(margin=margin, a=math.exp(median(logs[0])), b=math.exp(median(logs[1])),
+                spoiled=spoiled)
+    found = same_load(a, b) and endpoint in turns.QUOTIENTS and all(moods) \
+        and mood.at_the_same(moods, logs, shift)
+    shifted, logs = found or (shift(*logs), logs)
+    return {**told, "logs": [y - x for x, y in zip(*logs)], **shifted}
+
+
+def moods_of(trials, blocks):
+    """The mood of each of these blocks: what the load spent per operation on the reference; [] if
+    that is not known of all."""
+    found = {t["block"]: turns.level(t["turns"], "load_cpu_ns") for t in trials if "turns" in t}
+    known = [found[block] for block in blocks if found.get(block)]
+    return list(map(math.log, known)) if len(known) == len(blocks) else []
+
+
+def same_load(a, b):
+    """Whether both runs' load was the same program: only then is it a yardstick."""
+    hashes = [run["environment"].get("programs", {}).get("weir-load", {}).get("sha256")
+              for run in (a, b)]
+    return bool(hashes[0]) and hashes[0] == hashes[1]
 
 
 def compare_one(a, b, cell, variant, endpoint):
@@ -210,6 +233,10 @@ def as_text(problems, comparisons, why_absolute=None):
     lines = [f"not comparable: {problem}" for problem in problems]
     lines += [f"Compared are the ratios to {name}, the same program in both runs."
               for name in sorted({c["reference"] for c in comparisons if "reference" in c})]
+    if any("slope" in c for c in comparisons):
+        lines.append("Costs and rates by turns are compared at the same speed of the machine, by "
+                     "what the load\nspends on the reference; the medians are as they were "
+                     "measured.")
     if why_absolute:
         lines.append("Compared are absolute numbers, which change with the machine: "
                      f"{why_absolute}.")

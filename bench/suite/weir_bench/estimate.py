@@ -6,6 +6,7 @@ pairwise means. Its interval is the one that belongs to the exact signed-rank te
 only few levels exist, so the level that was reached is part of the answer.
 """
 
+import functools
 import math
 import statistics
 
@@ -31,6 +32,7 @@ def signed_rank_counts(n):
     return counts
 
 
+@functools.cache
 def interval_cut(n, level=LEVEL):
     """Returns (how many Walsh averages to leave out at each end, the exact level that remains).
 

@@ -32,6 +32,7 @@ SYSTEM_PATH = ":/usr/sbin:/usr/local/sbin"
 TRANSPORTS = ("tcp", "unix", "veth")
 MTU_MIN, MTU_MAX = 68, 65535
 TURNS_MAX, TURN_MIN, TURN_MAX = 500, 0.001, 10
+BLOCKS_MIN = 6   # before a look at an interval of 95 %
 
 # The loopback addresses of a cell with a namespace of its own: ports run out per destination.
 DESTINATIONS = "127.1.0.1-127.1.0.128"
@@ -125,7 +126,9 @@ class Scenario:
     # Under the server's root: names with sizes; "name{}" with [size, count]; "name/" with 0 is a
     # folder that everybody may write to.
     files: dict = field(default_factory=dict)
-    blocks: int = 5
+    blocks: int = 10
+    stop_at_width: float = 0  # percent: then a cell needs no more blocks, see looks.py; 0: never
+    blocks_min: int = 8    # before the first look at how wide its intervals are
     rounds: int = 1        # in a block, how often every variant runs in each cell
     turns: int = 0         # in a block, of servers that are alive at once; 0: one after the other
     turn: float = 0.02     # seconds of one
@@ -173,17 +176,25 @@ def make(kind, where, values):
         raise Problem(f"{where}: a name is missing") from None
 
 
-def load_file(path):
+def load_file(path, server=None):
+    """What stands in a file, maybe with another of weir's servers: then its cells are checked when
+    the other options are known, too."""
     try:
         with open(path, "rb") as file:
             values = tomllib.load(file)
     except (OSError, tomllib.TOMLDecodeError) as error:
         raise Problem(f"{path}: {error}") from None
-    return parse(path, values)
+    if server is None:
+        return parse(path, values)
+    return parse_unchecked(path, {**values, "server": server})
 
 
 def parse(path, values):
     """Makes a scenario of what stands in a file."""
+    return check(path, parse_unchecked(path, values))
+
+
+def parse_unchecked(path, values):
     values = dict(values)
     cells = [make(Cell, f"{path}: cell {i}", dict(cell))
              for i, cell in enumerate(values.pop("cell", []), 1)]
@@ -203,7 +214,6 @@ def parse(path, values):
         cell.turn = cell.turn or scenario.turn
     scenario.variants = [special.get(name) or engine_variant(name, path, server)
                          for name in names]
-    check(path, scenario)
     return scenario
 
 
@@ -258,6 +268,7 @@ def variant_of_option(text, server="echo"):
 
 
 def check(where, scenario):
+    """Returns the scenario, if it can be run."""
     for name in scenario.endpoints:
         if name not in MORE_IS_BETTER:
             raise Problem(f"{where}: no endpoint '{name}': known are {', '.join(MORE_IS_BETTER)}")
@@ -272,6 +283,7 @@ def check(where, scenario):
         check_protocol(f"{where}: cell {cell.name}", scenario, cell)
         if not scenario.variants_of(cell):
             raise Problem(f"{where}: cell {cell.name}: no variant is left to run")
+    return scenario
 
 
 def check_protocol(where, scenario, cell):
@@ -356,8 +368,8 @@ def override(scenario, every, options):
 
 
 def select(scenario, options):
-    """Applies --cells, --engines, --variant, --base, --blocks, --rounds, --seconds, --warmup,
-    --budget, and the options that are keys of a cell."""
+    """Applies --cells, --engines, --variant, the options that are keys of a cell, and those that
+    are keys of the scenario."""
     every = [replace(cell) for cell in scenario.cells]
     if options.cells:
         patterns = options.cells.split(",")
@@ -369,7 +381,8 @@ def select(scenario, options):
     override(scenario, every, options)
     choose_variants(scenario, options)
     skip_missing(scenario)
-    for key in ("base", "blocks", "rounds", "seconds", "warmup", "budget"):
+    for key in ("base", "blocks", "blocks_min", "stop_at_width", "rounds", "seconds", "warmup",
+                "budget"):
         if getattr(options, key) is not None:
             setattr(scenario, key, getattr(options, key))
     check_rate_sources(scenario, every)
@@ -377,6 +390,9 @@ def select(scenario, options):
     check("this selection", scenario)
     if min(scenario.blocks, scenario.rounds) < 1 or scenario.seconds <= 0 or scenario.warmup < 0:
         raise Problem("blocks, rounds, seconds and warmup must be positive")
+    if scenario.stop_at_width < 0 or scenario.blocks_min < BLOCKS_MIN:
+        raise Problem("stop_at_width must be a percentage, or 0, and blocks_min at least "
+                      f"{BLOCKS_MIN}: fewer blocks have no interval at 95 %")
 
 
 def choose_variants(scenario, options):

@@ -13,6 +13,7 @@ from dataclasses import asdict, replace
 
 from . import SCHEMA, Problem, environment, relay, trial, turns
 from .journal import Journal
+from .looks import Looks
 from .namespace import Namespace
 from .progress import Progress
 from .sample import Machine
@@ -104,11 +105,12 @@ def raise_file_limit():
 class Pace:
     """Chooses how long a trial measures, so that all of them fit into the budget."""
 
-    def __init__(self, scenario, trials, fixed):
+    def __init__(self, scenario, trials, fixed, spent=0.0):
+        """`spent` are the seconds that an interrupted run took already."""
         self.scenario = scenario
         self.left = trials
         self.fixed = fixed
-        self.start = time.monotonic()
+        self.start = time.monotonic() - spent
         self.overheads = []
 
     def overhead(self):
@@ -152,18 +154,20 @@ class Session:
         for cell, variants in self.plan:
             if cell.turns and (reason := turns.why_not(cell, variants, load)):
                 self.by_trials[cell.name], cell.turns = reason, 0
-        self.total = sum(self.repetitions(cell) * len(variants) for cell, variants in self.plan)
+        self.total = sum(scenario.blocks * self.rounds_of(cell) * len(variants)
+                         for cell, variants in self.plan)
         self.failures = {}
         self.finish = lambda report: None  # adds what a kind of run finds out
         self.rates = {}
         self.done = set()
         self.skipped_before = {}
         self.report = self.new_report()
+        self.looks = Looks(self.report, FAILURES_MAX)
         self.progress = Progress(self.total, options.quiet)
 
-    def repetitions(self, cell):
-        """How many records there will be of each variant."""
-        return self.scenario.blocks * (1 if cell.turns else self.scenario.rounds)
+    def rounds_of(self, cell):
+        """How many records of each variant a block has."""
+        return 1 if cell.turns else self.scenario.rounds
 
     def go_on(self, begun):
         """Takes over what an interrupted run measured; only the rest is run."""
@@ -202,7 +206,7 @@ class Session:
             "schema": SCHEMA, "complete": False, "command": self.options.command_line,
             "started": time.strftime("%Y-%m-%d %H:%M:%S %z"), "seed": self.seed,
             "base": scenario.base, "blocks_done": 0, "skipped": {}, "rates": {},
-            "by_trials": self.by_trials,
+            "by_trials": self.by_trials, "stopped": {},
             "reference": environment.reference_of(self.programs, next(
                 variant.command for variant in scenario.variants if variant.name == scenario.base)),
             "conformance": {}, "floors": {}, "ceilings": {},
@@ -212,6 +216,7 @@ class Session:
             "load": self.load.name,
             "scenario": {
                 "name": scenario.name, "about": scenario.about, "blocks": scenario.blocks,
+                "stop_at_width": scenario.stop_at_width, "blocks_min": scenario.blocks_min,
                 "rounds": scenario.rounds, "server": scenario.server, "files": scenario.files,
                 "seconds": scenario.seconds, "warmup": scenario.warmup,
                 "budget": scenario.budget, "endpoints": scenario.endpoints,
@@ -259,16 +264,22 @@ class Session:
             machine.close()
 
     def run_blocks(self, journal):
-        pace = Pace(self.scenario, self.total, self.options.seconds is not None)
+        pace = Pace(self.scenario, self.total, self.options.seconds is not None,
+                    sum(record["took"] for record in self.report["trials"]))
         self.skip_impossible()
         if not self.done and not self.options.skip_conformance:
             self.check_conformance()
         if not self.done:
             self.calibrate(pace)
             journal.learned("skipped", "rates", "calibration", "conformance")
-        pace.left = self.progress.total - self.progress.done
         for block in range(self.scenario.blocks):
-            order = order_of_block(self.plan, block, self.seed, self.scenario.rounds)
+            self.look(block, journal)
+            pace.left = self.progress.total - self.progress.done
+            order = [entry for entry in order_of_block(self.plan, block, self.seed,
+                                                       self.scenario.rounds)
+                     if block < self.looks.blocks_of(entry[0])]
+            if not order:
+                break
             if block and not pace.fits(len(order)):
                 self.report["ended_by"] = (f"the budget of {self.scenario.budget:g} s was over "
                                            f"after {block} blocks")
@@ -287,8 +298,19 @@ class Session:
                     pace.ended(record)
                     self.count_failure(record)
             self.report["blocks_done"] = block + 1
-            pace.left = self.progress.total - self.progress.done
         self.report["complete"] = True
+
+    def look(self, block, journal):
+        """Cells that are known well enough end, and leave their time to the others."""
+        for cell in self.looks.at(block, self.plan):
+            found = self.report["stopped"][cell.name]
+            variants = next(v for c, v in self.plan if c is cell)
+            left = [variant for variant in variants if not self.is_dropped(cell, variant)]
+            self.progress.drop((self.scenario.blocks - found["blocks"]) * self.rounds_of(cell)
+                               * len(left))
+            self.progress.say(f"{cell.name}: ends after {found['blocks']} blocks: its intervals "
+                              f"are at most {found['width']:.1%} wide")
+            journal.learned("stopped")
 
     def order(self, cell, variant, place, seconds):
         block, number = place
@@ -317,7 +339,7 @@ class Session:
         count = turns.count(cell, seconds, self.scenario.seconds)
         orders = [self.order(cell, variant, place, count * cell.turn) for variant in variants]
         self.progress.begin(f"block {place[0] + 1}/{self.scenario.blocks} {cell.name} by turns")
-        records = relay.run(self.setting, orders, count)
+        records = self.perform_together(orders, count)
         journal.add_together(records)
         for order, record in zip(orders, records):
             self.tell(order, record)
@@ -334,6 +356,9 @@ class Session:
     def perform(self, order):
         return trial.run(self.setting, order)
 
+    def perform_together(self, orders, count):
+        return relay.run(self.setting, orders, count)
+
     def is_dropped(self, cell, variant):
         return self.failures.get((cell.name, variant.name), 0) >= FAILURES_MAX
 
@@ -343,17 +368,18 @@ class Session:
         key = record["cell"], record["variant"]
         self.failures[key] = self.failures.get(key, 0) + 1
         cell = next(c for c in self.scenario.cells if c.name == record["cell"])
-        rounds = self.repetitions(cell) // self.scenario.blocks
-        left = self.repetitions(cell) - record["block"] * rounds - record["round"] - 1
-        if self.failures[key] == FAILURES_MAX and left and tell:
+        left = (self.looks.blocks_of(cell) - record["block"]) * self.rounds_of(cell) \
+            - record["round"] - 1
+        if self.failures[key] == FAILURES_MAX and left:
             self.progress.drop(left)
-            self.progress.say(f"{' '.join(key)}: failed {FAILURES_MAX} times, not tried again")
+            if tell:
+                self.progress.say(f"{' '.join(key)}: failed {FAILURES_MAX} times, not tried again")
 
     def skip(self, cell, reason):
         variants = next(v for c, v in self.plan if c is cell)
         self.plan = [(c, v) for c, v in self.plan if c is not cell]
         self.report["skipped"][cell.name] = reason
-        self.progress.drop(self.repetitions(cell) * len(variants))
+        self.progress.drop(self.scenario.blocks * self.rounds_of(cell) * len(variants))
         self.progress.say(f"{cell.name}: not run: {reason}")
 
     def skip_impossible(self):

@@ -1,5 +1,6 @@
 """Prints a report: as text for a terminal, or as Markdown."""
 
+from . import looks
 from .summary import EXTRA, METRICS, summarize
 from .verdict import INCONCLUSIVE, INVALID, MORE_IS_BETTER, VERDICTS
 
@@ -158,6 +159,8 @@ def head_of(report):
              f"client on CPU {report['client_cpus']}"]
     if not report["complete"]:
         lines.append(f"Incomplete: {report.get('ended_by') or 'the run did not end'}.")
+    if told := looks.sentence(report):
+        lines.append(told)
     return lines
 
 

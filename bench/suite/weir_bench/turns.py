@@ -13,7 +13,7 @@ from .estimate import hodges_lehmann
 
 # Of a turn: what is divided by what.
 QUOTIENTS = {"server_cpu_ns": ("server_ns", "ops"), "machine_cpu_ns": ("machine_ns", "ops"),
-             "ops_per_s": ("ops", "wall_ns")}
+             "ops_per_s": ("ops", "wall_ns"), "load_cpu_ns": ("load_ns", "ops")}
 TURNS_MIN = 10       # a budget leaves at least so many
 POLLS = ("--busy", "busy-poll", "sqpoll", "--spin")
 

@@ -5,7 +5,6 @@ within it nobody may pick the cell that looks best. Its p values are adjusted by
 """
 
 import math
-import random
 import statistics
 from bisect import bisect_left, bisect_right
 
@@ -18,8 +17,8 @@ VERDICTS = (FASTER, SLOWER, EQUIVALENT, INCONCLUSIVE, INVALID)
 ALPHA = 0.05
 MARGIN_MIN = 0.02          # a smaller difference is of no practical interest
 SPOILED_SHARE_MAX = 1 / 3  # more spoiled trials than that leave a selection, not a sample
-EXACT_MAX = 32             # pairs; up to there all sign patterns are counted
-DRAWS = 1 << 16
+EXACT_MAX = 32             # pairs; beyond them the values are rounded before all signs are counted
+STEPS = 1 << 14            # of the sum of all values, to which they are rounded then
 
 # The quantiles of the normal distribution behind "found in four of five runs, at 95 %".
 POWER_FACTOR = 1.96 + 0.84
@@ -32,19 +31,37 @@ MORE_IS_BETTER = {"ops_per_s": True, "capacity_per_s": True, "p50_ns": False, "p
 def sign_flip_p(values):
     """Two-sided: how often random signs bring the sum of the values as far from zero as it is.
 
-    Exact up to EXACT_MAX values: the sums of all signs of one half are met with those of the other.
+    Up to EXACT_MAX values the sums of all signs of one half are met with those of the other.
     """
-    target = abs(sum(values)) * (1 - 1e-12)
     if len(values) > EXACT_MAX:
-        chance = random.Random(len(values))
-        hits = sum(abs(sum(v if chance.random() < 0.5 else -v for v in values)) >= target
-                   for _ in range(DRAWS))
-        return (hits + 1) / (DRAWS + 1)
+        return rounded_sign_flip_p(values)
+    target = abs(sum(values)) * (1 - 1e-12)
     half = len(values) // 2
     one, other = signed_sums(values[:half]), sorted(signed_sums(values[half:]))
     inside = sum(max(bisect_left(other, target - x) - bisect_right(other, -target - x), 0)
                  for x in one)
     return 1 - inside / 2 ** len(values)
+
+
+def rounded_sign_flip_p(values):
+    """The same of many values, rounded to STEPS: then their sums are few, and can be counted.
+
+    The counts are the coefficients of the product of (1 + x**value), which are kept side by side in
+    one long integer. The exponent is the sum of the values with a plus.
+    """
+    unit = sum(map(abs, values)) / STEPS
+    if not unit:
+        return 1.0
+    whole = [round(value / unit) for value in values]
+    width = len(values) + 1   # bits of a count, which is 2**n at most
+    counts = 1
+    for value in whole:
+        counts += counts << width * abs(value)
+    # Of all signs, those whose sum of plus less minus is at least as large as the one that is.
+    all_, seen = sum(map(abs, whole)), abs(sum(whole))
+    # Modulo 2**width - 1, a number is the sum of its digits of that width.
+    tail = (counts >> width * -(-(all_ + seen) // 2)) % ((1 << width) - 1)
+    return min(1.0, 2 * tail / 2 ** len(values))
 
 
 def signed_sums(values):
