@@ -491,7 +491,7 @@ class Hosts(Real):
                 self.assertEqual(sum(n for _, n in histogram["buckets"]), histogram["count"])
                 done += histogram["count"]
                 self.assertGreater(record["metrics"]["server_cpu_ns"], 0)
-            self.assertGreater(done, 500)
+            self.assertGreater(done, 50)
             self.assertGreater(other.received_bytes(), 64 * done)
             closed = trials["closed", "uring"]["server"]["stats"]
             self.assertGreaterEqual(closed["accepts"], 5)
