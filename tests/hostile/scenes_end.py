@@ -28,7 +28,9 @@ def play_term_http(stage, scene, depth, *options, starve_s=0):
     server = stage.server("--root", root, "--access-log", log, "--access-log-format", "json",
                           *options, name="http")
     peers = Peers(stage, "http", server.addresses[0], connections=size.term, depth=depth,
-                  expect=os.path.join(root, "file"))
+                  expect=os.path.join(root, "file"),
+                  # What is unread then lies in the server's sockets, and ends with them.
+                  **({"buffer": 16384} if starve_s else {}))
     peers.until("served")
     let_run(size.term_s)
     if starve_s:
