@@ -118,15 +118,16 @@ struct weir_stream {
     bool draining_told : 1;
     bool file_read_armed : 1;    // a piece of a file is being read for the queue
     uint8_t leases;              // buffers held by the two queues and by weir_slice_hold
-    uint8_t peer_size;           // of peer_address
+    bool expired_told : 1;       // its total time is over, and it is to finish
+    uint8_t peer_size : 7;       // of peer_address
     uint16_t inflight;           // operations of the engine that will still complete
     uint32_t operations;         // weir_operations owned by this stream
-    int32_t reason;              // for `closed`
     uint32_t send_turn;          // loop->turn_index when the send in flight was submitted
     uint32_t look_turn;          // drain: by this turn the engine has come to it; 0: not asked
     uint32_t receive_credit;     // bytes that the armed receive may still bring
     uint32_t engine_bits;        // the engine's own
     int engine_descriptor;       // the engine's own, beside `fd`, and one more than it: 0 is none
+    uint64_t opened_ns;          // its total time counts from here
     uint64_t queued;             // bytes in `pieces`
     struct piece_queue pieces;   // to send; the first may be in flight
     struct piece_queue received; // arrived while paused
@@ -138,12 +139,13 @@ struct weir_stream {
     uint64_t send_ns;   // loop->now_ns when the send in flight was submitted
     struct weir_stream *next_sender, *next_attention, *next_starved;
     struct sink *sink;       // receives go into a file (file.c), or NULL
-    struct weir_timer timer; // idle, connect, linger or close time-out, by state
+    struct weir_timer timer; // idle, connect, linger or close time-out by state, or total time
     union {                  // the peer; a unix peer needs the family only
         struct sockaddr any;
         struct sockaddr_in in;
         struct sockaddr_in6 in6;
     } peer_address;
+    int32_t reason;                               // for `closed`
     void (*released)(struct weir_stream *stream); // limits; by listener.c or server.c, may be NULL
     void *released_context;
     _Alignas(16) char session[];

@@ -41,6 +41,8 @@ static const struct stats_row stats_rows[] = {
     { STATS_ROW(worker_punts) },
     { STATS_ROW(idle_timeouts) },
     { STATS_ROW(close_timeouts) },
+    { STATS_ROW(total_timeouts) },
+    { STATS_ROW(total_aborts) },
     { STATS_ROW(closed_clean) },
     { STATS_ROW(closed_reset) },
     { STATS_ROW(closed_timeout) },

@@ -45,7 +45,7 @@ void stream_set_peer(struct weir_stream *stream, const struct sockaddr *address,
     if (address->sa_family == AF_UNIX)
         size = sizeof(sa_family_t); // its path has no room, unless it is short
     memcpy(&stream->peer_address, address, size);
-    stream->peer_size = (uint8_t)size;
+    stream->peer_size = size & 127;
 }
 
 void stream_active(struct weir_stream *stream)
@@ -57,10 +57,37 @@ void stream_active(struct weir_stream *stream)
 
 static void stream_timer(struct weir_loop *loop, struct weir_timer *timer);
 
+// When the total time has something to do: as soon as it is over, the stream is told, and when as
+// much has passed again, it is aborted. Who closes already need not be told.
+static uint64_t stream_total_due(const struct weir_stream *stream)
+{
+    uint64_t total_ns = stream->loop->config.total_timeout_ns;
+    if (!total_ns || stream->protocol->ageless || !stream->opened_told)
+        return WEIR_NEVER;
+    if (stream->expired_told || stream->state != STREAM_OPEN)
+        total_ns = total_ns < WEIR_NEVER / 2 ? 2 * total_ns : WEIR_NEVER;
+    return total_ns < WEIR_NEVER - stream->opened_ns ? stream->opened_ns + total_ns : WEIR_NEVER;
+}
+
+// One timer carries both: it rings after `delay_ns`, or for the total time if that is due before.
 static void stream_timer_start(struct weir_stream *stream, uint64_t delay_ns)
 {
+    struct weir_loop *loop = stream->loop;
+    uint64_t total_due_ns = stream_total_due(stream);
     stream->timer.function = stream_timer;
-    weir_timer_start(stream->loop, &stream->timer, delay_ns);
+    if (delay_ns == WEIR_NEVER)
+        weir_timer_stop(loop, &stream->timer);
+    else
+        weir_timer_start(loop, &stream->timer, delay_ns);
+    if (total_due_ns != WEIR_NEVER &&
+        (delay_ns == WEIR_NEVER || total_due_ns < stream->timer.due_ns))
+        wheel_start(&loop->wheel, &stream->timer, total_due_ns);
+}
+
+// For a time-out of the configuration, where 0 is none.
+static void stream_timer_set(struct weir_stream *stream, uint64_t timeout_ns)
+{
+    stream_timer_start(stream, timeout_ns ? timeout_ns : WEIR_NEVER);
 }
 
 // What is left of `timeout_ns` since the last byte; starts the timer again if something is. Who
@@ -105,9 +132,27 @@ static bool stream_has_finished(struct weir_stream *stream)
     return false;
 }
 
-static void stream_timer(struct weir_loop *loop, struct weir_timer *timer)
+static void stream_expire(struct weir_stream *stream)
 {
-    struct weir_stream *stream = container_of(timer, struct weir_stream, timer);
+    struct weir_loop *loop = stream->loop;
+    if (stream->expired_told || stream->state != STREAM_OPEN) {
+        stats_add(loop, total_aborts, 1);
+        stream_fail(stream, -ETIME, true);
+        return;
+    }
+    stats_add(loop, total_timeouts, 1);
+    stream->expired_told = true;
+    if (stream->protocol->expired)
+        stream->protocol->expired(stream);
+    else
+        weir_stream_close(stream);
+    if (stream->state == STREAM_OPEN) // looks at the idle time-out again
+        stream_timer_set(stream, stream->idle_timeout_ns ? 1 : 0);
+}
+
+static void stream_timed_out(struct weir_stream *stream)
+{
+    struct weir_loop *loop = stream->loop;
     switch ((enum stream_state)stream->state) {
     case STREAM_CONNECTING:
         stream_fail(stream, -ETIMEDOUT, true);
@@ -124,7 +169,8 @@ static void stream_timer(struct weir_loop *loop, struct weir_timer *timer)
         stream_fail(stream, -ETIMEDOUT, true);
         break;
     case STREAM_FLUSHING:
-        if (!stream_quiet_for(stream, loop->config.close_timeout_ns))
+        // In the turn of the close this is still the timer of an open stream.
+        if (stream->attention || !stream_quiet_for(stream, loop->config.close_timeout_ns))
             break;
         stats_add(loop, close_timeouts, 1);
         stream_fail(stream, -ETIMEDOUT, true);
@@ -136,18 +182,24 @@ static void stream_timer(struct weir_loop *loop, struct weir_timer *timer)
     case STREAM_CLOSING:
         break;
     }
+}
+
+static void stream_timer(struct weir_loop *loop, struct weir_timer *timer)
+{
+    struct weir_stream *stream = container_of(timer, struct weir_stream, timer);
+    bool serves = stream->state == STREAM_OPEN || stream->state == STREAM_FLUSHING;
+    if (serves && loop->now_ns >= stream_total_due(stream))
+        stream_expire(stream);
+    else
+        stream_timed_out(stream);
     stream_settle(stream);
 }
 
 void weir_stream_set_idle_timeout(struct weir_stream *stream, uint64_t timeout_ns)
 {
     stream->idle_timeout_ns = timeout_ns;
-    if (stream->state != STREAM_OPEN)
-        return;
-    if (timeout_ns)
-        stream_timer_start(stream, timeout_ns);
-    else
-        weir_timer_stop(stream->loop, &stream->timer);
+    if (stream->state == STREAM_OPEN)
+        stream_timer_set(stream, timeout_ns);
 }
 
 // --- Opening -------------------------------------------------------------------------------------
@@ -157,8 +209,8 @@ void stream_opened(struct weir_stream *stream)
     stream->state = STREAM_OPEN;
     stream->opened_told = true;
     stream_active(stream);
-    if (stream->idle_timeout_ns)
-        stream_timer_start(stream, stream->idle_timeout_ns);
+    stream->opened_ns = stream->active_ns;
+    stream_timer_set(stream, stream->idle_timeout_ns);
     if (stream->protocol->opened)
         stream->protocol->opened(stream);
     receive_arm(stream);
@@ -361,10 +413,7 @@ static void stream_attend_flushing(struct weir_stream *stream)
     if (stream->abort) {
         stream_start_close(stream);
     } else if (stream->queued || stream->send_armed || stream->close_connecting) {
-        if (stream->loop->config.close_timeout_ns)
-            stream_timer_start(stream, stream->loop->config.close_timeout_ns);
-        else
-            weir_timer_stop(stream->loop, &stream->timer); // it was for idleness
+        stream_timer_set(stream, stream->loop->config.close_timeout_ns); // it was for idleness
     } else if (stream->linger) {
         stream_start_linger(stream);
     } else {
@@ -407,6 +456,7 @@ static void stream_count_closed(struct weir_stream *stream)
         stats_add(loop, closed_reset, 1);
         break;
     case -ETIMEDOUT:
+    case -ETIME:
         stats_add(loop, closed_timeout, 1);
         break;
     case -ECANCELED:

@@ -78,6 +78,7 @@ struct weir_slice {
 struct weir_protocol {
     const char *name;
     size_t session_size;
+    bool ageless; // weir_loop_config.total_timeout_ns is not for its streams
     // Connected. Default: nothing.
     void (*opened)(struct weir_stream *stream);
     // Bytes came. What the callback neither copies, sends nor holds is gone when it returns.
@@ -91,10 +92,14 @@ struct weir_protocol {
     // until it was quiet for weir_server_config.drain_quiet_ns from then on, owes its peer nothing,
     // and nothing of it waits in the socket; then it is closed.
     void (*draining)(struct weir_stream *stream);
+    // The stream is as old as weir_loop_config.total_timeout_ns: begin nothing new, finish what is
+    // accepted, then close. Default: weir_stream_close().
+    void (*expired)(struct weir_stream *stream);
     // Once, last, and after every operation of this stream is done; the record is freed afterwards.
     // 0: closed in order. Otherwise -ECONNRESET, -EPIPE, -ETIMEDOUT (idle, or no progress after
-    // close), -ECANCELED (weir_stream_abort, end of the loop), -ENOMEM (a bound was reached), or
-    // why connect failed; -EIO: a file that was being sent is shorter than its range.
+    // close), -ETIME (open too long after `expired`), -ECANCELED (weir_stream_abort, end of the
+    // loop), -ENOMEM (a bound was reached), or why connect failed; -EIO: a file that was being sent
+    // is shorter than its range.
     void (*closed)(struct weir_stream *stream, int reason);
 };
 
@@ -139,6 +144,8 @@ struct weir_loop_config {
     size_t queued_max;          // memory of all queues; each stream may use 1/64 of what is left
     uint64_t idle_timeout_ns;   // no byte either way for this long closes a stream; 0: never
     uint64_t close_timeout_ns;  // no progress for this long after close aborts; 0: never
+    uint64_t total_timeout_ns;  // a stream this old is told `expired`, and one twice this old is
+                                // aborted, whatever it does; 0: never
     uint64_t busy_poll_ns;      // look for work this long before sleeping; 0: sleep at once
     // uring, Linux 6.12: a loop that was just busy sleeps until several events came, or this long
     // for one, at most 100 ms and not with busy_poll_ns. Saves CPU, costs latency. 0: one event.
@@ -157,7 +164,8 @@ struct weir_loop_config {
 };
 
 // Fills in the defaults: auto, 16,384 streams, 256 buffers of 16 KiB, marks 1 MiB and 256 KiB,
-// 64 MiB queued, no idle time-out, 30 s close time-out, no busy poll, no min wait, 2 job threads.
+// 64 MiB queued, no idle time-out, 30 s close time-out, no total time-out, no busy poll, no min
+// wait, 2 job threads.
 // Any thread.
 WEIR_PUBLIC void weir_loop_config_init(struct weir_loop_config *config);
 
@@ -502,6 +510,7 @@ struct weir_stats {
     // and opens that make or empty a file. That a single other one went there it does not tell.
     uint64_t worker_punts;
     uint64_t idle_timeouts, close_timeouts;
+    uint64_t total_timeouts, total_aborts; // `expired` was told; and the stream did not end in time
     uint64_t closed_clean, closed_reset, closed_timeout, closed_canceled, closed_error;
     uint64_t jobs, file_operations, posts;
     uint64_t fallbacks;                    // auto chose epoll

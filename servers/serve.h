@@ -39,7 +39,7 @@ struct serve_settings {
     uint64_t busy_poll_us, min_wait_us;
     uint64_t connections_max;
     uint64_t address_connections_max;
-    uint64_t idle_timeout_ns, drain_timeout_ns;
+    uint64_t idle_timeout_ns, total_timeout_ns, drain_timeout_ns;
     uint64_t backlog;
     uint64_t send_buffer, receive_buffer, notsent_lowat;
     bool keepalive;

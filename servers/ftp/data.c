@@ -101,6 +101,7 @@ const struct weir_protocol ftp_data_protocol = {
     .drained = data_drained,
     .ended = data_ended,
     .draining = data_draining,
+    .ageless = true, // it ends with the session
     .closed = data_closed,
 };
 

@@ -20,6 +20,7 @@ enum {
 };
 
 #define SESSION_LINGER_NS 2000000000ULL
+#define SESSION_EXPIRED "421 This session has lasted long enough."
 #define SESSION_BUSY_NS 1000000000ULL // how often a time-out looks whether a command still runs
 
 static void session_input(struct ftp_session *session, struct weir_slice slice);
@@ -415,6 +416,10 @@ static void session_end_if_done(struct ftp_session *session)
 void ftp_session_continue(struct ftp_session *session)
 {
     session_touch(session);
+    if (session->expired && !session->busy && !session->ending) {
+        ftp_session_end(session, SESSION_EXPIRED);
+        return;
+    }
     session_run_waiting(session);
     while (session->paused && !session->ending && session_has_room(session)) {
         session_resume(session);
@@ -524,11 +529,21 @@ static void session_draining(struct weir_stream *stream)
         ftp_session_end(session, "421 The server is shutting down.");
 }
 
+// What runs is finished, but nothing begun.
+static void session_expired(struct weir_stream *stream)
+{
+    struct ftp_session *session = weir_stream_session(stream);
+    session->expired = true;
+    if (!session->busy && !session->ending)
+        ftp_session_end(session, SESSION_EXPIRED);
+}
+
 static void session_closed(struct weir_stream *stream, int reason)
 {
     struct ftp_session *session = weir_stream_session(stream);
     struct weir_loop *loop = weir_stream_loop(stream);
-    (void)reason;
+    if (reason == -ETIME)
+        ftp_event(session, "aborted: open for twice --total-timeout");
     weir_timer_stop(loop, &session->timer);
     weir_timer_stop(loop, &session->delay);
     if (session->transfer)
@@ -555,5 +570,6 @@ const struct weir_protocol ftp_protocol = {
     .drained = session_drained,
     .ended = session_ended,
     .draining = session_draining,
+    .expired = session_expired,
     .closed = session_closed,
 };

@@ -122,6 +122,7 @@ struct ftp_session {
     bool busy : 1;
     bool paused : 1;      // the control connection: too much waits, or is not taken
     bool draining : 1;    // the server wants to end: after this command
+    bool expired : 1;     // --total-timeout is over: the same, and before what waits
     bool input_ended : 1; // the client sends no more: close after this command
     bool ending : 1;      // nothing is read any more
     bool hash_waits : 1;

@@ -111,7 +111,9 @@ static void connection_timer(struct weir_loop *loop, struct weir_timer *timer)
     bool drains = exchange->phase == CONNECTION_IDLE && exchange->draining;
     if (drains && now_ns - exchange->since_ns >= timeout_ns &&
         !weir_stream_is_silent(exchange->stream))
-        http_connection_watch(exchange, now_ns + DRAIN_LOOK_NS);
+        http_connection_watch(
+            exchange,
+            now_ns + (weir_stream_queued(exchange->stream) ? DRAIN_QUIET_NS : DRAIN_LOOK_NS));
     else if (timeout_ns && now_ns - exchange->since_ns >= timeout_ns)
         connection_expired(exchange,
                            exchange->phase == CONNECTION_HEAD ? "the head took too long" : "idle");
@@ -551,11 +553,9 @@ static void http_ended(struct weir_stream *stream)
     connection_end_if_done(exchange);
 }
 
-static void http_draining(struct weir_stream *stream)
+void http_connection_retire(struct http_exchange *exchange)
 {
-    struct http_exchange *exchange = weir_stream_session(stream);
     exchange->draining = exchange->final = true;
-    http_worker_drain(exchange->worker);
     if (exchange->phase != CONNECTION_IDLE)
         return;
     exchange->settled =
@@ -570,10 +570,7 @@ static void http_closed(struct weir_stream *stream, int reason)
     struct http_exchange *exchange = weir_stream_session(stream);
     if (!exchange->worker)
         return;
-    if (reason == -EIO) { // within an answer that had begun
-        http_count(exchange->worker, COUNTER_FILE_ERRORS);
-        http_worker_log(exchange->worker, stream, "aborted", "the file shrank or cannot be read");
-    }
+    http_connection_lost(exchange, reason);
     http_connection_gone(exchange);
     http_exchange_break(exchange);
     http_connection_reset(exchange);
@@ -590,6 +587,7 @@ const struct weir_protocol http_protocol = {
     .received = http_received,
     .drained = http_drained,
     .ended = http_ended,
-    .draining = http_draining,
+    .draining = http_connection_draining,
+    .expired = http_connection_expired,
     .closed = http_closed,
 };

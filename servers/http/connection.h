@@ -18,7 +18,7 @@ enum connection_phase {
 };
 
 // A client that got no processor may come to its answers as late as this when the server ends, or
-// shortly before the drain's time-out if that is sooner.
+// shortly before the drain's time-out if that is sooner; and when the connection is old.
 #define HTTP_DRAIN_LINGER_NS 10000000000ULL
 
 // The session of a stream, and to handlers their exchange.
@@ -33,7 +33,7 @@ struct http_exchange {
     bool paused : 1;        // bytes are held, or a queue is full
     bool body_paused : 1;   // the handler wants no more of the body yet
     bool peer_ended : 1;    // its half-close came
-    bool draining : 1;      // the server ends
+    bool draining : 1;      // the server ends, or its own time is over
     bool settled : 1;       // and no answer can still be on its way to the peer
     bool owes : 1;          // a handler has the request, and its answer is not complete
     bool begun : 1;         // the head of a streamed answer is queued
@@ -73,6 +73,11 @@ void http_exchange_say(struct http_exchange *exchange, const struct http_answer 
 void http_exchange_refuse(struct http_exchange *exchange, int status, const char *reason);
 // Queues whole answers of the cache, without a copy of the head.
 void http_exchange_send(struct http_exchange *exchange, const void *data, size_t size);
+// The server ends, or --total-timeout is over.
+void http_connection_draining(struct weir_stream *stream);
+void http_connection_expired(struct weir_stream *stream);
+// The core ended the connection: tells what is to be known of that.
+void http_connection_lost(struct http_exchange *exchange, int reason);
 // Ends the connection behind its last answer. What the client still sends would make the kernel
 // reset it once it is closed, and what the client had no room for yet would be lost with it: it is
 // discarded for a while.
@@ -80,6 +85,8 @@ void http_connection_end(struct http_exchange *exchange);
 
 // connection.c: the part that reads.
 
+// The request that is being answered, or is on its way, is the last.
+void http_connection_retire(struct http_exchange *exchange);
 // Goes on with held input after an answer that came later.
 void http_connection_continue(struct http_exchange *exchange);
 // Frees what belongs to one request.

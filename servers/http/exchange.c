@@ -65,11 +65,13 @@ void http_exchange_break(struct http_exchange *exchange)
     exchange->owes = false;
 }
 
-// Up to a drain's end, in which the client has its last occasion to read.
+// Up to a drain's end, if there is one, in which the client has its last occasion to read.
 static uint64_t exchange_patience(const struct http_exchange *exchange)
 {
     uint64_t now_ns = weir_loop_now(exchange->worker->loop);
     uint64_t end_ns = exchange->worker->drain_end_ns;
+    if (exchange->draining && !end_ns)
+        return HTTP_DRAIN_LINGER_NS;
     if (!exchange->draining || end_ns <= now_ns)
         return EXCHANGE_LINGER_NS;
     return end_ns - now_ns < HTTP_DRAIN_LINGER_NS ? end_ns - now_ns : HTTP_DRAIN_LINGER_NS;
@@ -79,6 +81,35 @@ void http_connection_end(struct http_exchange *exchange)
 {
     exchange->phase = CONNECTION_CLOSING;
     weir_stream_linger(exchange->stream, EXCHANGE_LINGER_MAX, exchange_patience(exchange));
+}
+
+void http_connection_draining(struct weir_stream *stream)
+{
+    struct http_exchange *exchange = weir_stream_session(stream);
+    http_worker_drain(exchange->worker);
+    http_connection_retire(exchange);
+}
+
+// As when the server ends; but who is within a large answer asks for nothing more, and may be there
+// for long.
+void http_connection_expired(struct weir_stream *stream)
+{
+    struct http_exchange *exchange = weir_stream_session(stream);
+    http_count(exchange->worker, COUNTER_TIMEOUTS);
+    http_connection_retire(exchange);
+    if (exchange->phase == CONNECTION_IDLE && weir_stream_queued(stream) > CONNECTION_QUEUE_LOW)
+        http_connection_end(exchange);
+}
+
+void http_connection_lost(struct http_exchange *exchange, int reason)
+{
+    const char *why = "open for twice --total-timeout";
+    if (reason == -EIO) { // within an answer that had begun
+        http_count(exchange->worker, COUNTER_FILE_ERRORS);
+        why = "the file shrank or cannot be read";
+    }
+    if (reason == -EIO || reason == -ETIME)
+        http_worker_log(exchange->worker, exchange->stream, "aborted", why);
 }
 
 void http_exchange_finish(struct http_exchange *exchange, uint64_t size)

@@ -9,6 +9,8 @@
 //     `writable` when it does not, and http_answer_end();
 //   - later: it calls http_exchange_keep() and answers from a callback of its own, a timer's or a
 //     job's.
+// If `serve` returns before the answer is complete, in either of the last two, it has to call
+// http_exchange_keep() first.
 // Who has set a state hears by `gone` when the connection ends, or the rest of the body is refused,
 // before the answer is complete. Callbacks run on the loop of the connection, with any engine.
 #ifndef HTTP_HANDLER_H
@@ -34,14 +36,20 @@ struct http_route {
     uint64_t body_max; // of a body that is told in pieces; 0: --max-body
 };
 
-// The request and its body; valid until `serve` returns, unless http_exchange_keep() returned 0.
+// The request and its body; valid until `serve` or `piece` returns, unless http_exchange_keep()
+// returned 0.
 const struct http_request *http_exchange_request(const struct http_exchange *exchange);
 struct http_text http_exchange_body(const struct http_exchange *exchange);
 
 // Goes on with a body after `piece` returned false; not inside of `piece`.
 void http_body_resume(struct http_exchange *exchange);
 
-// Keeps request and body until the exchange is over. -ENOMEM.
+// Keeps request and body until the exchange is over. Needed whenever `serve` returns before the
+// answer is complete; also by a handler that goes on in `writable` and never looks at the request
+// again, because the access log does, when the answer ends or breaks off. Not needed in `piece`:
+// while a body comes, the server keeps the head by itself. The texts move: those that were copied
+// out of the request before have to be taken from it again. -ENOMEM: nothing is kept, and the
+// answer must be another one that `serve` completes; so it belongs before http_answer_begin().
 int http_exchange_keep(struct http_exchange *exchange);
 
 // The stream, for the owner of an operation, its loop, and its peer's address.

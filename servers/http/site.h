@@ -28,7 +28,7 @@ enum http_counter {
     COUNTER_STATUS_4XX,
     COUNTER_STATUS_5XX,
     COUNTER_REFUSED,  // malformed or beyond a limit: answered, and the connection closed
-    COUNTER_TIMEOUTS, // idle, head or rate
+    COUNTER_TIMEOUTS, // idle, head, rate or total time
     COUNTER_CACHE_HITS,
     COUNTER_CACHE_MISSES,
     COUNTER_CACHE_CHECKS,     // looks at a file that an entry stands for

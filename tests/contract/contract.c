@@ -20,7 +20,7 @@ enum { CONTRACT_TESTS_MAX = 256, CONTRACT_SKIPPED = 77, CONTRACT_LIMIT_S = 30 };
 static const struct contract_test *const contract_groups[] = {
     transfer_tests,  flow_tests,   close_tests,   reset_tests,      hostage_tests,
     churn_tests,     limits_tests, connect_tests, timer_post_tests, file_tests,
-    send_file_tests, bulk_tests,   server_tests,  script_tests,
+    send_file_tests, bulk_tests,   server_tests,  script_tests,     total_tests,
 };
 
 struct contract_case {

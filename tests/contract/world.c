@@ -105,6 +105,15 @@ static void world_on_draining(struct weir_stream *stream)
     world_leave(subject);
 }
 
+static void world_on_expired(struct weir_stream *stream)
+{
+    struct subject *subject = world_enter(stream);
+    if (++subject->expired > 1)
+        world_complain(subject->world, "expired came twice");
+    subject->service->expired(subject);
+    world_leave(subject);
+}
+
 static void world_on_closed(struct weir_stream *stream, int reason)
 {
     struct subject *subject = world_enter(stream);
@@ -140,8 +149,21 @@ static const struct weir_protocol world_protocol_draining = {
     .closed = world_on_closed,
 };
 
+static const struct weir_protocol world_protocol_expired = {
+    .name = "subject",
+    .session_size = sizeof(struct subject *),
+    .opened = world_on_opened,
+    .received = world_on_received,
+    .drained = world_on_drained,
+    .ended = world_on_ended,
+    .expired = world_on_expired,
+    .closed = world_on_closed,
+};
+
 const struct weir_protocol *service_protocol(const struct service *service)
 {
+    if (service->expired)
+        return &world_protocol_expired;
     return service->draining ? &world_protocol_draining : &world_protocol;
 }
 

@@ -79,7 +79,7 @@ struct contract_test {
 // Ended by a row without a name.
 extern const struct contract_test transfer_tests[], flow_tests[], close_tests[], reset_tests[],
     hostage_tests[], churn_tests[], limits_tests[], connect_tests[], timer_post_tests[],
-    file_tests[], send_file_tests[], bulk_tests[], server_tests[], script_tests[];
+    file_tests[], send_file_tests[], bulk_tests[], server_tests[], script_tests[], total_tests[];
 
 extern const struct variant variants[]; // ended by a row without a name
 // Finds a variant by its name; "uring:default,-NAME" works for every feature's name.
@@ -94,6 +94,7 @@ struct service {
     void (*drained)(struct subject *subject);
     void (*ended)(struct subject *subject);    // NULL: weir_stream_close
     void (*draining)(struct subject *subject); // NULL: the protocol has no such callback
+    void (*expired)(struct subject *subject);  // NULL: neither
     void (*closed)(struct subject *subject);
     uint64_t pattern; // what must be received, see pattern_matches; 0: unchecked
     void *context;    // the test's
@@ -104,10 +105,11 @@ struct service {
 struct subject {
     struct world *world;
     struct service *service;
-    struct weir_stream *stream;                        // NULL after `closed`
-    uint32_t index;                                    // in the order of their first callback
-    uint32_t opened, drained, ended, draining, closed; // how often each was called
-    uint64_t received;                                 // bytes
+    struct weir_stream *stream; // NULL after `closed`
+    uint32_t index;             // in the order of their first callback
+    // How often each was called.
+    uint32_t opened, drained, ended, draining, expired, closed;
+    uint64_t received; // bytes
     uint64_t slices;
     uint64_t mismatches; // slices that were not what the pattern says
     int reason;          // what `closed` was told

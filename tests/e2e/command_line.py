@@ -55,6 +55,10 @@ class CommandLineTest(unittest.TestCase):
             ([*good, "--max-per-address", "1.5"], "--max-per-address"),
             ([*good, "--idle-timeout", "1m"], "--idle-timeout: '1m' is not seconds"),
             ([*good, "--drain-timeout", "99999999999999999999"], "--drain-timeout"),
+            ([*good, "--total-timeout", "-1"], "--total-timeout: '-1' is not seconds"),
+            ([*good, "--total-timeout", "10000001"], "--total-timeout: '10000001' is not seconds"),
+            ([*good, "--total-timeout", "1e3"], "--total-timeout: '1e3' is not seconds"),
+            ([*good, "--total-timeout", ""], "--total-timeout: '' is not seconds"),
             ([*good, "--backlog", "0"], "--backlog"),
             ([*good, "--send-buffer", "4T"], "--send-buffer: '4T' is not a size"),
             ([*good, "--receive-buffer", "4KB"], "--receive-buffer"),
@@ -184,9 +188,9 @@ class CommandLineTest(unittest.TestCase):
         result = run("echo", "--help")
         self.assertEqual((result.returncode, result.stderr), (0, ""))
         for name in """listen engine uring threads cpu busy-poll-us min-wait-us max-connections
-                       max-per-address idle-timeout drain-timeout backlog send-buffer
-                       receive-buffer notsent-lowat keepalive unix-mode buffers buffer-size log
-                       stats-json help""".split():
+                       max-per-address idle-timeout total-timeout drain-timeout backlog
+                       send-buffer receive-buffer notsent-lowat keepalive unix-mode buffers
+                       buffer-size log stats-json help""".split():
             self.assertIn(f"--{name}", result.stdout)
 
     # The version names weir's, the engines and liburing's.

@@ -341,6 +341,41 @@ class EngineTests:
         self.assert_gone(client)
         self.assertGreaterEqual(time.monotonic() - began, 1.4)
 
+    # A connection of --total-timeout ends in order, an idle one and a busy one: all that was taken
+    # comes back, then the end. Who reads a byte now and then is reset at twice that age.
+    def test_total_timeout(self):
+        stats = self.path("stats")
+        server = self.start("--total-timeout", "0.6", "--stats-json", stats)
+        began = time.monotonic()
+        idle, busy, slow = (self.client(server.addresses[0]) for _ in range(3))
+        slow.setblocking(False)
+        ends = select.poll()
+        ends.register(slow, 0)
+        echoed = 0
+        more = sent = b"?"
+        while more == sent:
+            if select.select([], [slow], [], 0.005)[1]:
+                slow.send(b"x" * 65536)
+            sent = struct.pack("=Q", echoed) * 50
+            busy.sendall(sent)
+            more = receive(busy, len(sent))
+            echoed += 1
+        self.assertTrue(sent.startswith(more))
+        self.assertGreater(echoed, 1)
+        self.assertEqual(idle.recv(1), b"")
+        self.assertGreaterEqual(time.monotonic() - began, 0.6)
+        for client in (idle, busy):
+            client.close()
+        while not ends.poll(5):
+            if select.select([slow], [], [], 0)[0]:
+                self.assertEqual(slow.recv(1), b"x")
+            self.assertLess(time.monotonic() - began, LIMIT)
+        self.assertGreaterEqual(time.monotonic() - began, 1.2)
+        self.stop(server)
+        with open(stats, encoding="ascii") as file:
+            counters = json.load(file)
+        self.assertEqual((counters["total_timeouts"], counters["total_aborts"]), (3, 1))
+
     # The socket options reach the listening socket, whose connections inherit them.
     def test_socket_options(self):
         server = self.start("--send-buffer", "64K", "--receive-buffer", "32768", "--notsent-lowat",

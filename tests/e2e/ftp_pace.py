@@ -5,8 +5,9 @@ import select
 import time
 
 from ftp_client import on_all_engines, small_buffers
-from programs import LIMIT, receive
+from programs import LIMIT, receive, receive_end
 
+OLD = "421 This session has lasted long enough."
 DONE = "226 Transfer complete."
 OPENING = "150 Opening data connection."
 
@@ -118,6 +119,57 @@ class Pace:
         resets.register(stranger, 0)
         for poll in (ends, resets):
             self.assertTrue(poll.poll(LIMIT * 1000))
+
+    # A session of --total-timeout is told 421, between commands or behind what runs: a transfer is
+    # finished, what waits behind it is not begun. One that would never end is reset at twice that
+    # age, and its upload is not there.
+    def test_old_sessions_end(self):
+        content = self.write("whole", os.urandom(4 << 20))
+        server = self.start_server(*self.options, "--total-timeout", "1", "--send-buffer", "64K")
+        began = time.monotonic()
+        idle, busy, load, store, endless = (self.login(server) for _ in range(5))
+        out = small_buffers((load.host, load.passive_port()))
+        self.addCleanup(out.close)
+        self.assertEqual(load.ask("RETR whole")[:3], "150")
+        into, drip = store.passive(), endless.passive()
+        self.addCleanup(into.close)
+        self.addCleanup(drip.close)
+        self.assertEqual(store.ask("STOR old"), OPENING)
+        self.assertEqual(endless.ask("STOR endless"), OPENING)
+        store.send("NOOP")
+        got = bytearray()
+        while (reply := busy.ask("NOOP")) == "200 Yes.":
+            got += out.recv(100)
+            into.send(b"x")
+            drip.send(b"x")
+            select.select([], [], [], 0.02)
+        self.assertEqual([reply, idle.reply()], [OLD, OLD])
+        self.assertGreaterEqual(time.monotonic() - began, 1)
+        into.close()
+        self.assertEqual([store.reply(), store.reply(), store.end()], [DONE, OLD, b""])
+        self.assertEqual(bytes(got + receive_end(out)), content)
+        self.assertEqual([load.reply(), load.reply(), load.end()], [DONE, OLD, b""])
+        self.assertEqual(set(self.read("old")), set(b"x"))
+        ends = select.poll()
+        ends.register(endless.socket, 0)
+        while not ends.poll(20):
+            try:
+                drip.send(b"x")
+            except OSError:
+                pass # it was broken off, and the control connection is about to be
+            self.assertLess(time.monotonic() - began, LIMIT)
+        self.assertGreaterEqual(time.monotonic() - began, 2)
+        server.log.until("aborted: open for twice --total-timeout")
+        counters = server.counters()
+        self.assertEqual([counters["total_timeouts"], counters["total_aborts"]], [5, 1])
+        self.assertFalse(os.path.exists(self.path("endless")))
+        self.wait_for_none_left()
+
+    def wait_for_none_left(self):
+        deadline = time.monotonic() + LIMIT
+        while self.leftovers():
+            self.assertLess(time.monotonic(), deadline)
+            select.select([], [], [], 0.02)
 
 
 on_all_engines(Pace, globals())

@@ -129,9 +129,22 @@ class Broken(unittest.TestCase):
         data = http_programs.converse(address, head("/gone", method="GET"))
         return int(http_programs.parse(data)[0].body)
 
+    def take_long(self, address):
+        """A long answer that goes on in `writable`, while others are answered; its length."""
+        with programs.connect(address) as client:
+            client.sendall(head("/long?kept", method="GET"))
+            data = programs.receive_until(client, b"\r\n\r\n")
+            self.gone(address)
+            client.shutdown(socket.SHUT_WR)
+            answer, = http_programs.parse(data + programs.receive_end(client))
+        self.assertEqual(answer.body, b"".join(b"%c" % (ord("a") + number % 26) * 8192
+                                               for number in range(512)))
+        return len(answer.body)
+
     def test_each_is_logged_and_counted(self):
         """A client that leaves within its answer, one that leaves before it, one whose body ends
-        what has begun, a handler that breaks its promise: a line each, with what was answered."""
+        what has begun, a handler that breaks its promise, and one that is at it
+        long: a line each, with what was answered."""
         chunk = head("/stream", "Transfer-Encoding: chunked") + b"3\r\nabc\r\n"
         for engine in http_programs.ENGINES:
             with self.subTest(engine=engine), tempfile.TemporaryDirectory() as folder:
@@ -149,14 +162,16 @@ class Broken(unittest.TestCase):
                 deadline = time.monotonic() + programs.LIMIT
                 while not self.gone(address):
                     self.assertLess(time.monotonic(), deadline)
+                size = self.take_long(address)
                 server.signal(signal.SIGTERM)
                 self.assertEqual(server.wait(), 0)
                 with open(log, encoding="ascii") as file:
                     rows = [json.loads(line) for line in file]
                 self.assertEqual(sorted((row["target"], row["status"], row["size"])
                                         for row in rows if row["target"] != "/gone"),
-                                 [("/late?never", 0, 0), ("/promise?less", 200, 3),
-                                  ("/stream", 200, 3), ("/stream", 200, 3)])
+                                 [("/late?never", 0, 0), ("/long?kept", 200, size),
+                                  ("/promise?less", 200, 3), ("/stream", 200, 3),
+                                  ("/stream", 200, 3)])
                 with open(stats, encoding="ascii") as file:
                     self.assertEqual(json.load(file)["protocol"]["requests"], len(rows))
 

@@ -4,6 +4,7 @@ import concurrent.futures
 import json
 import os
 import re
+import select
 import signal
 import socket
 import subprocess
@@ -181,6 +182,92 @@ class Connections(http_programs.HttpTest):
                         client.sendall(b"a")
                 self.assertEqual(http_programs.parse(data)[0].status, 408)
         self.on_all_engines(check)
+
+
+class Ages(http_programs.HttpTest):
+    """--total-timeout: what becomes of a connection that is so old."""
+
+    total = 1.0
+    files = {"big": bytes(8 * 1024 * 1024), "a.txt": b"text"}
+    options = ("--total-timeout", str(total), "--send-buffer", "64K")
+    request = b"GET /%b HTTP/1.1\r\nHost: x\r\n\r\n"
+
+    def see_idle(self, address, request, statuses):
+        """Who asks for nothing gets the end, in order."""
+        began = time.monotonic()
+        with programs.connect(address) as client:
+            client.sendall(request)
+            data = programs.receive_end(client)
+        self.assertEqual([answer.status for answer in http_programs.parse(data)], statuses)
+        self.assertGreaterEqual(time.monotonic() - began, self.total)
+
+    def see_busy(self, address):
+        """Who asks all the time gets an answer to each request, and the last says that it is."""
+        began = time.monotonic()
+        with programs.connect(address) as client:
+            while True:
+                client.sendall(self.request % b"a.txt")
+                data = programs.receive_until(client, b"\r\n\r\ntext")
+                answers = http_programs.parse(data)
+                self.assertEqual([answer.body for answer in answers], [b"text"])
+                if "connection" in answers[0].headers:
+                    break
+                select.select([], [], [], 0.01)
+            self.assertEqual(answers[0].headers["connection"], "close")
+            self.assertEqual(client.recv(1), b"")
+        self.assertGreaterEqual(time.monotonic() - began, self.total)
+
+    def read_by_and_by(self, address):
+        """A small window, from which a byte is taken now and then until the time is over."""
+        host, port = address.rsplit(":", 1)
+        client = socket.socket()
+        self.addCleanup(client.close)
+        client.settimeout(programs.LIMIT)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+        began = time.monotonic()
+        client.connect((host, int(port)))
+        client.sendall(self.request % b"big")
+        data = bytearray()
+        while time.monotonic() - began < self.total + 0.05:
+            data += client.recv(100)
+            select.select([], [], [], 0.02)
+        return client, data, began
+
+    def see_large(self, address):
+        """An answer that had begun arrives whole; then comes the end."""
+        client, data, _ = self.read_by_and_by(address)
+        data += programs.receive_end(client)
+        self.assertEqual(len(http_programs.parse(bytes(data))[0].body), 8 * 1024 * 1024)
+
+    def see_endless(self, address):
+        """At twice the age it is over, however much the client likes to go on."""
+        client, _, began = self.read_by_and_by(address)
+        ends = select.poll()
+        ends.register(client, 0)
+        while not ends.poll(20):
+            self.assertTrue(client.recv(100))
+            self.assertLess(time.monotonic() - began, programs.LIMIT)
+        self.assertGreaterEqual(time.monotonic() - began, 2 * self.total)
+
+    def test_old_connections_end(self):
+        """Silent ones, one between requests, a busy one, a large answer, one that would not end."""
+        whole = self.request % b"a.txt"
+        checks = (lambda address: self.see_idle(address, b"", []),
+                  lambda address: self.see_idle(address, whole, [200]),
+                  self.see_busy, self.see_large, self.see_endless)
+        with concurrent.futures.ThreadPoolExecutor(len(checks) * len(self.servers)) as pool:
+            runs = [(engine, pool.submit(check, server.addresses[0]))
+                    for engine, server in self.servers.items() for check in checks]
+        for engine, run in runs:
+            with self.subTest(engine=engine):
+                run.result()
+        for engine, server in self.servers.items():
+            with self.subTest(engine=engine):
+                server.log.until("aborted: open for twice --total-timeout")
+                counters = server.counters()
+                self.assertEqual([counters["total_timeouts"], counters["total_aborts"]], [5, 1])
+                status = json.loads(self.get(server.addresses[0], "/.status").body)
+                self.assertEqual(status["timeouts"], 5)
 
 
 class Rates(http_programs.HttpTest):

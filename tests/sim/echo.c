@@ -132,6 +132,13 @@ static void echo_ended(struct weir_stream *stream)
         weir_stream_close(stream);
 }
 
+// One in three goes on, until it is aborted.
+static void echo_expired(struct weir_stream *stream)
+{
+    if (sim_random(echo.run->sim, 3))
+        echo_quit(stream);
+}
+
 static void echo_closed(struct weir_stream *stream, int reason)
 {
     struct echo_session *session = weir_stream_session(stream);
@@ -147,6 +154,7 @@ static const struct weir_protocol echo_protocol = {
     .opened = echo_opened,
     .received = echo_received,
     .ended = echo_ended,
+    .expired = echo_expired,
     .closed = echo_closed,
 };
 
@@ -233,7 +241,7 @@ static void echo_check_client(struct run *run, struct client *client)
         run_complain(run, "client %u got more than it sent", client->index);
     // An orderly end says that this was all.
     if (client->ended && client->received < client->sent && !run->quits && !run->answered &&
-        !run->broken && !run->drained)
+        !run->broken && !run->drained && !run->ages)
         run_complain(run, "client %u got the end after %llu of %llu bytes", client->index,
                      (unsigned long long)client->received, (unsigned long long)client->sent);
     // Whoever ends in order gets everything, unless something took the connection.

@@ -34,8 +34,8 @@ static bool script_trouble(const struct ftp_script *script, int code)
     const struct ftp_world *world = script->world;
     const struct run *run = world->run;
     if (code == 421)
-        return run->lacks_memory || run->lacks_descriptors || run->drains || world->impatient ||
-               world->crowded || world->faulty;
+        return run->lacks_memory || run->lacks_descriptors || run->drains || run->ages ||
+               world->impatient || world->crowded || world->faulty;
     if (code == 425 || code == 426)
         return world->crowded || world->impatient || run->lacks_memory || run->lacks_descriptors ||
                run->faults.chances[SIM_ACCEPT_ERROR];

@@ -445,8 +445,8 @@ void http_expect(struct http_script *script)
     bool final = expect_final(script, ask);
     script->candidates_count = 0;
     expect_all(script, ask, final);
-    // A server that ends closes each connection behind its answer.
-    if (!final && script->world->run->drains)
+    // A server that ends closes each connection behind its answer, and so does age.
+    if (!final && (script->world->run->drains || script->world->run->ages))
         expect_all(script, ask, true);
     script->alive = (uint32_t)((1ULL << script->candidates_count) - 1);
     script->at = 0;

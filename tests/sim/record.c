@@ -99,6 +99,14 @@ static void record_draining(struct weir_stream *stream)
     record.inner->draining(stream);
 }
 
+static void record_expired(struct weir_stream *stream)
+{
+    struct run_stream *found = record_of(stream);
+    found->expired_ns = weir_loop_now(weir_stream_loop(stream));
+    record_trace("expired", found, 0);
+    record.inner->expired(stream);
+}
+
 static void record_closed(struct weir_stream *stream, int reason)
 {
     struct run_stream *found = record_of(stream);
@@ -121,11 +129,13 @@ const struct weir_protocol *record_protocol(struct run *run, const struct weir_p
     record.outer = (struct weir_protocol){
         .name = protocol->name,
         .session_size = protocol->session_size + sizeof(struct run_stream *),
+        .ageless = protocol->ageless,
         .opened = record_opened,
         .received = record_received,
         .drained = protocol->drained ? record_drained : NULL,
         .ended = protocol->ended ? record_ended : NULL,
         .draining = protocol->draining ? record_draining : NULL,
+        .expired = protocol->expired ? record_expired : NULL,
         .closed = record_closed,
     };
     return &record.outer;

@@ -18,6 +18,7 @@ enum {
     RUN_CROWDED = 64,
     RUN_ACCEPT_ERRORS = 32, // in a row, before a listener pauses
     RUN_ACCEPT_PAUSE_NS = 100000000,
+    RUN_TICKS_NS = 2000000,
     RUN_COLD = 300,
 };
 
@@ -69,6 +70,10 @@ static void run_configure(struct run *run, struct weir_loop_config *ret_config)
     bool old = !strcmp(run->plan, "kernel-6.1") || !strcmp(run->plan, "kernel-6.8");
     if (!config->busy_poll_ns && !old && run->seed % 8 == 3)
         config->min_wait_ns = 1000ULL << run->seed / 8 % 17;
+    // From the tick of a timer up to what a client that thinks does not need.
+    run->ages = run->seed % 8 == 6;
+    if (run->ages)
+        config->total_timeout_ns = 100000ULL << run->seed / 8 % 16;
     run->destroyed = sim_random(sim, 8) == 0;
     run->drains = sim_random(sim, 8) == 0;
     if (!run->crowded)
@@ -166,7 +171,8 @@ static void run_expect(struct run *run, const char *what, uint64_t is, uint64_t 
 bool run_may_lose(const struct run *run)
 {
     return run->destroyed || run->short_of_memory || run->quits || run->answered || run->broken ||
-           run->drained || run->stats.idle_timeouts || run->stats.close_timeouts;
+           run->drained || run->stats.idle_timeouts || run->stats.close_timeouts ||
+           run->stats.total_timeouts || run->stats.total_aborts;
 }
 
 static void run_check_streams(struct run *run)
@@ -226,6 +232,22 @@ static void run_check_queues(struct run *run)
     }
 }
 
+// Whatever its client does: at twice the total time a stream is on its way out. Timers have ticks,
+// and one that was told too late, when the clock jumped, has another.
+static void run_check_ages(struct run *run)
+{
+    const struct weir_loop *loop = run->loop;
+    uint64_t most = 2 * loop->config.total_timeout_ns + RUN_TICKS_NS;
+    for (uint32_t i = 0; run->ages && i < RUN_STREAMS_MAX; i++) {
+        const struct weir_stream *stream = run->streams[i].stream;
+        if (stream && (stream->state == STREAM_OPEN || stream->state == STREAM_FLUSHING) &&
+            loop->now_ns - stream->opened_ns > most &&
+            loop->now_ns - run->streams[i].expired_ns > RUN_TICKS_NS)
+            run_complain(run, "a stream is %llu ns old",
+                         (unsigned long long)(loop->now_ns - stream->opened_ns));
+    }
+}
+
 // Only what a stream without its listener may leave: nothing.
 static void run_check_kernel(struct run *run, bool loop_gone)
 {
@@ -263,6 +285,7 @@ static bool run_turn(struct run *run, uint64_t deadline_ns)
         run_complain(run, "there is no end to it");
     run->full_turns += result >= LOOP_COMPLETIONS_MAX;
     run_check_queues(run);
+    run_check_ages(run);
     return !run->complaint[0] && !run->broken;
 }
 
@@ -382,12 +405,13 @@ static void run_check(struct run *run)
 
 void run_describe(const struct run *run, FILE *file)
 {
-    fprintf(file, "seed %llu: %s%s%s%s%s%s%s%s, %u clients, %llu turns; faults:",
+    fprintf(file, "seed %llu: %s%s%s%s%s%s%s%s%s, %u clients, %llu turns; faults:",
             (unsigned long long)run->seed, run->plan, run->quits ? ", quits" : "",
             run->destroyed ? ", destroyed" : "", run->drained ? ", drained" : "",
-            run->broken ? ", broken" : "", run->crowded ? ", crowded" : "",
-            run->repeated ? ", repeats" : "", run->short_of_memory ? ", short of memory" : "",
-            run->clients_count, (unsigned long long)run->turns);
+            run->ages ? ", ages" : "", run->broken ? ", broken" : "",
+            run->crowded ? ", crowded" : "", run->repeated ? ", repeats" : "",
+            run->short_of_memory ? ", short of memory" : "", run->clients_count,
+            (unsigned long long)run->turns);
     for (int i = 0; i < SIM_FAULTS; i++) {
         if (run->faults.chances[i])
             fprintf(file, " %s=%u", sim_fault_name((enum sim_fault)i), run->faults.chances[i]);

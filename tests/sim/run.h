@@ -36,8 +36,9 @@ struct run_stream {
     bool late; // a callback came after closed
     int reason;
     uint32_t slot;
-    uint64_t token; // of an operation of it; closed ones may complete again
-    bool again;     // it will
+    uint64_t token;      // of an operation of it; closed ones may complete again
+    bool again;          // it will
+    uint64_t expired_ns; // when it was told so
 };
 
 struct run {
@@ -63,6 +64,7 @@ struct run {
     bool breaks, broken;    // the ring will break, and has
     bool destroyed;         // the loop is destroyed with clients on it
     bool drains, drained;   // the server ends while clients are there, and has begun to
+    bool ages;              // streams have a total time
     bool crowded;           // more completes at once than a turn takes
     bool repeats;           // operations of streams that are gone complete again
     uint64_t repeated;      // how often one did

@@ -178,7 +178,56 @@ static void promise_serve(struct http_exchange *exchange, void *context)
     http_answer_end(exchange);
 }
 
+// --- /long: pieces of one letter each, as the client takes them ----------------------------------
+
+enum { LONG_PIECES = 512, LONG_PIECE = 8192 };
+
+static void long_writable(struct http_exchange *exchange, void *context)
+{
+    int *next = http_exchange_state(exchange);
+    char piece[LONG_PIECE];
+    bool room = true;
+    (void)context;
+    while (room && *next < LONG_PIECES) {
+        memset(piece, 'a' + (*next)++ % 26, sizeof piece);
+        room = http_answer_piece(exchange, piece, sizeof piece);
+    }
+    if (!room)
+        return;
+    free(next);
+    http_exchange_set_state(exchange, NULL);
+    http_answer_end(exchange);
+}
+
+// It looks at the request no more, and keeps it all the same: the access log does.
+static void long_serve(struct http_exchange *exchange, void *context)
+{
+    const struct http_answer answer = { .status = 200,
+                                        .type = "text/plain; charset=utf-8",
+                                        .length = HTTP_LENGTH_UNKNOWN };
+    int *next = calloc(1, sizeof *next);
+    if (!next || http_exchange_keep(exchange)) {
+        free(next);
+        http_answer_status(exchange, 503);
+        return;
+    }
+    http_exchange_set_state(exchange, next);
+    http_answer_begin(exchange, &answer);
+    long_writable(exchange, context);
+}
+
+static void long_gone(struct http_exchange *exchange, void *context)
+{
+    (void)context;
+    free(http_exchange_state(exchange));
+}
+
 static const struct http_route routes[] = {
+    { .path = "/long",
+      .methods = "GET",
+      .serve = long_serve,
+      .writable = long_writable,
+      .gone = long_gone },
     { .path = "/promise", .methods = "GET, HEAD", .serve = promise_serve },
     { .path = "/late", .methods = "GET, POST", .serve = late_serve, .gone = late_leave },
     { .path = "/gone", .methods = "GET", .serve = gone_serve },
@@ -188,7 +237,7 @@ static const struct http_route routes[] = {
 
 int main(int argc, char **argv)
 {
-    struct http_route all[6] = { http_route_hello };
+    struct http_route all[7] = { http_route_hello };
     memcpy(all + 1, routes, sizeof routes);
-    return http_program(argc, argv, all, 6);
+    return http_program(argc, argv, all, 7);
 }
