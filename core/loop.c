@@ -209,6 +209,8 @@ int loop_create_on(const struct weir_loop_config *config, const struct loop_base
         free(loop);
         return -EINVAL;
     }
+    if (!config->busy_poll_ns && !config->min_wait_ns && base->engine != &engine_blocking)
+        loop->lookout.most_ns = config->adaptive_poll_ns;
     loop->engine = base->engine;
     loop->system = base->system;
     loop->system_state = base->system_state;
@@ -496,6 +498,25 @@ static int loop_flush(struct weir_loop *loop, uint64_t deadline_ns)
     return error ? error : count;
 }
 
+// Waits, after a look for work where that is asked for or pays.
+static int loop_wait(struct weir_loop *loop, uint64_t deadline_ns)
+{
+    bool adapts = loop->lookout.most_ns && deadline_ns;
+    loop->look_ns = adapts ? lookout_begin(&loop->lookout) : loop->config.busy_poll_ns;
+    loop->looked_in_vain = false;
+    int count = loop_flush(loop, deadline_ns);
+    loop->turn_index++;
+    loop->now_ns = loop->system->clock(loop->system_state);
+    if (adapts && loop->look_ns) {
+        lookout_end(&loop->lookout, loop->looked_in_vain);
+        stats_add(loop, looks, 1);
+        stats_add(loop, looks_in_vain, loop->looked_in_vain);
+    }
+    if (loop->lookout.most_ns)
+        lookout_learn(&loop->lookout, loop->completions, count);
+    return count;
+}
+
 int weir_loop_turn(struct weir_loop *loop, uint64_t deadline_ns)
 {
     assert(!loop->running_callbacks);
@@ -521,9 +542,7 @@ int weir_loop_turn(struct weir_loop *loop, uint64_t deadline_ns)
     // Those at the head of the line may have nothing to receive: the others need not wait for them.
     if (loop->starved && loop->pool.leased < loop->pool.count)
         deadline_ns = 0;
-    int count = loop_flush(loop, deadline_ns);
-    loop->turn_index++;
-    loop->now_ns = loop->system->clock(loop->system_state);
+    int count = loop_wait(loop, deadline_ns);
     for (int i = 0; i < count; i++)
         loop_dispatch(loop, &loop->completions[i]);
     events += count > 0 ? (uint32_t)count : 0;

@@ -12,6 +12,7 @@
 
 #include "buffer.h"
 #include "engine.h"
+#include "lookout.h"
 #include "slab.h"
 #include "stats.h"
 #include "system.h"
@@ -207,6 +208,9 @@ struct weir_loop {
     char plan[256];
     uint64_t now_ns;
     uint32_t turn_index;
+    struct lookout lookout;
+    uint64_t look_ns;     // how long this turn's wait looks for work before it sleeps
+    bool looked_in_vain;  // it did, and nothing came
     uint32_t turns_awake; // so many more turns do not sleep: a drain waits for all to be served
     uint32_t file_turn, file_sends, file_sends_before; // see file_part()
     bool running_callbacks;

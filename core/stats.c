@@ -52,6 +52,8 @@ static const struct stats_row stats_rows[] = {
     { STATS_ROW(file_operations) },
     { STATS_ROW(posts) },
     { STATS_ROW(fallbacks) },
+    { STATS_ROW(looks) },
+    { STATS_ROW(looks_in_vain) },
     { STATS_ROW(streams_open) },
     { STATS_ROW(streams_high) },
     { STATS_ROW(buffers_leased) },

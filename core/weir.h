@@ -147,6 +147,9 @@ struct weir_loop_config {
     uint64_t total_timeout_ns;  // a stream this old is told `expired`, and one twice this old is
                                 // aborted, whatever it does; 0: never
     uint64_t busy_poll_ns;      // look for work this long before sleeping; 0: sleep at once
+    // The same while it pays: as long as all that comes is of one or two streams, and comes within
+    // this time. Not beside busy_poll_ns or min_wait_ns, and not with blocking. 0: never.
+    uint64_t adaptive_poll_ns;
     // uring, Linux 6.12: a loop that was just busy sleeps until several events came, or this long
     // for one, at most 100 ms and not with busy_poll_ns. Saves CPU, costs latency. 0: one event.
     uint64_t min_wait_ns;
@@ -514,6 +517,7 @@ struct weir_stats {
     uint64_t closed_clean, closed_reset, closed_timeout, closed_canceled, closed_error;
     uint64_t jobs, file_operations, posts;
     uint64_t fallbacks;                    // auto chose epoll
+    uint64_t looks, looks_in_vain;         // by adaptive_poll_ns
     uint64_t streams_open, streams_high;   // gauges: now, most at once
     uint64_t buffers_leased, buffers_high; // gauges
     uint64_t queued_bytes, queued_high;    // gauges

@@ -118,6 +118,7 @@ static void serve_config(struct serve *serve, struct weir_server_config *ret_con
     ret_config->loop.idle_timeout_ns = settings->idle_timeout_ns;
     ret_config->loop.total_timeout_ns = settings->total_timeout_ns;
     ret_config->loop.busy_poll_ns = settings->busy_poll_us * 1000;
+    ret_config->loop.adaptive_poll_ns = settings->adaptive_poll_us * 1000;
     ret_config->loop.min_wait_ns = settings->min_wait_us * 1000;
     if (settings->send_high) {
         ret_config->loop.send_high = settings->send_high;

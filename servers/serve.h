@@ -36,7 +36,7 @@ struct serve_settings {
     uint64_t threads;
     uint16_t cpus[SERVE_CPUS_MAX];
     size_t cpus_count;
-    uint64_t busy_poll_us, min_wait_us;
+    uint64_t busy_poll_us, adaptive_poll_us, min_wait_us;
     uint64_t connections_max;
     uint64_t address_connections_max;
     uint64_t idle_timeout_ns, total_timeout_ns, drain_timeout_ns;

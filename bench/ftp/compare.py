@@ -1,14 +1,19 @@
 #!/usr/bin/python3
 """Compares `weir ftp` with vsftpd on this machine, in interleaved blocks, and prints medians.
 
-usage: compare.py --weir PATH [--engine NAME] [--vsftpd PATH] [--blocks N] WORK...
+usage: compare.py --build DIR [--engine NAME] [--vsftpd PATH] [--blocks N] [--json FILE] WORK...
 
 Needs root (vsftpd), curl and two CPUs: servers run on CPU 1, clients on CPU 0. Files lie in
 /dev/shm, so that no disk takes part. Both servers serve anonymous users with their defaults.
+weir-bench run ftp (bench/scenarios/ftp.toml) has less of the client in its figures; this is for
+what it has not: curl, what other sessions wait for while passwords are hashed, memory, and
+commands that a process of its own asks for beside a download.
 """
 
 import argparse
+import json
 import os
+import platform
 import shutil
 import signal
 import socket
@@ -81,9 +86,10 @@ def free_port():
 class Server:
     """A running server; all its processes are in a control group of their own."""
 
-    def __init__(self, name, command, port):
+    def __init__(self, name, command, port, load_program):
         self.name = name
         self.port = port
+        self.load_program = load_program
         # A forking server's children are counted by their group; it does not wait for them itself.
         self.group = f"/sys/fs/cgroup/cpuacct/weir-compare-{os.getpid()}"
         os.makedirs(self.group, exist_ok=True)
@@ -123,6 +129,14 @@ class Server:
 
     def url(self, path):
         return f"ftp://127.0.0.1:{self.port}/{path}"
+
+    def load(self, *options, real_time=False):
+        """weir-load with its sessions here. With real_time it does not wait for the processor that
+        it shares with the other clients."""
+        wrapper = ["chrt", "--fifo", "1"] if real_time else []
+        return subprocess.Popen([*wrapper, self.load_program, "ftp", "--json", "-", "--connect",
+                                 f"127.0.0.1:{self.port}", *options],
+                                stdout=subprocess.PIPE, text=True)
 
     def end(self):
         os.killpg(self.process.pid, signal.SIGTERM)
@@ -176,6 +190,35 @@ def finish(clients):
     for client in clients:
         if client.wait(LIMIT):
             raise SystemExit(f"curl failed with {client.returncode}")
+
+
+def report(load):
+    """What a weir-load wrote; none of its requests may have failed."""
+    output = json.loads(load.communicate(timeout=LIMIT)[0])
+    if load.returncode:
+        raise SystemExit(f"weir-load failed: {output['errors']}")
+    return output
+
+
+def percentile(buckets, share):
+    """Of pairs of a value and how many had it."""
+    left = share * sum(count for _, count in buckets)
+    for value, count in buckets:
+        left -= count
+        if left <= 0:
+            return value
+    return buckets[-1][0]
+
+
+def waits(output, prefix):
+    """Response times, from when a command was due."""
+    response = output["histograms"]["response"]
+    buckets = response["buckets"]
+    return {f"{prefix} p50 ms": percentile(buckets, 0.5) / 1e6,
+            f"{prefix} p99 ms": percentile(buckets, 0.99) / 1e6,
+            f"{prefix} max ms": response["max"] / 1e6,
+            f"{prefix} above 5 ms": sum(count for value, count in buckets if value >= 5e6),
+            f"{prefix} commands": response["count"]}
 
 
 def timed(server, action):
@@ -241,55 +284,41 @@ def work_idle(server, _folder):
     return {"KiB/session": size / count / 1024}
 
 
-def percentile(values, share):
-    return sorted(values)[min(int(len(values) * share), len(values) - 1)]
-
-
 def work_commands(server, folder):
+    """NOOP of 100 sessions, 2,000 a second, while somebody else downloads: asked by a process that
+    shares the downloader's processor, then by one that does not wait for it."""
     folder.large()
-    sessions = [Session(server).login() for _ in range(100)]
-    transfer = curl("-o", "/dev/null", server.url("large"), "-o", "/dev/null", server.url("large"))
-    waits = []
-    while transfer.poll() is None:
-        for session in sessions:
-            begin = time.monotonic()
-            session.ask("NOOP")
-            waits.append(time.monotonic() - begin)
-    for session in sessions:
-        session.close()
-    return {"p50 ms": percentile(waits, 0.5) * 1e3, "p99 ms": percentile(waits, 0.99) * 1e3,
-            "max ms": max(waits) * 1e3}
+    figures = {}
+    for prefix in ("ordinary", "real-time"):
+        download = server.load("--path", "/large", "--verify", "none", "--warmup", "0",
+                               "--duration", "5")
+        asked = server.load("--operation", "noop", "--connections", "100", "--rate", "2000",
+                            "--warmup", "1.5", "--duration", "2.5",
+                            real_time=prefix == "real-time")
+        figures |= waits(report(asked), prefix)
+        figures[f"{prefix} beside GB/s"] = report(download)["bytes"] / 5e9
+    return figures
 
 
-def work_hashes(server, _folder, count=100, at_once=10):
-    """Only weir: others' waits while many log in with hashes."""
-    other, waits, begin = Session(server).login(), [], time.monotonic()
+def work_hashes(server, _folder, count=200, at_once=10):
+    """Only weir: what others wait for while many log in with hashes, ten at once. They ask for
+    2,000 NOOP a second from before the first login until behind the last."""
+    others = server.load("--operation", "noop", "--connections", "10", "--rate", "2000", "--warmup",
+                         "0.2", "--duration", str(LIMIT), real_time=True)
+    time.sleep(0.5)  # until its sessions stand
+    begin = time.monotonic()
     for _ in range(count // at_once):
         clients = [Session(server) for _ in range(at_once)]
         for client in clients:
             client.ask("USER hashed")
             client.socket.sendall(b"PASS secret\r\n")
-            client.socket.setblocking(False)
-        while clients:
-            start = time.monotonic()
-            other.ask("CWD /")
-            waits.append(time.monotonic() - start)
-            clients = [client for client in clients if not answered(client)]
-            time.sleep(0.001)
+        for client in clients:
+            if not (answer := client.reply()).startswith(b"230"):
+                raise SystemExit(f"the login failed: {answer}")
+            client.close()
     seconds = time.monotonic() - begin
-    return {"logins/s": count / seconds, "other p99 ms": percentile(waits, 0.99) * 1e3,
-            "other max ms": max(waits) * 1e3}
-
-
-def answered(client):
-    try:
-        reply = client.socket.recv(4096)
-    except BlockingIOError:
-        return False
-    if not reply.startswith(b"230"):
-        raise SystemExit(f"the login failed: {reply}")
-    client.close()
-    return True
+    others.send_signal(signal.SIGINT)
+    return {"logins/s": count / seconds, **waits(report(others), "others")}
 
 
 WORKS = {name.removeprefix("work_"): function for name, function in list(globals().items())
@@ -299,25 +328,28 @@ WORKS = {name.removeprefix("work_"): function for name, function in list(globals
 
 
 def weir_command(arguments, folder, port, engine):
-    hashed = subprocess.run([arguments.weir, "passwd", "--user", "hashed"], input="secret\n",
+    weir = os.path.join(arguments.build, "servers", "weir")
+    hashed = subprocess.run([weir, "passwd", "--user", "hashed"], input="secret\n",
                             capture_output=True, text=True, check=True).stdout.strip()
-    return [arguments.weir, "ftp", "--listen", f"127.0.0.1:{port}", "--engine", engine, "--root",
+    return [weir, "ftp", "--listen", f"127.0.0.1:{port}", "--engine", engine, "--root",
             folder.root, "--anonymous", "--anonymous-write", "--user", hashed]
 
 
 def start(name, arguments, folder):
     port = free_port()
+    load = os.path.join(arguments.build, "bench", "load", "weir-load")
     if name != "vsftpd":
         engine = name.removeprefix("weir ")
-        return Server(name, weir_command(arguments, folder, port, engine), port)
+        return Server(name, weir_command(arguments, folder, port, engine), port, load)
     config = os.path.join(folder.top, "vsftpd.conf")
     with open(config, "w", encoding="ascii") as file:
         file.write(VSFTPD_CONFIG.format(port=port, root=folder.root,
                                         empty=os.path.join(folder.top, "empty")))
-    return Server(name, [arguments.vsftpd, config], port)
+    return Server(name, [arguments.vsftpd, config], port, load)
 
 
 def measure(work, names, arguments, folder):
+    """Prints medians, and returns every block's figures."""
     figures = {name: {} for name in names}
     for block in range(arguments.blocks):
         # Each block begins with another server.
@@ -332,17 +364,31 @@ def measure(work, names, arguments, folder):
         for figure, values in figures[name].items():
             print(f"{work:9} {name:14} {figure:14} {statistics.median(values):10.3f}   "
                   f"({min(values):.3f} to {max(values):.3f})", flush=True)
+    return figures
+
+
+def keep(arguments, started, figures):
+    """Everything, with what it takes to do it again."""
+    machine = os.uname()
+    with open(arguments.json, "w", encoding="ascii") as file:
+        json.dump({"command": f"compare.py {' '.join(arguments.words)}", "started": started,
+                   "kernel": f"{machine.sysname} {machine.release}",
+                   "cpus": os.cpu_count(), "python": platform.python_version(),
+                   "figures": figures}, file)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
-    parser.add_argument("--weir", required=True)
+    parser.add_argument("--build", required=True, help="with the programs, such as build/release")
     parser.add_argument("--vsftpd", default="/usr/sbin/vsftpd")
     parser.add_argument("--engine", action="append", help="repeatable; default uring")
     parser.add_argument("--blocks", type=int, default=5)
     parser.add_argument("--alone", action="store_true", help="without vsftpd")
+    parser.add_argument("--json", metavar="FILE", help="every figure of every block")
     parser.add_argument("works", nargs="+", choices=sorted(WORKS), metavar="WORK")
     arguments = parser.parse_args()
+    arguments.words = sys.argv[1:]
+    started, figures = time.strftime("%Y-%m-%d %H:%M:%S %z"), {}
     os.sched_setaffinity(0, {0})
     # So that a time limit around this program ends servers and folders too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
@@ -352,7 +398,9 @@ def main():
     folder = Folder()
     try:
         for work in arguments.works:
-            measure(work, names, arguments, folder)
+            figures[work] = measure(work, names, arguments, folder)
+        if arguments.json:
+            keep(arguments, started, figures)
     finally:
         folder.remove()
     return 0

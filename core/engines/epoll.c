@@ -204,7 +204,7 @@ static int epoll_sleep(struct weir_loop *loop, struct epoll *epoll, uint64_t dea
 // Looks again and again until something is there, the budget is spent, or the deadline has come.
 static int epoll_poll_busily(struct weir_loop *loop, struct epoll *epoll, uint64_t deadline_ns)
 {
-    uint64_t end_ns = loop->system->clock(loop->system_state) + loop->config.busy_poll_ns;
+    uint64_t end_ns = loop->system->clock(loop->system_state) + loop->look_ns;
     int count;
     // UNTESTED: needs a deadline before the end of the busy poll
     if (deadline_ns < end_ns)
@@ -220,10 +220,12 @@ static int epoll_collect(struct weir_loop *loop, struct epoll *epoll, uint64_t d
     int count = 0;
     if (!deadline_ns)
         count = epoll_wait_once(loop, epoll, 0);
-    else if (loop->config.busy_poll_ns)
+    else if (loop->look_ns)
         count = epoll_poll_busily(loop, epoll, deadline_ns);
-    if (!count && deadline_ns)
+    if (!count && deadline_ns) {
+        loop->looked_in_vain = true;
         count = epoll_sleep(loop, epoll, deadline_ns);
+    }
     if (count < 0)
         return count == -EINTR ? 0 : count;
     epoll->event_next = 0;

@@ -187,9 +187,9 @@ class CommandLineTest(unittest.TestCase):
         self.assertIn("--user", run("passwd", "--help").stdout)
         result = run("echo", "--help")
         self.assertEqual((result.returncode, result.stderr), (0, ""))
-        for name in """listen engine uring threads cpu busy-poll-us min-wait-us max-connections
-                       max-per-address idle-timeout total-timeout drain-timeout backlog
-                       send-buffer receive-buffer notsent-lowat keepalive unix-mode buffers
+        for name in """listen engine uring threads cpu busy-poll-us adaptive-poll-us min-wait-us
+                       max-connections max-per-address idle-timeout total-timeout drain-timeout
+                       backlog send-buffer receive-buffer notsent-lowat keepalive unix-mode buffers
                        buffer-size log stats-json help""".split():
             self.assertIn(f"--{name}", result.stdout)
 

@@ -476,6 +476,32 @@ class LoopTests(EngineTests):
         self.assertLess(took[1], took[0] / 2)
         self.stop(busy)
 
+    # A lone client that waits for each answer is looked for before the server sleeps; but never one
+    # of many that take turns, nor with --adaptive-poll-us 0. One that pauses is soon left alone.
+    def test_adaptive_poll(self):
+        server, never = self.start(), self.start("--adaptive-poll-us", "0")
+        alone, refused = self.client(server.addresses[0]), self.client(never.addresses[0])
+        for _ in range(50):
+            self.assert_served(alone)
+            self.assert_served(refused)
+        self.assertGreater(server.counters()["looks"], 0)
+        self.assertEqual(never.counters()["looks"], 0)
+        for _ in range(40):
+            select.select([alone], [], [], 0.002)  # longer than any look
+            self.assert_served(alone)
+        before = server.counters()["looks_in_vain"]
+        for _ in range(40):
+            select.select([alone], [], [], 0.002)
+            self.assert_served(alone)
+        self.assertLess(server.counters()["looks_in_vain"] - before, 20)
+        many = [self.client(server.addresses[0]) for _ in range(4)]
+        for client in many * 2:
+            self.assert_served(client)
+        before = server.counters()["looks"]
+        for client in many * 10:
+            self.assert_served(client)
+        self.assertEqual(server.counters()["looks"], before)
+
 
 class UringTest(LoopTests, unittest.TestCase):
     engine = "uring"

@@ -227,13 +227,14 @@ static int uring_busy_poll(struct weir_loop *loop, unsigned submit, uint64_t dea
         if (result < (int)submit || io_uring_cq_ready(&uring->ring))
             return result;
     }
-    uint64_t now_ns = uring_clock(loop), end_ns = now_ns + loop->config.busy_poll_ns;
+    uint64_t now_ns = uring_clock(loop), end_ns = now_ns + loop->look_ns;
     for (; now_ns < end_ns && now_ns < deadline_ns; now_ns = uring_clock(loop)) {
         if (IO_URING_READ_ONCE(*uring->ring.sq.kflags) & IORING_SQ_TASKRUN)
             return uring_enter(loop, 0, 0, IORING_ENTER_GETEVENTS, NULL, 0);
         if (io_uring_cq_ready(&uring->ring))
             return 0;
     }
+    loop->looked_in_vain = true;
     return uring_enter_timed(loop, 0, deadline_ns);
 }
 
@@ -424,7 +425,7 @@ static int uring_submit_and_wait(struct weir_loop *loop, uint64_t deadline_ns)
             return 0;
         return uring_enter(loop, submit, 0, IORING_ENTER_GETEVENTS, NULL, 0);
     }
-    if (loop->config.busy_poll_ns)
+    if (loop->look_ns)
         return uring_busy_poll(loop, submit, deadline_ns);
     return uring_enter_timed(loop, submit, deadline_ns);
 }
