@@ -296,7 +296,8 @@ static int parser_on_headers_complete(llhttp_t *llhttp)
     parser->request = (struct http_request){
         .method = parser_method(llhttp->method),
         .minor = llhttp->http_minor,
-        .keep_alive = llhttp_should_keep_alive(llhttp),
+        // In 1.0 llhttp lets "keep-alive" win over "close" (RFC 9112, 9.3).
+        .keep_alive = llhttp_should_keep_alive(llhttp) && !(llhttp->flags & F_CONNECTION_CLOSE),
     };
     parser_publish(parser);
     struct http_request *request = &parser->request;

@@ -319,6 +319,8 @@ PIPELINES = [
     ("HTTP/1.0 closes", get(line=b"GET / HTTP/1.0") + NEXT, [200], True),
     ("HTTP/1.0 that stays", get(b"Connection: keep-alive", line=b"GET / HTTP/1.0") + NEXT,
      [200, 200], False),
+    ("HTTP/1.0 that stays and closes", get(b"Connection: keep-alive, close",
+                                           line=b"GET / HTTP/1.0") + NEXT, [200], True),
     ("close among others", get(b"Connection: keep-alive, Close") + NEXT, [200], True),
     ("half a request", b"GET / HT", [], False),
     ("half a head", b"GET / HTTP/1.1\r\nHost: x\r\n", [], False),
