@@ -329,6 +329,27 @@ PIPELINES = [
     ("one empty line", b"\r\n", [], False),
 ]
 
+# Their answers have no content, though each tells why it refuses.
+HEADS = [
+    (name, data.replace(b"GET ", b"HEAD "), statuses, closes)
+    for name, data, statuses, closes in (
+        ("HEAD of HTTP/2.0", get(line=b"GET / HTTP/2.0"), [505], True),
+        ("HEAD without a Host", get(host=b""), [400], True),
+        ("HEAD with a blank before the colon", get(b"A : b"), [400], True),
+        ("HEAD with a control byte in the target", get(line=b"GET /\x01 HTTP/1.1"), [400], True),
+        ("HEAD with a broken escape", get(line=b"GET /%zz HTTP/1.1"), [400], True),
+        ("HEAD with an unknown expectation", get(b"Expect: tea"), [417], True),
+        ("HEAD of 5,000 bytes", get(b"A: " + b"b" * 5000), [431], True),
+        ("HEAD for 5,000 bytes", get(line=b"GET /" + b"a" * 5000 + b" HTTP/1.1"), [414], True),
+        ("HEAD with gzip", get(b"Transfer-Encoding: gzip"), [501], True),
+        ("HEAD with a body that is too long", get(b"Content-Length: 2000"), [413], True),
+        ("HEAD with a broken body", get(b"Transfer-Encoding: chunked") + b"x", [400], True),
+    )
+] + [
+    ("HEADX", get(line=b"HEADX / HTTP/1.1"), [501], True),
+    ("garbage behind HEAD", get(line=b"HEAD /nope HTTP/1.0") + b"\n", [404], True),
+]
+
 FILES_ROWS = (REQUEST_LINES + METHODS + TARGETS + HOSTS + FIELDS + LENGTHS + CODINGS[:-1]
-              + PIPELINES + CODINGS[-1:])
+              + HEADS + PIPELINES + CODINGS[-1:])
 ECHO_ROWS = CHUNKS
