@@ -22,7 +22,17 @@ needed=(
     'command -v tnftp|tnftp'
     'command -v wget|wget'
     'command -v h2load|nghttp2-client'
+    'command -v wrk|wrk'
+    'command -v node|nodejs'
+    'test -e /usr/share/nodejs/undici || test -e /usr/lib/node_modules/undici|node-undici'
     '/usr/bin/python3 -c "import h11"|python3-h11'
+)
+
+# The clients that only `./do clients` needs, in the same form.
+needed_clients=(
+    'command -v rclone|rclone'
+    'command -v npm|npm'
+    'command -v chromium || command -v chromium-browser|chromium'
 )
 
 # Packages whose distribution's version may be too old: either the distribution's own are installed,
@@ -45,9 +55,10 @@ die() { printf 'do: %s\n' "$*" >&2; exit 1; }
 
 # --- set-up ---------------------------------------------------------------------------------------
 
+# missing_packages ROW...: the packages of rows as above whose program is not there.
 missing_packages() {
     local row
-    for row in "${needed[@]}"; do
+    for row in "$@"; do
         eval "${row%|*}" >/dev/null 2>&1 || echo "${row##*|}"
     done
 }
@@ -79,6 +90,17 @@ install_packages() {
     as_root env DEBIAN_FRONTEND=noninteractive \
         "${apt[@]}" install -y --no-install-recommends "$@" ||
         die "apt-get could not install: $*. Its message is above."
+}
+
+# install_missing ROW...: installs what is not there, and nothing else.
+install_missing() {
+    local missing
+    missing=$(missing_packages "$@")
+    [ -n "$missing" ] || return 0
+    # shellcheck disable=SC2086
+    install_packages $missing
+    missing=$(missing_packages "$@" | tr '\n' ' ')
+    [ -z "$missing" ] || die "still missing after the installation: $missing"
 }
 
 # What the compiler would find by itself, without .deps.
@@ -283,14 +305,7 @@ fetch_deps() (
 )
 
 cmd_setup() {
-    local missing
-    missing=$(missing_packages)
-    if [ -n "$missing" ]; then
-        # shellcheck disable=SC2086
-        install_packages $missing
-        missing=$(missing_packages | tr '\n' ' ')
-        [ -z "$missing" ] || die "still missing after the installation: $missing"
-    fi
+    install_missing "${needed[@]}"
     if system_is_new || deps_are_whole; then
         return
     elif candidates_are_new; then
@@ -472,17 +487,24 @@ cmd_bench() {
     exec "$python" bench/suite/weir-bench quick --build build/release "$@"
 }
 
-# FTP's real clients at full size: trees of 2,000 files, a directory of 100,000 entries. What is no
-# need of the other tests is installed here: rclone by apt, basic-ftp by npm into .deps.
+# Real clients: FTP's at full size (trees of 2,000 files, a directory of 100,000 entries), HTTP's,
+# and a browser, which reads the report of weir-bench as well. All are installed here, by apt or by
+# npm into .deps, so none may be skipped.
 cmd_clients() {
+    local file failed=0
     cmd_build release
-    command -v rclone >/dev/null || install_packages rclone
-    command -v npm >/dev/null || install_packages nodejs npm
+    install_missing "${needed_clients[@]}"
     [ -e "$deps/npm/node_modules/basic-ftp" ] ||
-        npm install --silent --no-audit --no-fund --prefix "$deps/npm" basic-ftp >&2 ||
-        say "npm could not install basic-ftp: its test is skipped"
-    WEIR=$PWD/build/release/servers/weir WEIR_FULL=1 PYTHONPATH=$PWD/tests/e2e \
-        "$python" -W ignore::ResourceWarning -m unittest -v ftp_real_clients ftp_listings
+        npm install --loglevel error --no-audit --no-fund --prefix "$deps/npm" basic-ftp >&2 ||
+        die "npm could not install basic-ftp: its message is above"
+    export WEIR=$PWD/build/release/servers/weir
+    export WEIR_FULL=1 WEIR_BROWSER=1 TAP_NO_SKIPS=1
+    for file in e2e/ftp_real_clients e2e/ftp_listings e2e/http_clients e2e/http_browser \
+        suite/browser_test; do
+        say "testing $file"
+        "$python" tests/tap.py "tests/$file.py" || failed=1
+    done
+    return $failed
 }
 
 # Plays seeds of the simulator that nobody has played before.
@@ -577,7 +599,8 @@ usage: ./do COMMAND
   coverage          build with counters, run the tests, tell what they ran of core/ and servers/
   bench [ARG...]    set up, build, compare the engines on this machine (weir-bench quick)
   micro [ARG...]    micro benchmarks under Google Benchmark (--benchmark_format=json ...)
-  clients           FTP's real clients at full size; installs rclone, and basic-ftp by npm
+  clients           real clients of FTP (at full size) and HTTP, a browser among them: installs
+                    what is missing of them (rclone, chromium; npm, and basic-ftp by it)
   soak [SECONDS]    play new seeds of the simulator (default 60)
   hostile [ARG...]  hostile and overloaded on real sockets, in full size, with a table
   fuzz [TARGET [SECONDS]]

@@ -3,7 +3,8 @@
 usage: tap.py FILE.py [I/N]     runs its unittest classes, or part I of N: every N-th test
        tap.py PROGRAM [ARG...]  runs a cmocka program that prints TAP
 
-A skip keeps its reason: what a cmocka test prints before skip(). What a failed test printed also
+A skip keeps its reason: what a cmocka test prints before skip(). Where all that the tests of a file
+need was installed, TAP_NO_SKIPS=1 makes a skip a failure. What a failed test printed also
 goes to standard error, which `meson test` shows. The last line is the processor time of it all, for
 summary.py. This runs hundreds of times in a row, so it imports what it needs and no more.
 """

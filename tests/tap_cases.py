@@ -21,6 +21,10 @@ class TapResult(unittest.TestResult):
         self.report(True, test)
 
     def addSkip(self, test, reason):
+        if os.environ.get("TAP_NO_SKIPS"):
+            self.failures.append((test, reason))
+            self.explain(test, f"skipped: {reason}")
+            return
         super().addSkip(test, reason)
         self.report(True, test, f" # SKIP {reason}")
 

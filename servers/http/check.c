@@ -33,20 +33,36 @@ static bool check_port_is_valid(struct http_text host, size_t at)
     return true;
 }
 
+static bool check_is_hexadecimal(struct http_text host, size_t at)
+{
+    if (at >= host.size)
+        return false;
+    char byte = host.data[at], small = (char)(byte | 32);
+    return (byte >= '0' && byte <= '9') || (small >= 'a' && small <= 'f');
+}
+
+// An address of IPv6 in brackets, as far as its characters tell. No other kind is in use.
+static bool check_literal_is_valid(struct http_text host)
+{
+    size_t i = 1;
+    while (check_is_hexadecimal(host, i) ||
+           (i < host.size && (host.data[i] == ':' || host.data[i] == '.')))
+        i++;
+    return i > 2 && i < host.size && host.data[i] == ']' && check_port_is_valid(host, i + 1);
+}
+
 // A host with or without a port, or nothing (RFC 9110, 7.2). What could be read as two hosts, as
 // user information or as a path is refused.
 static bool check_host_is_valid(struct http_text host)
 {
     size_t i = 0;
-    if (host.size && host.data[0] == '[') {
-        do
-            i++;
-        while (i < host.size &&
-               (check_name_bytes[(unsigned char)host.data[i]] || host.data[i] == ':'));
-        return i < host.size && host.data[i] == ']' && check_port_is_valid(host, i + 1);
+    if (host.size && host.data[0] == '[')
+        return check_literal_is_valid(host);
+    for (; i < host.size && check_name_bytes[(unsigned char)host.data[i]]; i++) {
+        if (host.data[i] == '%' &&
+            !(check_is_hexadecimal(host, i + 1) && check_is_hexadecimal(host, i + 2)))
+            return false;
     }
-    while (i < host.size && check_name_bytes[(unsigned char)host.data[i]])
-        i++;
     return check_port_is_valid(host, i);
 }
 
@@ -115,7 +131,7 @@ static int check_target(struct http_request *request, const char **ret_reason)
             rest.size--;
         }
         host.size -= rest.size;
-        if (!host.size || !check_host_is_valid(host))
+        if (!host.size || host.data[0] == ':' || !check_host_is_valid(host))
             return check_refuse(ret_reason, 400, "malformed authority in the target");
         if (!rest.size || rest.data[0] == '?')
             request->path = (struct http_text){ "/", 1 };

@@ -28,6 +28,16 @@ static bool condition_matches(const struct http_request *request, enum http_fiel
     return false;
 }
 
+// The date of a field. One that is no date, or is there twice, is ignored.
+static bool condition_date(const struct http_request *request, enum http_field field, time_t now,
+                           time_t *ret_date)
+{
+    struct http_text value, other;
+    size_t at = 0;
+    return http_request_next(request, field, &at, &value) &&
+           !http_request_next(request, field, &at, &other) && http_date_read(value, now, ret_date);
+}
+
 static int condition_precondition(const struct http_request *request,
                                   const struct http_validators *validators, time_t now)
 {
@@ -35,36 +45,37 @@ static int condition_precondition(const struct http_request *request,
     if (http_request_has(request, FIELD_IF_MATCH)) {
         if (!condition_matches(request, FIELD_IF_MATCH, validators->etag, false))
             return 412;
-    } else if (http_request_has(request, FIELD_IF_UNMODIFIED_SINCE) &&
-               http_date_read(http_request_value(request, FIELD_IF_UNMODIFIED_SINCE), now,
-                              &since) &&
+    } else if (condition_date(request, FIELD_IF_UNMODIFIED_SINCE, now, &since) &&
                validators->modified > since) {
         return 412;
     }
     if (http_request_has(request, FIELD_IF_NONE_MATCH)) {
         if (condition_matches(request, FIELD_IF_NONE_MATCH, validators->etag, true))
             return request->method == METHOD_GET || request->method == METHOD_HEAD ? 304 : 412;
-    } else if (http_request_has(request, FIELD_IF_MODIFIED_SINCE) &&
-               (request->method == METHOD_GET || request->method == METHOD_HEAD) &&
-               http_date_read(http_request_value(request, FIELD_IF_MODIFIED_SINCE), now, &since) &&
+    } else if ((request->method == METHOD_GET || request->method == METHOD_HEAD) &&
+               condition_date(request, FIELD_IF_MODIFIED_SINCE, now, &since) &&
                validators->modified <= since) {
         return 304;
     }
     return 200;
 }
 
-// If-Range names the version that the range belongs to: a strong tag, or the exact date.
+// If-Range names the version that the range belongs to: a strong tag, or the exact date. That of
+// the running second is not strong: the file may change again within it (RFC 9110, 8.8.2.2).
 static bool condition_range_is_current(const struct http_request *request,
                                        const struct http_validators *validators, time_t now)
 {
-    if (!http_request_has(request, FIELD_IF_RANGE))
-        return true;
-    struct http_text value = http_request_value(request, FIELD_IF_RANGE);
+    struct http_text value, other;
+    size_t at = 0;
     time_t since;
+    if (!http_request_next(request, FIELD_IF_RANGE, &at, &value))
+        return true;
+    if (http_request_next(request, FIELD_IF_RANGE, &at, &other))
+        return false;
     if (value.size && (value.data[0] == '"' || value.data[0] == 'W'))
         return value.size == validators->etag.size &&
                memcmp(value.data, validators->etag.data, value.size) == 0;
-    return http_date_read(value, now, &since) && since == validators->modified;
+    return http_date_read(value, now, &since) && since == validators->modified && since < now;
 }
 
 // "bytes=1-2", "bytes=1-" or "bytes=-2". 200: not a range that is supported, so it is ignored.

@@ -233,8 +233,8 @@ void http_exchange_refuse(struct http_exchange *exchange, int status, const char
         weir_stream_abort(exchange->stream);
         return;
     }
-    // A client that asked for the head only is still told why, since it is not understood.
-    exchange->parser.request.method = METHOD_OTHER;
+    if (http_parser_is_of_head(&exchange->parser))
+        exchange->parser.request.method = METHOD_HEAD;
     exchange->final = true;
     http_answer(exchange, &answer, text, (size_t)size);
 }

@@ -134,14 +134,28 @@ static uint16_t parser_status(const struct http_parser *parser, llhttp_errno_t e
     return 400;
 }
 
+bool http_parser_is_of_head(const struct http_parser *parser)
+{
+    bool named = parser->phase == PHASE_HEAD && parser->line >= LINE_TARGET &&
+                 llhttp_get_errno(&parser->llhttp) != HPE_INVALID_METHOD;
+    return parser->request.method == METHOD_HEAD || (named && parser->llhttp.method == HTTP_HEAD);
+}
+
+static enum http_event parser_fail(struct http_parser *parser)
+{
+    if (http_parser_is_of_head(parser))
+        parser->request.method = METHOD_HEAD; // known by this phase, and told in the next one
+    parser->phase = PHASE_FAILED;
+    return EVENT_ERROR;
+}
+
 static enum http_event parser_failed(struct http_parser *parser, llhttp_errno_t error)
 {
     if (!parser->status) {
         const char *reason = llhttp_get_error_reason(&parser->llhttp);
         parser_refuse(parser, parser_status(parser, error), reason ? reason : "malformed");
     }
-    parser->phase = PHASE_FAILED;
-    return EVENT_ERROR;
+    return parser_fail(parser);
 }
 
 // --- Pieces of the head --------------------------------------------------------------------------
@@ -296,7 +310,8 @@ static int parser_on_headers_complete(llhttp_t *llhttp)
     parser->request = (struct http_request){
         .method = parser_method(llhttp->method),
         .minor = llhttp->http_minor,
-        .keep_alive = llhttp_should_keep_alive(llhttp),
+        // In 1.0 llhttp lets "keep-alive" win over "close" (RFC 9112, 9.3).
+        .keep_alive = llhttp_should_keep_alive(llhttp) && !(llhttp->flags & F_CONNECTION_CLOSE),
     };
     parser_publish(parser);
     struct http_request *request = &parser->request;
@@ -446,8 +461,7 @@ static enum http_event parser_over(struct http_parser *parser)
         parser_refuse(parser, 414, "the target is too long");
     else
         parser_refuse(parser, 431, "the head is too long");
-    parser->phase = PHASE_FAILED;
-    return EVENT_ERROR;
+    return parser_fail(parser);
 }
 
 // The request is over; the next byte begins another.

@@ -68,4 +68,8 @@ bool http_parser_busy(const struct http_parser *parser);
 // Whether its head is not complete.
 bool http_parser_in_head(const struct http_parser *parser);
 
+// Whether it has HEAD for its method, as far as it came, also where it was refused: then no answer
+// has content.
+bool http_parser_is_of_head(const struct http_parser *parser);
+
 #endif

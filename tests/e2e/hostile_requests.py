@@ -98,6 +98,8 @@ TARGETS = [
     ("absolute form with a query", get(line=b"GET http://x?q HTTP/1.1"), [200], False),
     ("absolute form with a user", get(line=b"GET http://u@x/ HTTP/1.1"), [400], True),
     ("absolute form, empty host", get(line=b"GET http:/// HTTP/1.1"), [400], True),
+    ("absolute form, only a port", get(line=b"GET http://:80/ HTTP/1.1"), [400], True),
+    ("absolute form of IPv6", get(line=b"GET http://[::1]:80/a.txt HTTP/1.1"), [200], False),
     ("absolute form, another scheme", get(line=b"GET ftp://x/ HTTP/1.1"), [400], True),
     ("authority form", get(line=b"GET x:80 HTTP/1.1"), [400], True),
     ("relative target", get(line=b"GET a.txt HTTP/1.1"), [400], True),
@@ -149,6 +151,13 @@ HOSTS = [
     ("Host of IPv6 without a port", get(host=b"Host: [::1]\r\n"), [200], False),
     ("Host with a word behind the brackets", get(host=b"Host: [::1]x\r\n"), [400], True),
     ("Host with a bracket in brackets", get(host=b"Host: [[::1]\r\n"), [400], True),
+    ("Host with nothing in brackets", get(host=b"Host: []\r\n"), [400], True),
+    ("Host with a colon in brackets", get(host=b"Host: [:]\r\n"), [400], True),
+    ("Host with a name in brackets", get(host=b"Host: [x.example]\r\n"), [400], True),
+    ("Host of IPv4 in IPv6", get(host=b"Host: [::ffff:127.0.0.1]\r\n"), [200], False),
+    ("Host with an escape", get(host=b"Host: %C3%a4\r\n"), [200], False),
+    ("Host with a broken escape", get(host=b"Host: x%zz\r\n"), [400], True),
+    ("Host with a cut escape", get(host=b"Host: x%a\r\n"), [400], True),
     ("Host with brackets behind a word", get(host=b"Host: x[::1]\r\n"), [400], True),
     ("Host with a word for a port in brackets", get(host=b"Host: [::1]:x\r\n"), [400], True),
     ("Host with an empty port", get(host=b"Host: x:\r\n"), [200], False),
@@ -310,6 +319,8 @@ PIPELINES = [
     ("HTTP/1.0 closes", get(line=b"GET / HTTP/1.0") + NEXT, [200], True),
     ("HTTP/1.0 that stays", get(b"Connection: keep-alive", line=b"GET / HTTP/1.0") + NEXT,
      [200, 200], False),
+    ("HTTP/1.0 that stays and closes", get(b"Connection: keep-alive, close",
+                                           line=b"GET / HTTP/1.0") + NEXT, [200], True),
     ("close among others", get(b"Connection: keep-alive, Close") + NEXT, [200], True),
     ("half a request", b"GET / HT", [], False),
     ("half a head", b"GET / HTTP/1.1\r\nHost: x\r\n", [], False),
@@ -318,6 +329,27 @@ PIPELINES = [
     ("one empty line", b"\r\n", [], False),
 ]
 
+# Their answers have no content, though each tells why it refuses.
+HEADS = [
+    (name, data.replace(b"GET ", b"HEAD "), statuses, closes)
+    for name, data, statuses, closes in (
+        ("HEAD of HTTP/2.0", get(line=b"GET / HTTP/2.0"), [505], True),
+        ("HEAD without a Host", get(host=b""), [400], True),
+        ("HEAD with a blank before the colon", get(b"A : b"), [400], True),
+        ("HEAD with a control byte in the target", get(line=b"GET /\x01 HTTP/1.1"), [400], True),
+        ("HEAD with a broken escape", get(line=b"GET /%zz HTTP/1.1"), [400], True),
+        ("HEAD with an unknown expectation", get(b"Expect: tea"), [417], True),
+        ("HEAD of 5,000 bytes", get(b"A: " + b"b" * 5000), [431], True),
+        ("HEAD for 5,000 bytes", get(line=b"GET /" + b"a" * 5000 + b" HTTP/1.1"), [414], True),
+        ("HEAD with gzip", get(b"Transfer-Encoding: gzip"), [501], True),
+        ("HEAD with a body that is too long", get(b"Content-Length: 2000"), [413], True),
+        ("HEAD with a broken body", get(b"Transfer-Encoding: chunked") + b"x", [400], True),
+    )
+] + [
+    ("HEADX", get(line=b"HEADX / HTTP/1.1"), [501], True),
+    ("garbage behind HEAD", get(line=b"HEAD /nope HTTP/1.0") + b"\n", [404], True),
+]
+
 FILES_ROWS = (REQUEST_LINES + METHODS + TARGETS + HOSTS + FIELDS + LENGTHS + CODINGS[:-1]
-              + PIPELINES + CODINGS[-1:])
+              + HEADS + PIPELINES + CODINGS[-1:])
 ECHO_ROWS = CHUNKS

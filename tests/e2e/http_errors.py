@@ -46,6 +46,7 @@ class Refusals(http_programs.HttpTest):
         (400, b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n"
               b"Transfer-Encoding: chunked\r\n\r\n", ""),
         (408, b"GET / HTTP/1.1\r\nHost", "the head took too long"),
+        (408, b"HEAD / HTTP/1.1\r\nHost", "the head took too long"),
         (413, b"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 2000\r\n\r\n", "than --max-body"),
         (414, b"GET /" + b"a" * 3000, "target is too long"),
         (417, b"GET / HTTP/1.1\r\nHost: x\r\nExpect: tea\r\n\r\n", "expectation"),
@@ -59,8 +60,8 @@ class Refusals(http_programs.HttpTest):
         counter, and the next connection is served."""
         def check(address, server):
             for number, (status, data, reason) in enumerate(self.kinds, 1):
-                answers = http_programs.parse(http_programs.converse(address, data,
-                                                                     half_close=False))
+                received = http_programs.converse(address, data, half_close=False)
+                answers = http_programs.parse(received, http_programs.methods_of(data))
                 self.assertEqual([(answer.status, answer.headers["connection"])
                                   for answer in answers], [(status, "close")])
                 line = server.log.until("warning: 127.0.0.1:")

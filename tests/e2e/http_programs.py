@@ -51,6 +51,11 @@ def parse(data, methods=None):
     return answers
 
 
+def methods_of(data):
+    """The method of one request, where its answer must have no content; else None."""
+    return ["HEAD"] if data.startswith(b"HEAD ") else None
+
+
 def converse(address, data, piece=None, half_close=True):
     """Sends the bytes, in pieces if asked to, and returns all that comes back.
 

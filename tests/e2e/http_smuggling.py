@@ -33,7 +33,7 @@ class Table(http_programs.HttpTest):
             received = http_programs.converse(address, data, piece, half_close=not closes)
         except TimeoutError:
             return f"{name}: it does not close"
-        answers = http_programs.parse(received)
+        answers = http_programs.parse(received, http_programs.methods_of(data))
         got = [answer.status for answer in answers]
         says_close = bool(answers) and answers[-1].headers.get("connection") == "close"
         if (got, says_close) == (statuses, closes):

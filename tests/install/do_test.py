@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import textwrap
 import unittest
@@ -357,6 +358,66 @@ class Newer(Sourced):
         for name in ("pkgconfig/liburing.pc", "pkgconfig/libllhttp.pc", "usr", "stamp"):
             self.assertTrue(os.path.exists(self.path(".deps", name)), name)
         self.assertEqual([name for name in os.listdir(self.folder) if ".new" in name], [])
+
+
+class Clients(Sourced):
+    """./do clients: what the other tests do without is installed, and then nothing is skipped."""
+
+    def clients(self, **environment):
+        """Runs it with one client that is missing; python stands in for itself and logs."""
+        self.stand_in("python", LOGS + '[[ "$2" != *$FAILS.py ]]; status=$?\n'
+                      'echo "$WEIR $WEIR_FULL$WEIR_BROWSER$TAP_NO_SKIPS" >>"$LOG"\nexit $status\n')
+        self.stand_in("npm", LOGS)
+        return self.source("cmd_build() { :; }; python=python; "
+                           "needed_clients=('test -e new|one two'); cmd_clients",
+                           **{"FAILS": "none", **environment})
+
+    # Each file of tests runs with the built server and at full size; none may skip; what it needs
+    # is there before. One that fails does not hide the others, and all of it fails.
+    def test_all_files_run_and_none_may_skip(self):
+        self.stand_in("id", "echo 0")
+        self.stand_in("apt-get", LOGS + ": >new")
+        for failing, status in (("none", 0), ("http_clients", 1)):
+            done = self.clients(FAILS=failing)
+            self.assertEqual(done.returncode, status, done.stderr)
+            said = self.logged()
+            os.remove(self.log)
+            if failing == "none":
+                self.assertEqual(said.pop(0), INSTALLS)
+            self.assertRegex(said.pop(0), "^npm install .* basic-ftp$")
+            files = [line.split()[-1] for line in said[::2]]
+            self.assertEqual(set(said[1::2]), {self.path("build/release/servers/weir") + " 111"})
+            for name in ("ftp_real_clients", "ftp_listings", "http_clients", "http_browser"):
+                self.assertIn(f"tests/e2e/{name}.py", files)
+            self.assertIn("tests/suite/browser_test.py", files)
+            for file in files:
+                self.assertTrue(os.path.exists(os.path.join(TOP, file)), file)
+
+    # A client that cannot be installed ends it before any test.
+    def test_a_client_that_cannot_be_installed_ends_it(self):
+        self.stand_in("id", "echo 0")
+        self.stand_in("apt-get", "exit 0")
+        done = self.clients()
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("do: still missing after the installation: one two", done.stderr)
+        self.write("new", "")
+        self.stand_in("npm", "exit 1")
+        done = self.source("cmd_build() { :; }; needed_clients=(); cmd_clients")
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("do: npm could not install basic-ftp", done.stderr)
+        self.assertEqual(self.logged(), [])
+
+    # With TAP_NO_SKIPS a test that skips fails, and its reason is told; otherwise it does not.
+    def test_a_skip_is_a_failure_where_it_is_told_to_be(self):
+        self.write("skips.py", "import unittest\n@unittest.skip('not here')\n"
+                   "class One(unittest.TestCase):\n    def test_it(self):\n        pass\n")
+        tap = [sys.executable, os.path.join(TOP, "tests/tap.py"), self.path("skips.py")]
+        for strict, status, line in (("", 0, "ok 1 - it # SKIP not here"),
+                                     ("1", 1, "not ok 1 - it\n# skipped: not here")):
+            done = subprocess.run(tap, capture_output=True, text=True, timeout=60, check=False,
+                                  env={**os.environ, "TAP_NO_SKIPS": strict})
+            self.assertEqual(done.returncode, status, done.stderr)
+            self.assertEqual(done.stdout.partition("\n1..1")[0], line)
 
 
 class Running(Sourced):

@@ -341,6 +341,21 @@ class ForeignLoad(unittest.TestCase):
             with self.assertRaisesRegex(Problem, text):
                 OtherLoad("gen", rules)
 
+    def test_a_load_that_is_stopped_between_turns_says_how_much_it_did(self):
+        """Not at what rate; and it must not end by itself. Errors that it does not tell of are
+        none."""
+        for template, rules, text in (
+                ("gen {duration}", ["ops_per_s=(.)"], "a --load-parse for ops"),
+                ("gen", ["ops=(.)"], "{duration} in the command")):
+            with self.assertRaisesRegex(Problem, text):
+                OtherLoad(template, rules, turns=True)
+        load = OtherLoad("gen {duration}", [r"ops=(\d+) ops", r"errors=(\d+) errors"], turns=True)
+        values = {"duration": "2"}
+        self.assertEqual(load.command(None, values), ["gen", "2"])
+        self.assertGreater(int(load.command(None, values, turns=True)[1]), 3600)
+        self.assertEqual(load.parse("7 ops", 2).errors, {})
+        self.assertEqual(load.parse("7 ops, 2 errors", 2).errors, {"errors": 2})
+
     def test_what_a_generator_cannot_do_is_skipped_with_the_reason(self):
         """No placeholder, no such cell."""
         load = OtherLoad("gen {port} {connections}", ["ops=(.)"])

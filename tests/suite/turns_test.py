@@ -5,6 +5,8 @@ import os
 import random
 import subprocess
 import sys
+import tempfile
+import time
 import unittest
 from statistics import median
 from types import SimpleNamespace
@@ -12,12 +14,14 @@ from unittest import mock
 
 import suite_path
 from run_fixture import RunFixture
-from weir_bench import (Problem, compare, sample, scenario, session, summary, sweep, turns,
-                        verdict)
+from weir_bench import (Problem, compare, drive, process, sample, scenario, session, summary,
+                        sweep, trial, turns, verdict)
+from weir_bench.load import Result
 from weir_bench.scenario import Cell, Variant
 
 ROUNDS = 30
-LOAD = SimpleNamespace(takes_turns=lambda: True, name="load")
+LOAD = SimpleNamespace(takes_turns=lambda: True, pauses=lambda: False, name="load")
+PAUSED = SimpleNamespace(takes_turns=lambda: True, pauses=lambda: True, name="wrk")
 
 
 def columns_of(chance, cost, moods):
@@ -187,6 +191,8 @@ class Choice(unittest.TestCase):
                 ({}, Variant("b", "{weir} echo --busy-poll-us 50"), LOAD, "b polls"),
                 ({}, Variant("b", "{weir} echo --uring default,sqpoll"), LOAD, "b polls"),
                 ({}, Variant("b", "{weir} echo --uring default,-sqpoll"), LOAD, None),
+                ({"rate": 9.0}, server, LOAD, None), ({"rate": 9.0}, server, PAUSED, "schedule"),
+                ({}, server, PAUSED, None),
                 ({}, server, SimpleNamespace(takes_turns=lambda: False, name="wrk"), "wrk")):
             reason = turns.why_not(Cell("a", **cell), [server, variant], load)
             self.assertEqual(why is None, reason is None, (cell, variant))
@@ -270,6 +276,25 @@ class Runs(RunFixture):
         self.assertIn("the load ended with status 3, and its turn is not over: this turn was too "
                       "much", err)
 
+    def test_a_load_that_knows_nothing_of_turns_is_stopped_between_them(self):
+        """In each turn it has worked, and its server; what it did before the first one and after
+        the last is in none. Its latencies, which have the pauses in them, are not kept."""
+        report, _, _ = self.turned(
+            "--load", f"{suite_path.HERE}/fake_other_load.py {{address}} {{connections}} {{size}} "
+            "{duration}", "--load-turns", "--load-parse", r"ops=(\d+) operations", "--load-parse",
+            r"p99_us=p99 (\d+)", "--load-parse", r"errors=(\d+) errors", "--warmup", "0.3")
+        for trial in report["trials"]:
+            self.assertEqual(trial["status"], "ok", trial)
+            columns, total = trial["turns"], int(trial["load"]["result"].split()[0])
+            self.assertEqual(len(columns["ops"]), 6)
+            for name in ("ops", "server_ns", "load_ns"):
+                self.assertGreater(min(columns[name]), 0)
+            self.assertLess(sum(columns["ops"]), total)
+            self.assertEqual(trial["server"]["stats"]["sent_bytes"], 64 * total)
+            self.assertNotIn("p99_ns", trial["metrics"])
+            self.assertEqual(trial["errors"], {})
+            self.assertNotIn("unrest", {guard["guard"] for guard in trial["guards"]})
+
     def test_a_server_that_does_not_rest_is_found(self):
         """It cannot be told by its options here, so its CPU time in the others' turns does, and
         what all of the cell cost is INVALID. One that tells is measured by trials, and so are
@@ -323,6 +348,67 @@ class Runs(RunFixture):
         os.rename(self.json, kept)
         _, _, err = self.bench("--cells", "half", "--rates", kept, status=2)
         self.assertIn("it has no rate for half", err)
+
+
+class Paused(unittest.TestCase):
+    """A load that knows nothing of turns, and its driver."""
+
+    def setUp(self):
+        temporary = tempfile.TemporaryDirectory()
+        self.addCleanup(temporary.cleanup)
+        self.children = process.Children()
+        self.addCleanup(self.children.__exit__, True)
+        self.folder = temporary.name
+        self.server = self.children.start(
+            "server", [f"{suite_path.HERE}/fake_weir.py", "echo"], self.folder)
+
+    def driver(self, fault=""):
+        while not (found := trial.LISTENING.search(self.server.output())):
+            self.assertFalse(self.server.ended())
+            time.sleep(0.001)
+        load = self.children.start("load", [f"{suite_path.HERE}/fake_other_load.py", found[1], "4",
+                                            "64", "3600", fault], self.folder)
+        found = drive.Paused(load, self.server)
+        found.begin()
+        return found
+
+    def work(self, driver):
+        """Turns until it has worked in one: it takes its time to start. What that turn had."""
+        for _ in range(200):
+            if (said := driver.turn("run", 0.02))["ops"]:
+                return said
+        raise AssertionError("it never worked")
+
+    def test_it_works_in_its_turns_only(self):
+        """In between it is stopped, and a stopped one can be ended, too. What it wrote in a turn,
+        of all that it wrote, is that turn's part of its operations."""
+        driver = self.driver()
+        self.work(driver)
+        said = self.work(driver)
+        self.assertEqual(process.read_text(f"/proc/{driver.child.pid}/stat").split()[2], "T")
+        self.assertGreaterEqual(said["wall_ns"], 20e6)
+        done = int(driver.end().split()[0])
+        columns = {"ops": [said["ops"]], "wall_ns": [said["wall_ns"]]}
+        result = Result(ops=done, ops_per_s=0, p99_ns=1)
+        driver.count(result, columns)
+        self.assertAlmostEqual(columns["ops"][0], said["ops"] / 64, delta=0.02 * said["ops"] / 64)
+        self.assertEqual((result.ops, result.p99_ns), (columns["ops"][0], None))
+        self.assertAlmostEqual(result.ops_per_s, result.ops / (said["wall_ns"] / 1e9))
+        other = self.driver()
+        self.assertTrue(other.child.stop())
+
+    def test_what_cannot_be_driven_so_is_told(self):
+        """A load that ends by itself, and one that does not write with write(2)."""
+        driver = self.driver("ends")
+        with self.assertRaisesRegex(Problem, "the load ended with status 0, and its turn is not "
+                                             "over"):
+            for _ in range(200):
+                driver.turn("run", 0.02)
+        driver = self.driver("sends")
+        driver.turn("run", 0.3)
+        result = Result(ops=int(driver.end().split()[0]), ops_per_s=0)
+        with self.assertRaisesRegex(Problem, r"wrote \d+ bytes with write\(2\): which"):
+            driver.count(result, {"ops": [0], "wall_ns": [1]})
 
 
 class Memory(unittest.TestCase):

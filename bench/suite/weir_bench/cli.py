@@ -115,6 +115,8 @@ def add_run_options(parser):
         "{connections} {depth} {size} {duration} {warmup} {rate} {churn} {idle} are replaced")
     add("--load-parse", action="append", default=[], metavar="NAME=EXPRESSION",
         help="how to find ops_per_s, ops, errors, p50_us, p99_us ... in its output")
+    add("--load-turns", action="store_true",
+        help="it may be stopped between turns, and prints at SIGINT how many operations it did")
     add("--load-host", action="append", metavar="HOST",
         help="run weir-load there, over ssh; repeat it to share the load; needs --server-host")
     add("--server-host", metavar="ADDRESS", help="what servers listen on, 127.0.0.1 by default")

@@ -28,6 +28,9 @@ FTP = ("{load} ftp --connect {target} --operation {operation} --connections {con
        "--duration {duration} --warmup {warmup} --verify {verify} --engine uring --seed {seed} "
        "--json -")
 
+# What a load that is stopped between turns is told as its time: it must not end by itself.
+PAUSED_SECONDS = 86400
+
 TIMES = "--duration {duration} --warmup {warmup}"
 
 HERE = os.path.dirname(os.path.realpath(__file__))
@@ -85,8 +88,12 @@ class WeirLoad:
         return None
 
     def takes_turns(self):
-        """Whether it runs when it is told to, and rests in between."""
+        """Whether it rests between turns."""
         return True
+
+    def pauses(self):
+        """Whether it has to be stopped for that, as it cannot be told (drive.py)."""
+        return False
 
     def verifies(self):
         """Whether it can compare every byte."""
@@ -191,10 +198,12 @@ class RemoteLoad(WeirLoad):
 
 
 class OtherLoad:
-    """Another generator: a command line, and an expression per number."""
+    """Another generator: a command line, and an expression per number. With `turns` it may be
+    stopped and continued, and says at SIGINT what it did."""
 
-    def __init__(self, template, rules):
+    def __init__(self, template, rules, turns=False):
         self.template = template
+        self.turns = turns
         self.name = template.split()[0]
         self.rules = {}
         for rule in rules:
@@ -210,6 +219,9 @@ class OtherLoad:
                 raise Problem(f"--load-parse {rule}: wants one group in ( )")
         if not {"ops_per_s", "ops"} & set(self.rules):
             raise Problem("--load needs a --load-parse for ops_per_s or ops")
+        if turns and not ("ops" in self.rules and "duration" in placeholders(template)):
+            raise Problem("--load-turns needs a --load-parse for ops, because a rate has the "
+                          "pauses in it, and {duration} in the command, to outlast all turns")
 
     def lacks(self, cell):
         """Why it cannot do this cell, or None."""
@@ -219,18 +231,25 @@ class OtherLoad:
         return None
 
     def takes_turns(self):
-        return False
+        return self.turns
+
+    def pauses(self):
+        return self.turns
 
     def verifies(self):
         return "verify" in placeholders(self.template)
 
     def command(self, cell, values, turns=False):
+        if turns:
+            values = {**values, "duration": PAUSED_SECONDS}
         return fill(self.template, values)
 
     def parse(self, output, seconds):
         found = {}
         for name, rule in self.rules.items():
             match = rule.search(output)
+            if not match and name == "errors":
+                continue  # none are told of
             if not match:
                 raise Problem(f"the load's output has nothing for {name} ({rule.pattern})")
             key, factor = RULES[name]
@@ -249,9 +268,9 @@ def make_load(options, path):
     if options.load and options.load_host:
         raise Problem("--load and --load-host exclude each other")
     if options.load:
-        return OtherLoad(options.load, options.load_parse)
-    if options.load_parse:
-        raise Problem("--load-parse is for the output of a --load COMMAND")
+        return OtherLoad(options.load, options.load_parse, options.load_turns)
+    if options.load_parse or options.load_turns:
+        raise Problem("--load-parse and --load-turns are for a --load COMMAND")
     if options.load_host:
         if not options.server_host:
             raise Problem("--load-host needs --server-host: the address of this machine that the "

@@ -127,6 +127,7 @@ class Child:
         polite = True
         if not self.ended():
             os.kill(self.pid, signal.SIGTERM)
+            os.kill(self.pid, signal.SIGCONT)  # or one that was stopped would not hear of it
             polite = self.wait(seconds)
         self.collect()
         return polite

@@ -6,21 +6,19 @@ does to the next, some milliseconds later, too.
 """
 
 import contextlib
-import json
 import os
 import random
 import time
 from dataclasses import dataclass, field, replace
 
-from . import Problem, cgroup, place, trial, turns
+from . import Problem, cgroup, drive, place, trial, turns
 from .process import Children
 from .sample import Meter, group_pids, pss_bytes_without
-from .trial import LATE_SECONDS, READY_SECONDS, TrialFailed
+from .trial import TrialFailed
 from .witness import Witness, network_counters, prepare_file, residency
 
 SETTLE_SECONDS = 0.0003   # a server that used no CPU for so long sleeps
 SETTLE_TRIES = 50
-ENDING_SECONDS = 1
 COLUMNS = ("ops", "server_ns", "machine_ns", "load_ns", "wall_ns")
 
 
@@ -36,6 +34,7 @@ class Runner:
     group: object = None       # of the server's processes, where they come and go
     server: object = None
     load: object = None
+    driver: object = None
     meter: object = None
     witness: object = None
     columns: dict = field(default_factory=lambda: {name: [] for name in COLUMNS})
@@ -68,9 +67,10 @@ class Runner:
         self.record["server"] = {"command": self.server.command, **listening}
         with self.network_watched():
             self.load = trial.start_load(self.setting, self.order, self.where, self.children,
-                                         address, talks=True)
+                                         address, turns=True)
             self.record["load"] = {"command": self.load.command}
-            self.hear(READY_SECONDS)
+            self.driver = drive.of(self.setting.load, self.load, self.server)
+            self.driver.begin()
         self.meter = Meter(self.setting.machine, group_pids(self.server.pid), [self.load.pid], 0,
                            group=self.group)
         self.witness = Witness(group_pids(self.server.pid), self.setting.server_cpus)
@@ -83,24 +83,6 @@ class Runner:
         for name, value in network_counters(self.server.pid).items():
             self.network[name] = self.network.get(name, 0) + value - before.get(name, 0)
 
-    def hear(self, seconds):
-        """The load's next line."""
-        line = self.load.hear(seconds, other=self.server)
-        if self.server.ended():
-            self.server.collect()
-            raise TrialFailed(f"the server {self.server.how_it_ended()} under load: "
-                              f"{self.server.last_words()}")
-        if line is None:
-            # Its output ends before it does.
-            if self.load.wait(ENDING_SECONDS):
-                self.load.collect()
-            raise TrialFailed(f"the load {self.load.how_it_ended()}, and its turn is not over: "
-                              f"{self.load.last_words()}")
-        try:
-            return json.loads(line)
-        except ValueError:
-            raise TrialFailed(f"the load's output is not understood: {line[:80]}") from None
-
     def settle(self):
         """Waits until the server sleeps; one that never does is told of by its unrest."""
         for _ in range(SETTLE_TRIES):
@@ -112,8 +94,7 @@ class Runner:
     def take(self, word, seconds):
         """One turn. Returns what the load said of it, and what it cost."""
         before = self.sample()
-        self.load.say(f"{word} {1000 * seconds:g}")
-        said = self.hear(seconds + LATE_SECONDS)
+        said = self.driver.turn(word, seconds)
         self.settle()
         self.left = self.sample()
         return said, difference(before, self.left)
@@ -153,7 +134,8 @@ class Runner:
         exact = self.setting.machine.usage is not None
         for name, value in (("ops", said["ops"]), ("server_ns", spent.server),
                             ("machine_ns", spent.machine - spent.own if exact else None),
-                            ("load_ns", said["cpu_ns"]), ("wall_ns", said["wall_ns"])):
+                            ("load_ns", spent.load if said["cpu_ns"] is None else said["cpu_ns"]),
+                            ("wall_ns", said["wall_ns"])):
             self.columns[name].append(value)
         self.spent.append(spent)
         self.length_ns += said["length_ns"]
@@ -167,12 +149,12 @@ class Runner:
         record["witness"] = self.witness.compare()
         record["witness"]["network"].update(
             {name: count for name, count in self.network.items() if name != "time_wait"})
-        text = self.load.hear_the_rest(LATE_SECONDS)
-        self.load.wait(LATE_SECONDS)
+        text = self.driver.end()
         self.load.stop()
         if self.load.status != 0 or text is None:
             raise TrialFailed(f"the load {self.load.how_it_ended()}: {self.load.last_words()}")
         result = self.setting.load.parse(text, self.order.seconds)
+        self.driver.count(result, self.columns)
         record["server"]["drained"] = self.server.stop()
         if self.server.status != 0 and record["server"]["drained"] and self.order.variant.engine:
             raise TrialFailed(f"the server {self.server.how_it_ended()}: "

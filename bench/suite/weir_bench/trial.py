@@ -298,7 +298,7 @@ def cpu_list(cpus):
     return ",".join(map(str, sorted(cpus)))
 
 
-def start_load(setting, order, where, children, address, talks=False):
+def start_load(setting, order, where, children, address, turns=False):
     cell = order.cell
     target = where.connect(address)
     host, _, port = target.rpartition(":")
@@ -309,10 +309,10 @@ def start_load(setting, order, where, children, address, talks=False):
         "duration": f"{order.seconds:g}", "warmup": f"{order.warmup:g}",
         "rate": f"{order.rate:.0f}", "churn": cell.churn, "idle": cell.idle,
         "verify": cell.verify, "seed": order.seed, "cpu": cpu_list(setting.client_cpus)},
-        talks)
+        turns)
     try:
         return children.start("load", command, setting.folder, setting.client_cpus, where.load,
-                              talks)
+                              turns and not setting.load.pauses())
     except OSError as error:
         raise TrialFailed(f"the load {command[0]} did not start: {error}") from None
 

@@ -43,6 +43,8 @@ def why_not(cell, variants, load):
     """Why these cannot take turns in this cell; None if they can."""
     if not load.takes_turns():
         return f"the load {load.name} cannot rest between turns"
+    if cell.is_open() and load.pauses():
+        return f"the load {load.name} is paused between turns, and its schedule would go on"
     if cell.slow or cell.flood or cell.beside:
         return "its crowd does not rest between turns"
     if cell.idle:
