@@ -138,14 +138,24 @@ static bool model_names(const struct http_request *request, enum http_field fiel
     return false;
 }
 
-// The first header's date; false when it has none.
+// The only header of the field; false when there is none, or more than one.
+static bool model_only(const struct http_request *request, enum http_field field,
+                       struct http_text *ret_value)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < request->headers_count; i++) {
+        if (request->headers[i].field != field)
+            continue;
+        *ret_value = request->headers[i].value;
+        count++;
+    }
+    return count == 1;
+}
+
 static bool model_date(const struct http_request *request, enum http_field field, time_t *ret_time)
 {
-    for (size_t i = 0; i < request->headers_count; i++) {
-        if (request->headers[i].field == field)
-            return http_date_read(request->headers[i].value, HTTP_TEXT_NOW, ret_time);
-    }
-    return false;
+    struct http_text value;
+    return model_only(request, field, &value) && http_date_read(value, HTTP_TEXT_NOW, ret_time);
 }
 
 static int model_precondition(const struct http_request *request)
@@ -209,10 +219,12 @@ static int model_range(struct http_text value, uint64_t size, struct http_range 
 
 static bool model_range_is_current(const struct http_request *request)
 {
-    struct http_text value = http_request_value(request, FIELD_IF_RANGE);
+    struct http_text value;
     time_t since;
     if (!http_request_has(request, FIELD_IF_RANGE))
         return true;
+    if (!model_only(request, FIELD_IF_RANGE, &value))
+        return false;
     if (value.size && (value.data[0] == '"' || value.data[0] == 'W'))
         return http_text_is(value, etag.data);
     return http_date_read(value, HTTP_TEXT_NOW, &since) && since == modified;
@@ -221,14 +233,12 @@ static bool model_range_is_current(const struct http_request *request)
 static int model_status(const struct http_request *request, uint64_t size,
                         struct http_range *ret_range)
 {
-    size_t ranges = 0;
+    struct http_text value;
     int status = model_precondition(request);
-    for (size_t i = 0; i < request->headers_count; i++)
-        ranges += request->headers[i].field == FIELD_RANGE;
-    if (status != 200 || ranges != 1 || request->method != METHOD_GET ||
-        !model_range_is_current(request))
+    if (status != 200 || !model_only(request, FIELD_RANGE, &value) ||
+        request->method != METHOD_GET || !model_range_is_current(request))
         return status;
-    return model_range(http_request_value(request, FIELD_RANGE), size, ret_range);
+    return model_range(value, size, ret_range);
 }
 
 // The first byte chooses method and size.
