@@ -10,11 +10,14 @@
 
 #define SECOND_NS 1000000000ULL
 #define RATE_WINDOW_NS (2 * SECOND_NS)
+#define RATE_PATIENCE_NS (60 * SECOND_NS)
 // A drain waits so long for a request that is on its way; the loop must have come to the socket.
 #define DRAIN_QUIET_NS (SECOND_NS / 5)
 #define DRAIN_LOOK_NS (SECOND_NS / 1000)
 
-enum { CONNECTION_DISCARD_MAX = 64 * 1024, CONNECTION_BODY_MIN = 4096 };
+// What a peer may take of an answer before it is seen to: a send buffer as large as the kernel
+// makes it by itself, and one send of the engine.
+enum { CONNECTION_SOCKET_MAX = 4 << 20, CONNECTION_SEND_MAX = 256 * 1024 };
 
 // --- Time ----------------------------------------------------------------------------------------
 
@@ -50,6 +53,35 @@ static bool connection_is_moving(const struct http_exchange *exchange)
 {
     return (exchange->phase == CONNECTION_BODY && !exchange->body_paused) ||
            exchange->phase == CONNECTION_DISCARD || weir_stream_queued(exchange->stream) > 0;
+}
+
+// How long a peer may seem to take nothing. A body is seen byte by byte; an answer leaves for the
+// socket's buffer, which tells that it has room when a third of it is free, and no sooner.
+static uint64_t connection_patience(const struct http_exchange *exchange)
+{
+    const struct http_settings *settings = exchange->worker->site->settings;
+    uint64_t socket = settings->serve.send_buffer ? 2 * (uint64_t)settings->serve.send_buffer
+                                                  : CONNECTION_SOCKET_MAX;
+    uint64_t patience_ns = (socket + CONNECTION_SEND_MAX) * SECOND_NS / settings->rate_min;
+    if (!weir_stream_queued(exchange->stream) || patience_ns < RATE_WINDOW_NS)
+        return RATE_WINDOW_NS;
+    return patience_ns < RATE_PATIENCE_NS ? patience_ns : RATE_PATIENCE_NS;
+}
+
+// Whether the peer has been slower than --min-rate for longer than it may seem to be.
+static bool connection_is_slow(struct http_exchange *exchange, uint64_t now_ns)
+{
+    uint64_t least = exchange->worker->site->settings->rate_min;
+    uint64_t progress = connection_progress(exchange);
+    uint64_t passed_ns = now_ns - exchange->progress_ns;
+    if (exchange->progress == WEIR_NEVER ||
+        progress - exchange->progress >= least * (passed_ns / 1000000) / 1000) {
+        exchange->progress = progress;
+        exchange->progress_ns = now_ns;
+        return false;
+    }
+    return passed_ns >= connection_patience(exchange) &&
+           now_ns - exchange->since_ns >= RATE_WINDOW_NS;
 }
 
 static void connection_expired(struct http_exchange *exchange, const char *reason)
@@ -94,15 +126,10 @@ static void connection_timer(struct weir_loop *loop, struct weir_timer *timer)
     uint64_t now_ns = weir_loop_now(loop), window_ns = RATE_WINDOW_NS;
     exchange->due_ns = WEIR_NEVER;
     if (settings->rate_min && connection_is_moving(exchange)) {
-        uint64_t progress = connection_progress(exchange), least = settings->rate_min;
-        bool watched = exchange->progress != WEIR_NEVER;
-        bool slow = watched && progress - exchange->progress < least * (window_ns / SECOND_NS);
-        exchange->progress = progress;
-        if (slow && now_ns - exchange->since_ns >= window_ns) {
+        if (connection_is_slow(exchange, now_ns))
             connection_expired(exchange, "slower than --min-rate");
-            return;
-        }
-        http_connection_watch(exchange, now_ns + window_ns);
+        else
+            http_connection_watch(exchange, now_ns + window_ns);
         return;
     }
     exchange->progress = WEIR_NEVER;
@@ -223,14 +250,6 @@ static void connection_decline(struct http_exchange *exchange, const struct http
     http_exchange_say(exchange, answer);
 }
 
-static uint64_t connection_body_max(const struct http_exchange *exchange)
-{
-    const struct http_route *route = exchange->route;
-    if (route->piece && route->body_max)
-        return route->body_max;
-    return exchange->worker->site->settings->body_max;
-}
-
 static void connection_head(struct http_exchange *exchange)
 {
     const struct http_settings *settings = exchange->worker->site->settings;
@@ -251,123 +270,13 @@ static void connection_head(struct http_exchange *exchange)
         connection_decline(exchange, &declined);
     } else if (!request->has_body) {
         connection_serve(exchange);
-    } else if (request->content_length > connection_body_max(exchange)) {
+    } else if (request->content_length > http_connection_body_max(exchange)) {
         http_exchange_refuse(exchange, 413, "the body is longer than --max-body");
     } else {
         http_connection_enter(exchange, CONNECTION_BODY);
         if (request->expects_continue)
             http_exchange_send(exchange, "HTTP/1.1 100 Continue\r\n\r\n", 25);
     }
-}
-
-// --- Bodies --------------------------------------------------------------------------------------
-
-// Room for `size` bytes, out of what all connections may collect together.
-static int connection_body_grow(struct http_exchange *exchange, size_t size)
-{
-    struct http_site *site = exchange->worker->site;
-    if (size <= exchange->body_room)
-        return 0;
-    size_t room = exchange->body_room * 2 < CONNECTION_BODY_MIN ? CONNECTION_BODY_MIN
-                                                                : exchange->body_room * 2;
-    uint64_t known = exchange->parser.request.content_length;
-    room = known >= size ? (size_t)known : room < size ? size : room;
-    size_t added = room - exchange->body_room;
-    uint64_t used = atomic_fetch_add_explicit(&site->bodies_used, added, memory_order_relaxed);
-    char *memory = NULL;
-    if (used + added <= site->settings->bodies_max)
-        memory = realloc(exchange->body_memory, room);
-    if (!memory) {
-        atomic_fetch_sub_explicit(&site->bodies_used, added, memory_order_relaxed);
-        return -ENOMEM;
-    }
-    exchange->body_memory = memory;
-    exchange->body_room = room;
-    return 0;
-}
-
-static int connection_body_copy(struct http_exchange *exchange, const char *data, size_t size)
-{
-    int error = connection_body_grow(exchange, exchange->body_size + size);
-    if (error)
-        return error;
-    memcpy(exchange->body_memory + exchange->body_size, data, size);
-    exchange->body = exchange->body_memory;
-    exchange->body_size += size;
-    return 0;
-}
-
-// A body that its handler takes in pieces. The handler may answer meanwhile.
-static void connection_body_tell(struct http_exchange *exchange)
-{
-    const struct http_route *route = exchange->route;
-    const struct http_text piece = { exchange->parser.body_data, exchange->parser.body_size };
-    exchange->body_told += piece.size;
-    if (exchange->body_told > connection_body_max(exchange)) {
-        http_exchange_refuse(exchange, 413, "the body is longer than --max-body");
-        return;
-    }
-    bool more = route->piece(exchange, piece, route->context);
-    if (exchange->phase == CONNECTION_BODY)
-        exchange->body_paused = !more;
-}
-
-// What nobody wants any more.
-static void connection_body_drop(struct http_exchange *exchange)
-{
-    exchange->body_told += exchange->parser.body_size;
-    if (exchange->body_told <= CONNECTION_DISCARD_MAX)
-        return;
-    http_connection_end(exchange); // UNTESTED: needs a long body behind its answer
-}
-
-static void connection_body(struct http_exchange *exchange)
-{
-    const struct http_parser *parser = &exchange->parser;
-    exchange->received_total += parser->body_size;
-    if (exchange->phase == CONNECTION_DISCARD) {
-        connection_body_drop(exchange);
-        return;
-    }
-    if (exchange->route->piece) {
-        connection_body_tell(exchange);
-        return;
-    }
-    // A body in one piece is not copied: its end is the next event.
-    if (!parser->request.chunked && parser->body_size == parser->request.content_length) {
-        exchange->body = parser->body_data;
-        exchange->body_size = parser->body_size;
-        return;
-    }
-    if (exchange->body_size + parser->body_size > exchange->worker->site->settings->body_max)
-        http_exchange_refuse(exchange, 413, "the body is longer than --max-body");
-    else if (connection_body_copy(exchange, parser->body_data, parser->body_size))
-        http_exchange_refuse(exchange, 503, "no memory for the body");
-}
-
-void http_body_resume(struct http_exchange *exchange)
-{
-    if (!exchange->body_paused)
-        return; // UNTESTED: handlers resume what they paused
-    exchange->body_paused = false;
-    http_connection_continue(exchange);
-}
-
-int http_exchange_keep(struct http_exchange *exchange)
-{
-    if (exchange->kept)
-        return 0;
-    int error = http_parser_keep(&exchange->parser);
-    if (!error && exchange->body_size && exchange->body != exchange->body_memory) {
-        const char *body = exchange->body;
-        size_t size = exchange->body_size;
-        exchange->body_size = 0;
-        error = connection_body_copy(exchange, body, size);
-        if (error)
-            exchange->body_size = size; // UNTESTED: needs memory to run out between two copies
-    }
-    exchange->kept = !error;
-    return error;
 }
 
 // --- Input ---------------------------------------------------------------------------------------
@@ -398,7 +307,7 @@ static void connection_event(struct http_exchange *exchange, enum http_event eve
         connection_head(exchange);
         break;
     case EVENT_BODY:
-        connection_body(exchange);
+        http_connection_body(exchange);
         break;
     case EVENT_END:
         if (exchange->phase == CONNECTION_DISCARD) {

@@ -53,7 +53,8 @@ struct http_exchange {
     uint64_t answer_left;  // of a streamed answer with a length
     uint64_t answer_size;  // what was streamed of it
     uint64_t queued_total; // bytes that were ever given to the stream
-    uint64_t progress;     // bytes received and sent at the last look
+    uint64_t progress;     // bytes received and sent when it was last fast enough
+    uint64_t progress_ns;  // and when that was
     uint64_t received_total;
     uint64_t since_ns; // of the phase's begin
     uint64_t due_ns;   // of the timer
@@ -78,6 +79,13 @@ void http_exchange_send(struct http_exchange *exchange, const void *data, size_t
 // discarded for a while.
 void http_connection_end(struct http_exchange *exchange);
 
+// body.c: the bodies of requests.
+
+// The longest that the request's route takes.
+uint64_t http_connection_body_max(const struct http_exchange *exchange);
+// Takes the piece that the parser has.
+void http_connection_body(struct http_exchange *exchange);
+
 // connection.c: the part that reads.
 
 // Goes on with held input after an answer that came later.
@@ -96,5 +104,8 @@ void http_connection_enter(struct http_exchange *exchange, enum connection_phase
 
 // Above so many queued bytes nothing more is answered; the loop's high mark, so `drained` follows.
 enum { CONNECTION_QUEUE_MAX = 256 * 1024, CONNECTION_QUEUE_LOW = 64 * 1024 };
+
+// So much of a body that nobody wants is read, and no more.
+enum { CONNECTION_DISCARD_MAX = 64 * 1024 };
 
 #endif

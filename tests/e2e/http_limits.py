@@ -202,19 +202,33 @@ class Rates(http_programs.HttpTest):
                 while client.recv(1000):
                     pause.wait(0.1)
 
+    def read_steadily(self, address):
+        """Who takes more than --min-rate is not, though a large socket buffer of the server lets
+        its bytes go in steps that are seconds apart."""
+        with programs.connect(address) as client:
+            client.sendall(b"GET /big HTTP/1.1\r\nHost: x\r\n\r\n")
+            pause, end = threading.Event(), time.monotonic() + 8
+            while time.monotonic() < end:
+                self.assertTrue(client.recv(8000))
+                pause.wait(0.1)
+
     def stall(self, address, status):
         """A body that stops coming ends the connection; if it was wanted, with 408."""
         data = http_programs.converse(address, post(b"x" * 60000)[:-1], half_close=False)
         self.assertEqual([answer.status for answer in http_programs.parse(data)], [status])
 
     def test_slow_peers_are_given_up(self):
-        """A slow reader, a slow body that is refused, and one that is wanted."""
-        with concurrent.futures.ThreadPoolExecutor(9) as pool:
+        """A slow reader, a slow body that is refused, and one that is wanted; not one that takes
+        more than it must."""
+        with concurrent.futures.ThreadPoolExecutor(12) as pool:
             runs = []
             for engine, server in self.servers.items():
                 echo = programs.Server(engine, "--handler", "echo", *self.options, name="http")
                 self.addCleanup(echo.kill)
+                files = programs.Server(engine, "--root", self.root, *self.options[:2], name="http")
+                self.addCleanup(files.kill)
                 runs += [(engine, pool.submit(self.read_slowly, server.addresses[0])),
+                         (engine, pool.submit(self.read_steadily, files.addresses[0])),
                          (engine, pool.submit(self.stall, server.addresses[0], 405)),
                          (engine, pool.submit(self.stall, echo.addresses[0], 408))]
         for engine, run in runs:
