@@ -361,6 +361,29 @@ class Uncached(http_programs.HttpTest):
             self.assertEqual(json.loads(self.get(address, "/.status").body)["cache_hits"], 0)
         self.on_each_engine(check)
 
+    def test_a_file_is_sent_as_it_was_when_its_answer_began(self):
+        """What is added meanwhile is not sent, nor is another file in its place."""
+        size = 32 * 1024 * 1024
+        path = os.path.join(self.root, "changes")
+        def check(address):
+            with open(path, "wb") as file:
+                file.truncate(size)
+            host, port = address.rsplit(":", 1)
+            client = http.client.HTTPConnection(host, int(port), timeout=programs.LIMIT)
+            client.request("GET", "/changes")
+            answer = client.getresponse()
+            self.assertEqual(answer.read(1000), bytes(1000))
+            with open(path, "ab") as file:
+                file.write(b"more")
+            with open(path + ".new", "wb") as file:
+                file.write(b"other")
+            os.rename(path + ".new", path)
+            self.assertEqual(answer.read(), bytes(size - 1000))
+            client.request("GET", "/changes")
+            self.assertEqual(client.getresponse().read(), b"other")
+            client.close()
+        self.on_each_engine(check)
+
     def test_a_file_that_shrinks_breaks_the_connection(self):
         """What was promised and is gone is never made up: the connection breaks."""
         size = 64 * 1024 * 1024
