@@ -9,8 +9,8 @@
 #include "path.h"
 
 enum {
-    LOOKUP_HEAD_ROOM = 512,          // before the content: where a kept head is written
-    LOOKUP_CONTENT_MAX = 128 * 1024, // larger files are not read but sent
+    LOOKUP_HEAD_ROOM = 512,         // before the content: where a kept head is written
+    LOOKUP_CONTENT_MAX = 96 * 1024, // larger files are not read but sent
 };
 
 enum lookup_kind {

@@ -11,7 +11,7 @@ enum {
     HTTP_CANDIDATES_MAX = 32,
     HTTP_EXPECTED_HEAD_MAX = 1536,
     HTTP_FILE_MAX = 260000,
-    HTTP_CONTENT_MAX = 128 * 1024, // larger files are sent, not read
+    HTTP_CONTENT_MAX = 96 * 1024, // larger files are sent, not read
     HTTP_DATE = 29,
 };
 
