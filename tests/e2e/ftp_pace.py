@@ -127,7 +127,8 @@ class Pace:
         content = self.write("whole", os.urandom(4 << 20))
         server = self.start_server(*self.options, "--total-timeout", "1", "--send-buffer", "64K")
         began = time.monotonic()
-        idle, busy, load, store, endless = (self.login(server) for _ in range(5))
+        # The youngest tells when all are old.
+        idle, load, store, endless, busy = (self.login(server) for _ in range(5))
         out = small_buffers((load.host, load.passive_port()))
         self.addCleanup(out.close)
         self.assertEqual(load.ask("RETR whole")[:3], "150")
