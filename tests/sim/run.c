@@ -67,7 +67,8 @@ static void run_configure(struct run *run, struct weir_loop_config *ret_config)
     config->close_timeout_ns = sim_random(sim, 2) ? 30000000000 : 0;
     config->idle_timeout_ns = sim_random(sim, 8) ? 0 : 1000000 + sim_random(sim, 1000000000);
     config->busy_poll_ns = sim_random(sim, 4) ? 0 : 1 + sim_random(sim, 100000);
-    if (!config->busy_poll_ns && run->seed % 8 == 5)
+    // Every eighth run: half of them lack memory, the others lack nothing.
+    if (!config->busy_poll_ns && (run->seed % 16 == 5 || run->seed % 16 == 15))
         config->adaptive_poll_ns = 60000;
     bool old = !strcmp(run->plan, "kernel-6.1") || !strcmp(run->plan, "kernel-6.8");
     if (!config->busy_poll_ns && !old && run->seed % 8 == 3)
