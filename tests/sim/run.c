@@ -171,11 +171,22 @@ static void run_expect(struct run *run, const char *what, uint64_t is, uint64_t 
                      (unsigned long long)must);
 }
 
-bool run_may_lose(const struct run *run)
+// Nobody knows whom it met.
+static bool run_may_lose_any(const struct run *run)
 {
     return run->destroyed || run->short_of_memory || run->quits || run->answered || run->broken ||
-           run->drained || run->stats.idle_timeouts || run->stats.close_timeouts ||
-           run->stats.total_timeouts || run->stats.total_aborts;
+           run->stats.idle_timeouts || run->stats.close_timeouts;
+}
+
+bool run_may_lose(const struct run *run)
+{
+    return run_may_lose_any(run) || run->drained || run->stats.total_timeouts ||
+           run->stats.total_aborts;
+}
+
+bool run_may_lose_client(const struct run *run, const struct client *client)
+{
+    return run_may_lose_any(run) || client->excused;
 }
 
 static void run_check_streams(struct run *run)
@@ -328,6 +339,8 @@ static void run_drained(struct weir_loop *loop, struct weir_post *post)
     run->drained = true;
     weir_listener_close(run->listener);
     run->listener = NULL;
+    for (uint32_t i = 0; i < run->clients_count; i++)
+        run->clients[i].excused |= !run->clients[i].done;
     for (uint32_t i = 0; i < RUN_STREAMS_MAX; i++) {
         if (run->streams[i].stream)
             stream_drain(run->streams[i].stream, RUN_DRAIN_QUIET_NS);
