@@ -549,6 +549,14 @@ void weir_stream_peer_address(const struct weir_stream *stream, struct weir_addr
     ret_address->size = stream->peer_size;
 }
 
+int weir_stream_uncork(struct weir_stream *stream)
+{
+    // UNTESTED: nobody corks a stream without an ordinary descriptor
+    if (stream->direct)
+        return -ENOTSUP;
+    return stream->loop->system->uncork(stream->loop->system_state, stream->fd);
+}
+
 int weir_stream_local_address(const struct weir_stream *stream, struct weir_address *ret_address)
 {
     // UNTESTED: nobody asks for an address without an ordinary descriptor

@@ -2,10 +2,11 @@
 
 import os
 import select
+import socket
 import time
 
 from ftp_client import on_all_engines, small_buffers
-from programs import LIMIT, receive, receive_end
+from programs import LIMIT, connected_socket, receive, receive_end
 
 OLD = "421 This session has lasted long enough."
 DONE = "226 Transfer complete."
@@ -119,6 +120,22 @@ class Pace:
         resets.register(stranger, 0)
         for poll in (ends, resets):
             self.assertTrue(poll.poll(LIMIT * 1000))
+
+    # The end of a short file leaves with its last bytes; of a long one, every call's bytes leave with
+    # the call.
+    def test_only_long_files_are_uncorked(self):
+        server = self.start_server(*self.options, "--send-buffer", "16K")
+        control = self.login(server)
+        for size, corked in ((250 << 10, 1), (260 << 10, 0)):
+            content = self.write("file", os.urandom(size))
+            data = small_buffers((control.host, control.passive_port()))
+            self.addCleanup(data.close)
+            self.assertEqual(control.ask("RETR file")[:3], "150")
+            first = receive(data, 1)
+            with connected_socket(server.process.pid, data) as end:
+                self.assertEqual(end.getsockopt(socket.IPPROTO_TCP, socket.TCP_CORK), corked)
+            self.assertEqual(first + receive_end(data), content)
+            self.assertEqual(control.reply(), DONE)
 
     # A session of --total-timeout is told 421, between commands or behind what runs: a transfer is
     # finished, what waits behind it is not begun. One that would never end is reset at twice that
