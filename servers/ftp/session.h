@@ -142,8 +142,7 @@ void ftp_session_host(const struct ftp_session *session, char ret_text[INET6_ADD
 void ftp_event(const struct ftp_session *session, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
-// session.c
-extern const struct weir_protocol ftp_protocol;
+// reply.c
 // One line of a reply: a code and a text, without its end.
 void ftp_reply(struct ftp_session *session, const char *text);
 void ftp_reply_format(struct ftp_session *session, const char *format, ...)
@@ -153,6 +152,9 @@ void ftp_reply_name(struct ftp_session *session, const char *before, const char 
                     const char *after);
 // The reply that says why the file system refused: `code` and the error's text.
 void ftp_reply_error(struct ftp_session *session, int code, int error);
+
+// session.c
+extern const struct weir_protocol ftp_protocol;
 // Ends the session after a last reply; the client may still be sending.
 void ftp_session_end(struct ftp_session *session, const char *reply);
 // From now the time-out counts that a session has before the login, or behind it.
