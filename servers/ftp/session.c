@@ -11,6 +11,7 @@
 
 enum {
     SESSION_WAITING_MAX = 16,
+    SESSION_TURN_LINES = 32,
     SESSION_UNKNOWN_MAX = 10,
     SESSION_DISCARD_MAX = 64 * 1024,
 };
@@ -190,6 +191,46 @@ static void session_execute(struct ftp_session *session, const char *line)
         session_handlers[command.verb](session, command.argument);
 }
 
+// --- Turns ---------------------------------------------------------------------------------------
+
+// Few bytes are many commands, and other sessions wait as long as this one's run: it has a number
+// of lines for a turn of the loop, and goes on with the rest in a later one.
+static void session_spend(struct ftp_session *session, uint16_t lines)
+{
+    uint64_t turn_ns = weir_loop_now(weir_stream_loop(session->control));
+    if (session->turn_ns != turn_ns)
+        session->turn_lines = 0;
+    session->turn_ns = turn_ns;
+    session->turn_lines = (uint16_t)(session->turn_lines + lines);
+}
+
+static bool session_turn_is_over(const struct ftp_session *session)
+{
+    return session->turn_lines >= SESSION_TURN_LINES &&
+           session->turn_ns == weir_loop_now(weir_stream_loop(session->control));
+}
+
+void ftp_session_yield(struct ftp_session *session)
+{
+    session_spend(session, SESSION_TURN_LINES);
+}
+
+static void session_turn(struct weir_loop *loop, struct weir_timer *timer)
+{
+    (void)loop;
+    ftp_session_continue(
+        (struct ftp_session *)(void *)((char *)timer - offsetof(struct ftp_session, turn)));
+}
+
+// Also while a command runs: ABOR may be among what was not read yet.
+static void session_rest(struct ftp_session *session)
+{
+    if (!session_turn_is_over(session) || (!session->paused && !session->waiting))
+        return;
+    session->turn.function = session_turn;
+    weir_timer_start(weir_stream_loop(session->control), &session->turn, 1);
+}
+
 // --- Lines ---------------------------------------------------------------------------------------
 
 // A command, or its end, puts the idle time-out off; the login's nothing does.
@@ -246,10 +287,12 @@ static void session_too_long(struct ftp_session *session)
 }
 
 // Too many lines wait, or the client does not take its replies: a line is a few bytes, its reply
-// can be thousands. What else it sends stays in the socket until there is room.
-static void session_pause_if_full(struct ftp_session *session)
+// can be thousands. Or it sent more than its turn is for. What else comes stays in the socket until
+// there is room.
+static void session_pause_if_full(struct ftp_session *session, bool more)
 {
-    if (session->waiting_count < SESSION_WAITING_MAX && !weir_stream_is_full(session->control))
+    if (session->waiting_count < SESSION_WAITING_MAX && !weir_stream_is_full(session->control) &&
+        !(more && session_turn_is_over(session)))
         return;
     session->paused = true;
     weir_stream_pause(session->control);
@@ -265,7 +308,9 @@ static void session_keep_rest(struct ftp_session *session, struct weir_slice sli
 
 static void session_read(struct ftp_session *session, struct weir_slice *slice)
 {
-    switch (ftp_reader_feed(&session->reader, &slice->data, &slice->size)) {
+    enum ftp_read read = ftp_reader_feed(&session->reader, &slice->data, &slice->size);
+    session_spend(session, read != FTP_READ_MORE);
+    switch (read) {
     case FTP_READ_LINE:
         session_line(session, session->reader.line, session->reader.size);
         break;
@@ -291,7 +336,7 @@ static void session_input(struct ftp_session *session, struct weir_slice slice)
     }
     while (slice.size && !session->ending && !session->paused) {
         session_read(session, &slice);
-        session_pause_if_full(session);
+        session_pause_if_full(session, slice.size > 0);
     }
     if (session->paused && !session->ending)
         session_keep_rest(session, slice);
@@ -304,12 +349,13 @@ static void session_input(struct ftp_session *session, struct weir_slice slice)
 static void session_run_waiting(struct ftp_session *session)
 {
     while (session->waiting && !session->busy && !session->ending &&
-           !weir_stream_is_full(session->control)) {
+           !weir_stream_is_full(session->control) && !session_turn_is_over(session)) {
         struct ftp_waiting *waiting = session->waiting;
         session->waiting = waiting->next;
         if (!session->waiting)
             session->waiting_last = &session->waiting;
         session->waiting_count--;
+        session_spend(session, 1);
         session_execute(session, waiting->line);
         free(waiting);
     }
@@ -332,7 +378,7 @@ static void session_resume(struct ftp_session *session)
 static bool session_has_room(const struct ftp_session *session)
 {
     return session->waiting_count <= SESSION_WAITING_MAX / 2 &&
-           !weir_stream_is_full(session->control);
+           !weir_stream_is_full(session->control) && !session_turn_is_over(session);
 }
 
 static void session_end_if_done(struct ftp_session *session)
@@ -358,6 +404,7 @@ void ftp_session_continue(struct ftp_session *session)
         session_run_waiting(session);
     }
     session_end_if_done(session);
+    session_rest(session);
 }
 
 // --- Time-outs -----------------------------------------------------------------------------------
@@ -421,8 +468,10 @@ static void session_opened(struct weir_stream *stream)
 static void session_received(struct weir_stream *stream, struct weir_slice slice)
 {
     struct ftp_session *session = weir_stream_session(stream);
-    if (!session->ending)
-        session_input(session, slice);
+    if (session->ending)
+        return;
+    session_input(session, slice);
+    session_rest(session);
 }
 
 static bool session_will_quit(const struct ftp_session *session)
@@ -478,6 +527,7 @@ static void session_closed(struct weir_stream *stream, int reason)
         ftp_event(session, "aborted: open for twice --total-timeout");
     weir_timer_stop(loop, &session->timer);
     weir_timer_stop(loop, &session->delay);
+    weir_timer_stop(loop, &session->turn);
     if (session->transfer)
         ftp_transfer_orphan(session->transfer);
     ftp_session_forget_data(session);
