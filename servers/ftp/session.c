@@ -248,7 +248,8 @@ static bool session_overtakes(struct ftp_session *session, const char *line)
     ftp_command_parse(line, &command);
     if (command.verb == FTP_ABOR)
         return ftp_transfer_abort(session->transfer);
-    if (command.verb != FTP_STAT || *command.argument)
+    // Within the lines of a listing over this connection there is no place for another reply.
+    if (command.verb != FTP_STAT || *command.argument || session->transfer->verb == FTP_STAT)
         return false;
     ftp_transfer_stat(session, "");
     return true;
