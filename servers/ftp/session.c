@@ -158,6 +158,14 @@ static void session_unknown(struct ftp_session *session)
         ftp_reply(session, "500 Unknown command.");
 }
 
+static void session_too_long(struct ftp_session *session)
+{
+    if (++session->unknown >= SESSION_UNKNOWN_MAX)
+        ftp_session_end(session, "421 Too many unknown commands.");
+    else
+        ftp_reply(session, "500 The line is too long.");
+}
+
 // RNFR stands for the next command only, and REST for the next transfer.
 static void session_forget_rename(struct ftp_session *session, enum ftp_verb verb)
 {
@@ -167,9 +175,14 @@ static void session_forget_rename(struct ftp_session *session, enum ftp_verb ver
     session->rename_from = NULL;
 }
 
+// NULL is a line that was too long.
 static void session_execute(struct ftp_session *session, const char *line)
 {
     struct ftp_command command;
+    if (!line) {
+        session_too_long(session);
+        return;
+    }
     ftp_command_parse(line, &command);
     session_forget_rename(session, command.verb);
     if (command.verb == FTP_HTTP) {
@@ -243,7 +256,7 @@ static void session_touch(struct ftp_session *session)
 static bool session_overtakes(struct ftp_session *session, const char *line)
 {
     struct ftp_command command;
-    if (!session->transfer)
+    if (!session->transfer || !line)
         return false;
     ftp_command_parse(line, &command);
     if (command.verb == FTP_ABOR)
@@ -255,36 +268,30 @@ static bool session_overtakes(struct ftp_session *session, const char *line)
     return true;
 }
 
-static void session_wait(struct ftp_session *session, const char *line, size_t size)
+static void session_wait(struct ftp_session *session, const char *line)
 {
-    struct ftp_waiting *waiting = malloc(sizeof *waiting + size + 1);
+    size_t size = line ? strlen(line) + 1 : 0;
+    struct ftp_waiting *waiting = malloc(sizeof *waiting + size);
     if (!waiting) {
         ftp_session_end(session, "421 Out of memory.");
         return;
     }
     waiting->next = NULL;
-    waiting->size = size;
-    memcpy(waiting->line, line, size + 1);
+    waiting->too_long = !line;
+    if (line)
+        memcpy(waiting->line, line, size);
     *session->waiting_last = waiting;
     session->waiting_last = &waiting->next;
     session->waiting_count++;
 }
 
-static void session_line(struct ftp_session *session, const char *line, size_t size)
+static void session_line(struct ftp_session *session, const char *line)
 {
     session_touch(session);
     if (!session->busy && !session->waiting)
         session_execute(session, line);
     else if (!session_overtakes(session, line))
-        session_wait(session, line, size);
-}
-
-static void session_too_long(struct ftp_session *session)
-{
-    if (++session->unknown >= SESSION_UNKNOWN_MAX)
-        ftp_session_end(session, "421 Too many unknown commands.");
-    else
-        ftp_reply(session, "500 The line is too long.");
+        session_wait(session, line);
 }
 
 // Too many lines wait, or the client does not take its replies: a line is a few bytes, its reply
@@ -313,10 +320,10 @@ static void session_read(struct ftp_session *session, struct weir_slice *slice)
     session_spend(session, read != FTP_READ_MORE);
     switch (read) {
     case FTP_READ_LINE:
-        session_line(session, session->reader.line, session->reader.size);
+        session_line(session, session->reader.line);
         break;
     case FTP_READ_TOO_LONG:
-        session_too_long(session);
+        session_line(session, NULL);
         break;
     case FTP_READ_NEGOTIATION:
         weir_stream_send(session->control, session->reader.refusal, 3);
@@ -357,7 +364,7 @@ static void session_run_waiting(struct ftp_session *session)
             session->waiting_last = &session->waiting;
         session->waiting_count--;
         session_spend(session, 1);
-        session_execute(session, waiting->line);
+        session_execute(session, waiting->too_long ? NULL : waiting->line);
         free(waiting);
     }
 }
@@ -479,7 +486,7 @@ static bool session_will_quit(const struct ftp_session *session)
 {
     struct ftp_command command = { .verb = FTP_VERBS };
     for (const struct ftp_waiting *waiting = session->waiting; waiting; waiting = waiting->next)
-        ftp_command_parse(waiting->line, &command);
+        ftp_command_parse(waiting->too_long ? "" : waiting->line, &command);
     return command.verb == FTP_QUIT;
 }
 

@@ -80,7 +80,7 @@ struct ftp_server {
 // A line that came while a command was running.
 struct ftp_waiting {
     struct ftp_waiting *next;
-    size_t size;
+    bool too_long; // there is no line, but it has a reply in its turn
     char line[];
 };
 

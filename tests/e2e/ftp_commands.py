@@ -142,6 +142,15 @@ class Commands:
         self.assertEqual(control.ask("CWD " + "x" * 300), "550 The name is too long.")
         self.assertEqual(control.ask("NOOP"), "200 Yes.")
 
+    # Its refusal comes in its turn: behind the commands before it, and no sooner beside a listing.
+    def test_overlong_lines_wait_for_their_turn(self):
+        control = self.login()
+        control.send("MKD turn\r\n" + "x" * 5000 + "\r\nSTAT turn\r\n" + "x" * 5000 + "\r\nPWD")
+        self.assertEqual([control.reply() for _ in range(5)],
+                         ['257 "/turn" created.', "500 The line is too long.",
+                          "213-Status:\n213 End", "500 The line is too long.",
+                          '257 "/" is the working directory.'])
+
     # A NUL neither cuts a line off nor makes a command of its beginning.
     def test_lines_with_nul(self):
         control = self.login()
