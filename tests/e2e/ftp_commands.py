@@ -3,6 +3,8 @@
 import itertools
 import json
 import os
+import re
+import resource
 import select
 import signal
 import socket
@@ -383,6 +385,20 @@ class Limits:
         first.ask("QUIT")
         self.assertEqual(first.end(), b"")
         self.assertEqual(self.control(server).greeting, "220 weir FTP server ready.")
+
+    # By default so many sessions are let in that each finds a descriptor for its data connection.
+    def test_sessions_fit_into_the_descriptors(self):
+        server = self.start_server(*self.options, preexec_fn=lambda: resource.setrlimit(
+            resource.RLIMIT_NOFILE, (120, 120)))
+        line = server.log.until("leaves room for")
+        fit = int(re.search(r"leaves room for (\d+) connections", line)[1])
+        sessions = [self.login(server) for _ in range(fit // 2)]
+        self.assertEqual(self.control(server).greeting, "421 Too many sessions; try again later.")
+        data = [session.passive() for session in sessions]
+        self.assertEqual(sessions[-1].ask("STOR fits"), "150 Opening data connection.")
+        for connection in data:
+            connection.close()
+        self.assertEqual(sessions[-1].reply(), "226 Transfer complete.")
 
     # So are those of one host, in both forms of its address; it has room again when one ends, and
     # other hosts have it all the time. The log tells who was refused or failed, the statistics how
