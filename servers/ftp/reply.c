@@ -34,6 +34,22 @@ void ftp_reply_name(struct ftp_session *session, const char *before, const char 
     ftp_reply(session, after);
 }
 
+size_t ftp_reply_lines(struct ftp_session *session, const char *lines, size_t size)
+{
+    size_t sent = 0;
+    while (size) {
+        const char *twice = memchr(lines, 255, size);
+        size_t part = twice ? (size_t)(twice - lines) + 1 : size;
+        weir_stream_send(session->control, lines, part);
+        if (twice)
+            weir_stream_send(session->control, twice, 1);
+        sent += part + (twice != NULL);
+        lines += part;
+        size -= part;
+    }
+    return sent;
+}
+
 void ftp_reply_error(struct ftp_session *session, int code, int error)
 {
     static const struct {

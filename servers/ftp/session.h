@@ -153,6 +153,8 @@ void ftp_reply_format(struct ftp_session *session, const char *format, ...)
 // A reply with a name in it, encoded (see path.h).
 void ftp_reply_name(struct ftp_session *session, const char *before, const char *name,
                     const char *after);
+// Lines of a reply that were formatted elsewhere, with the Telnet byte 255 twice. Returns the size.
+size_t ftp_reply_lines(struct ftp_session *session, const char *lines, size_t size);
 // The reply that says why the file system refused: `code` and the error's text.
 void ftp_reply_error(struct ftp_session *session, int code, int error);
 

@@ -124,6 +124,12 @@ class Commands:
                              ("CDUP", "250 Directory changed."), (f"RMD {wire}", "250 Removed."))
         self.write("\udcff\udcfe")
         self.assertEqual(control.ask("SIZE \udcff\udcff\udcfe"), "213 0")
+        # Telnet's byte is doubled on the control connection, and on no other.
+        for command in ("MLST", "STAT"):
+            line = control.ask(f"{command} \udcff\udcff\udcfe").split("\n")[1]
+            self.assertRegex(line, " /?\udcff\udcff\udcfe$")
+        for command in ("MLSD", "LIST"):
+            self.assertIn(b" \xff\xfe\r\n", control.retrieve(command)[0])
 
     # Telnet's commands inside of a line vanish, its options are refused, and 255 twice is a byte.
     def test_telnet_in_commands(self):
