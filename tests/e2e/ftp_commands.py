@@ -84,7 +84,7 @@ class Commands:
         self.assert_asks(
             control,
             ("MKD d", '257 "/d" created.'), ("MKD d", "550 It exists already."),
-            ("XMKD d/e", '257 "/d/e" created.'), ("CWD d/e", "250 Directory changed."),
+            ("XMKD d/e", '257 "/d/e" created.'), ("XCWD d/e", "250 Directory changed."),
             ("PWD", '257 "/d/e" is the working directory.'), ("CDUP", "250 Directory changed."),
             ("XPWD", '257 "/d" is the working directory.'), ("XCUP", "250 Directory changed."),
             ("CWD nowhere", "550 No such file or directory."), ("CWD file", "550 Not a directory."),
@@ -174,7 +174,8 @@ class Commands:
             self.assertEqual(control.ask("BOGUS"), "500 Unknown command.")
         self.assertEqual(control.ask("BOGUS"), "421 Too many unknown commands.")
         self.assertEqual(control.end(), b"")
-        for verb in ("GET", "POST", "HEAD", "PUT", "OPTIONS", "CONNECT"):
+        for verb in ("GET", "POST", "HEAD", "PUT", "OPTIONS", "CONNECT", "DELETE", "TRACE",
+                     "PATCH"):
             control = self.control()
             control.send(f"{verb} / HTTP/1.1\r\nHost: x\r\nUSER bob\r\n")
             self.assertEqual(control.reply(), "421 This is FTP.")
