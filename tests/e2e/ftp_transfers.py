@@ -419,6 +419,11 @@ class Options:
         data.close()
         self.assertEqual(control.reply(), DONE)
         self.assertEqual(self.read("direct"), b"new")
+        # What goes on in the middle replaces bytes, and leaves those behind them.
+        self.write("direct", b"0123456789")
+        control.ask("REST 2")
+        self.assertEqual(control.store("STOR direct", b"ab"), DONE)
+        self.assertEqual(self.read("direct"), b"01ab456789")
 
     # The log has a line for each transfer; a name cannot forge one.
     def test_transfer_log(self):
