@@ -56,8 +56,9 @@ struct serve_settings {
     const struct sandbox_needs *needs;      // NULL: no sandbox
     struct serve_counters counters;
     // Opens what the protocol needs and completes `needs`: in the new root folder, with the
-    // privileges of the start. Prints errors; the exit status, or 0. May be NULL.
-    int (*prepare)(void *context);
+    // privileges of the start. Told how many connections fit into the limit of descriptors. Prints
+    // errors; the exit status, or 0. May be NULL.
+    int (*prepare)(void *context, uint32_t connections);
 };
 
 // The rows that fill it.

@@ -72,9 +72,10 @@ void http_site_init(struct http_site *site, const struct http_settings *settings
     }
 }
 
-int http_site_open(void *context)
+int http_site_open(void *context, uint32_t connections)
 {
     struct http_site *site = context;
+    (void)connections;
     int status = site_open_logs(site);
     if (!status && !site->settings->echo)
         status = site_open_root(site);

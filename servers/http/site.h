@@ -96,7 +96,7 @@ struct http_worker {
 void http_site_init(struct http_site *site, const struct http_settings *settings);
 // Opens the root and the logs, and states what the site needs: the `prepare` of its settings, whose
 // context is the site.
-int http_site_open(void *context);
+int http_site_open(void *context, uint32_t connections);
 // After the server has ended.
 void http_site_fini(struct http_site *site);
 

@@ -238,8 +238,8 @@ class FtpWalk(walks.WalkTest):
         for outcome in ("served", "refused", "lost"):
             self.assertGreater(self.outcomes[outcome], 0, self.outcomes)
         self.assertLessEqual(
-            {"socket", "bind", "listen", "openat2", "readdir", "renameat2", "unlinkat", "mkdirat",
-             "malloc"}, self.met)
+            {"socket", "bind", "listen", "openat2", "fcntl", "readdir", "renameat2", "unlinkat",
+             "mkdirat", "malloc"}, self.met)
         self.finish(server)
 
     def test_uring(self):
