@@ -146,6 +146,8 @@ def add_cell_options(parser):
     group = parser.add_argument_group("keys of the scenario")
     group.add_argument("--server", choices=WEIR_SERVERS, help="which of weir's is measured")
     group.add_argument("--endpoints", metavar="LIST", help="that verdicts are given on")
+    group.add_argument("--ceiling", type=yes_or_no, metavar="yes|no",
+                       help="measure the load's before the run, without --calibration")
     group.add_argument("--root-file", action="append", metavar="NAME=BYTES",
                        help="one more file under the server's root")
 
@@ -297,7 +299,7 @@ def command_capacity(options):
     scenario = studied_scenario(options)
     capacity.parse_objective(options.slo)
     scenario.endpoints = ["capacity_per_s"]
-    scenario.budget = 0.0
+    scenario.budget, scenario.ceiling = 0.0, False
     session = make_session(scenario, options, capacity.CapacitySession)
     return study(options, session, "capacity", slo=options.slo)
 
