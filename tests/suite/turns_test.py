@@ -311,8 +311,10 @@ class Runs(RunFixture):
         self.assertNotIn("turns", report["trials"][0])
 
     def test_an_interrupted_run_goes_on_by_whole_blocks(self):
-        """The records of a block are kept together: a torn one is measured again."""
-        report, _, _ = self.turned("--blocks", "2", "--seed", "3")
+        """The records of a block are kept together: a torn one is measured again. Rounds have no
+        meaning there, and that is said."""
+        report, _, err = self.turned("--blocks", "2", "--seed", "3", "--rounds", "2")
+        self.assertIn("rounds are of trials", err)
         part = self.json + ".part"
         head = {k: v for k, v in report.items() if k not in ("trials", "table")}
         with open(part, "w", encoding="utf-8") as file:

@@ -234,6 +234,9 @@ class Session:
                           f"{self.scenario.blocks} blocks, seed {self.seed}")
         for name, reason in self.by_trials.items():
             self.progress.say(f"{name}: not by turns: {reason}")
+        if self.scenario.rounds > 1 and any(cell.turns for cell, _ in self.plan):
+            self.progress.say("rounds are of trials; cells by turns have none: --turns 0 makes "
+                              "trials of them")
         ended_by = 0
         try:
             with self.prepared():
