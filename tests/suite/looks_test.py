@@ -100,7 +100,8 @@ class Runs(unittest.TestCase):
         options = SimpleNamespace(
             seed=5, server_cpu=None, client_cpu=None, json=self.json, quiet=True, seconds=None,
             skip_conformance=True, server_host=None, command_line="weir-bench")
-        load = SimpleNamespace(name="load", takes_turns=lambda: True, lacks=lambda cell: None)
+        load = SimpleNamespace(name="load", given=None, takes_turns=lambda: True,
+                               lacks=lambda cell: None)
         return session.Session(scenario.parse("test.toml", dict(TEXT)), {}, load, options)
 
     def run_until(self, begun, trials):

@@ -278,11 +278,12 @@ class Runs(RunFixture):
 
     def test_a_load_that_knows_nothing_of_turns_is_stopped_between_them(self):
         """In each turn it has worked, and its server; what it did before the first one and after
-        the last is in none. Its latencies, which have the pauses in them, are not kept."""
-        report, _, _ = self.turned(
-            "--load", f"{suite_path.HERE}/fake_other_load.py {{address}} {{connections}} {{size}} "
-            "{duration}", "--load-turns", "--load-parse", r"ops=(\d+) operations", "--load-parse",
-            r"p99_us=p99 (\d+)", "--load-parse", r"errors=(\d+) errors", "--warmup", "0.3")
+        the last is in none. Its latencies, which have the pauses in them, are not kept. Such a run
+        goes on with that load alone, told in the same way."""
+        options = ["--load", f"{suite_path.HERE}/fake_other_load.py {{address}} {{connections}} "
+                   "{size} {duration}", "--load-parse", r"ops=(\d+) operations", "--load-parse",
+                   r"p99_us=p99 (\d+)", "--load-parse", r"errors=(\d+) errors"]
+        report, _, _ = self.turned(*options, "--load-turns", "--warmup", "0.3")
         for trial in report["trials"]:
             self.assertEqual(trial["status"], "ok", trial)
             columns, total = trial["turns"], int(trial["load"]["result"].split()[0])
@@ -294,6 +295,15 @@ class Runs(RunFixture):
             self.assertNotIn("p99_ns", trial["metrics"])
             self.assertEqual(trial["errors"], {})
             self.assertNotIn("unrest", {guard["guard"] for guard in trial["guards"]})
+        with open(self.json, "w", encoding="utf-8") as file:
+            json.dump({**report, "complete": False}, file)
+        for changed in (options, [*options[:-1], r"errors=(\d) e", "--load-turns"]):
+            said = subprocess.run([suite_path.LAUNCHER, "run", "--resume", self.json, "--build",
+                                   self.folder, *changed], capture_output=True, text=True,
+                                  timeout=60, check=False)
+            self.assertEqual(said.returncode, 2, said.stderr)
+            self.assertRegex(said.stderr, r"began with another load, or other rules: --load .*"
+                                          r"\+\) errors' --load-turns")
 
     def test_a_server_that_does_not_rest_is_found(self):
         """It cannot be told by its options here, so its CPU time in the others' turns does, and

@@ -10,7 +10,7 @@ import sys
 
 from . import (Problem, calibrate, capacity, compare, doctor, explain, journal, ladder, page,
                replay, sheet, spread, sweep, table)
-from .load import make_load
+from .load import make_load, words_of
 from .scenario import WEIR_SERVERS, cell_keys, from_report, load_file, select
 from .session import Interrupted, Pace, Session, find_program
 
@@ -217,6 +217,10 @@ def resumed(options):
     session = make_session(from_report(begun), options, kind)
     if session.load.name != begun["load"]:
         raise Problem(f"the run began with the load {begun['load']}: give --load again")
+    # Older runs did not keep it.
+    if session.load.given != begun.get("load_given", session.load.given):
+        raise Problem("the run began with another load, or other rules: "
+                      + words_of(begun["load_given"]))
     session.go_on(begun)
     return session
 

@@ -214,7 +214,7 @@ class Session:
             "sources": {name: asdict(cell) for name, cell in scenario.sources.items()},
             "server_cpus": ",".join(map(str, sorted(self.server_cpus))),
             "client_cpus": ",".join(map(str, sorted(self.client_cpus))),
-            "load": self.load.name,
+            "load": self.load.name, "load_given": self.load.given,
             "scenario": {
                 "name": scenario.name, "about": scenario.about, "blocks": scenario.blocks,
                 "stop_at_width": scenario.stop_at_width, "blocks_min": scenario.blocks_min,
