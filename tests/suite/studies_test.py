@@ -315,10 +315,18 @@ class Studies(RunFixture):
         elif "no profile" not in out:
             self.assertRegex(out, r"[\d.]+ %  the server's own code")
 
+    def test_an_explanation_of_a_server_that_dies_fails(self):
+        """It says why, and the exit status tells."""
+        out, _ = self.study("explain", "echo", "--quiet", "--engines", "dying", "--variant",
+                            "dying=--engine epoll --fault die", status=1)
+        self.assertRegex(out, "echo dying\n  the server was ended by SIGKILL under load: the fake "
+                              "server had enough")
+
     def test_wrong_objectives_and_variables_are_refused_before_anything_runs(self):
         """Status 2 and one line."""
         for arguments in (("capacity", "--slo", "p98=1ms"), ("sweep", "--var", "size=x"),
-                          ("replay",), ("explain", "nothing")):
+                          ("replay",), ("explain", "nothing"), ("explain", "echo", "--csv"),
+                          ("explain", "echo", "--json", self.json)):
             _, err = self.study(*arguments, status=2)
             self.assertEqual(len(err.splitlines()), 1, err)
 

@@ -315,15 +315,22 @@ def command_replay(options):
 
 
 def command_explain(options):
+    for name in ("json", "html", "csv", "markdown"):
+        if getattr(options, name):
+            raise Problem(f"explain keeps and compares nothing, so it has no --{name}: what it "
+                          "prints is all")
     options.cells = options.cell
+    status = 0
     session = make_session(load_scenario(options), options)
     with session.prepared():
         session.calibrate(Pace(session.scenario, 1, True))
         for cell, variants in session.plan:
             for variant in variants:
-                sys.stdout.write(explain.as_text(explain.explain(session, cell, variant)) + "\n")
+                found = explain.explain(session, cell, variant)
+                sys.stdout.write(explain.as_text(found) + "\n")
                 sys.stdout.flush()
-    return 0
+                status = status if found["status"] == "ok" else 1
+    return status
 
 
 def command_compare(options):
