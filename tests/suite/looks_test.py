@@ -141,6 +141,20 @@ class Runs(unittest.TestCase):
         row = next(r for r in report["table"] if (r["cell"], r["variant"]) == ("calm", "uring"))
         self.assertEqual(row["verdicts"]["machine_cpu_ns"]["pairs"], 6 + looks.EXTRA)
 
+    def test_what_nobody_looked_at_is_not_called_wide(self):
+        """A run that a signal ended before its first look, and one within the blocks that follow
+        the look that ended a cell: it says what was done, also from what a crash left."""
+        for blocks, wanted in ((5, "blocks: not looked at: calm, wild, broken."),
+                               (7, f"calm was to end after {6 + looks.EXTRA}, the run did after 7; "
+                                   "wider than that: wild, broken.")):
+            # Of broken's failing variant there are two trials.
+            trials = 6 * blocks - max(blocks - 2, 0) + 1
+            with mock.patch("weir_bench.journal.Journal.finish", lambda _: False):
+                _, report = self.run_until(None, trials)
+            self.assertEqual(report["blocks_done"], blocks)
+            for read in (report, journal.read(self.json + ".part")):
+                self.assertTrue(looks.sentence(read).endswith(wanted), looks.sentence(read))
+
     def test_an_interrupted_run_ends_its_cells_where_it_would_have(self):
         """Before the look, after it and after the cell's end: what ran at last is the same."""
         _, whole = self.run_until(None, -1)

@@ -304,6 +304,7 @@ class Session:
                     pace.ended(record)
                     self.count_failure(record)
             self.report["blocks_done"] = block + 1
+            journal.learned("blocks_done")
         self.report["complete"] = True
 
     def look(self, block, journal):
