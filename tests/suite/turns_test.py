@@ -402,7 +402,7 @@ class Paused(unittest.TestCase):
         done = int(driver.end().split()[0])
         columns = {"ops": [said["ops"]], "wall_ns": [said["wall_ns"]]}
         result = Result(ops=done, ops_per_s=0, p99_ns=1)
-        driver.count(result, columns)
+        driver.count(result, columns, 4)
         self.assertAlmostEqual(columns["ops"][0], said["ops"] / 64, delta=0.02 * said["ops"] / 64)
         self.assertEqual((result.ops, result.p99_ns), (columns["ops"][0], None))
         self.assertAlmostEqual(result.ops_per_s, result.ops / (said["wall_ns"] / 1e9))
@@ -419,8 +419,22 @@ class Paused(unittest.TestCase):
         driver = self.driver("sends")
         driver.turn("run", 0.3)
         result = Result(ops=int(driver.end().split()[0]), ops_per_s=0)
-        with self.assertRaisesRegex(Problem, r"wrote \d+ bytes with write\(2\): which"):
-            driver.count(result, {"ops": [0], "wall_ns": [1]})
+        with self.assertRaisesRegex(Problem, r"wrote \d+ bytes with write\(2\), with up"):
+            driver.count(result, {"ops": [0], "wall_ns": [1]}, 4)
+
+    def test_what_was_written_must_be_requests_of_one_length(self):
+        """The length is exact, whatever was on its way at the end and however its threads were
+        woken at times; a second length, or some bytes more in some operations, are found."""
+        for ops, length, in_flight in ((20_000, 64, 64), (900, 40, 4), (70_000, 1 << 14, 2)):
+            for rest in {0, 1, in_flight}:
+                self.assertEqual(drive.request_length((ops + rest) * length, ops, in_flight),
+                                 length)
+        self.assertEqual(drive.request_length(20_064 * 64 + 999, 20_000, 64), 64)
+        # Of a hundred operations with 64 more on their way it is known roughly.
+        self.assertTrue(40 <= drive.request_length(164 * 64, 100, 64) <= 104)
+        for total, ops, in_flight in ((20_000 * 40 + 10_000 * 5, 20_000, 64), (900, 5000, 64),
+                                      (100_000 * 64 + 40_000, 100_000, 64), (64, 0, 4), (0, 9, 4)):
+            self.assertIsNone(drive.request_length(total, ops, in_flight), (total, ops))
 
 
 class Memory(unittest.TestCase):
