@@ -9,7 +9,7 @@ from unittest import mock
 
 import suite_path  # noqa: F401
 from turns_test import ROUNDS, columns_of
-from weir_bench import calibrate, scenario, session, summary
+from weir_bench import calibrate, scenario, session, summary, table
 from weir_bench.scenario import Cell
 
 SPREAD = 0.03   # of the twin's blocks
@@ -142,7 +142,7 @@ class Ceilings(unittest.TestCase):
             return {"cell": order.cell.name, "variant": order.variant.name, "block": 0, "round": 0,
                     "open": order.cell.is_open(), "status": "ok", "guards": [], "seconds": 1,
                     "warmup": 0, "took": 1, "metrics": {"ops_per_s": 900},
-                    "cpu": {"client_share": 2 / 3}}
+                    "cpu": {"client_share": 2 / 3, "machine_source": "x"}}
 
         with mock.patch("weir_bench.reflector.works", lambda: works), \
                 mock.patch("weir_bench.session.trial.run", lambda _, order: record_of(order)), \
@@ -168,10 +168,14 @@ class Ceilings(unittest.TestCase):
         self.assertNotIn("kernel", [order.variant.name for order, _ in orders])
 
     def test_without_the_kernels_reflector_no_rate_is_marked(self):
-        """And the run goes on."""
+        """The run goes on, and its table says so; with one it says what the ceilings are."""
         report, orders = self.run_with("Operation not permitted")
+        self.assertIn("rates are not held against the load's ceiling: the kernel's reflector does "
+                      "not work here: Operation not permitted", table.as_text(report))
         self.assertEqual((report["ceilings"], report["complete"]), ({}, True))
         self.assertNotIn("kernel", [order.variant.name for order, _ in orders])
+        self.assertIn("The load's ceiling: turns 1.35k/s, trials 1.35k/s.",
+                      table.as_text(self.run_with(None)[0]))
 
 
 if __name__ == "__main__":

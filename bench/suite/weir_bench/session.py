@@ -180,6 +180,7 @@ class Session:
         for key in ("started", "command", "environment", "trials", "calibration", "rates",
                     "conformance", "floors", "ceilings"):
             self.report[key] = begun[key]
+        self.report["no_ceiling"] = begun.get("no_ceiling", [])
         # What a study is about: its tables and pictures need it.
         self.report.update((key, begun[key]) for key in STUDY_KEYS if key in begun)
         self.report["resumed"] = [*begun.get("resumed", []), time.strftime("%Y-%m-%d %H:%M:%S %z")]
@@ -210,7 +211,7 @@ class Session:
             "by_trials": self.by_trials, "stopped": {},
             "reference": environment.reference_of(self.programs, next(
                 variant.command for variant in scenario.variants if variant.name == scenario.base)),
-            "conformance": {}, "floors": {}, "ceilings": {},
+            "conformance": {}, "floors": {}, "ceilings": {}, "no_ceiling": [],
             "sources": {name: asdict(cell) for name, cell in scenario.sources.items()},
             "server_cpus": ",".join(map(str, sorted(self.server_cpus))),
             "client_cpus": ",".join(map(str, sorted(self.client_cpus))),
@@ -277,7 +278,8 @@ class Session:
         if not self.done:
             self.calibrate(pace)
             self.measure_ceilings()
-            journal.learned("skipped", "rates", "calibration", "conformance", "ceilings")
+            journal.learned("skipped", "rates", "calibration", "conformance", "ceilings",
+                            "no_ceiling")
         for block in range(self.scenario.blocks):
             self.look(block, journal)
             pace.left = self.progress.total - self.progress.done
@@ -447,8 +449,7 @@ class Session:
             return
         told = len(self.scenario.notes)
         variants = calibrate.kernel(self.scenario)
-        for note in self.scenario.notes[told:]:
-            self.progress.say(f"no rate is held against the load's ceiling: {note}")
+        self.report["no_ceiling"] = self.scenario.notes[told:]
         for cell, _ in self.plan if variants else ():
             if not cell.is_open() and cell.name in variants[0].cells:
                 self.measure_ceiling(cell, variants[0])
