@@ -236,7 +236,7 @@ struct weir_socket_options {
     int send_buffer;          // SO_SNDBUF; default: the kernel's autotuning
     int receive_buffer;       // SO_RCVBUF; default: the kernel's autotuning
     int notsent_lowat;        // TCP_NOTSENT_LOWAT
-    bool cork;                // TCP_CORK: partial segments wait for the end, or weir_stream_uncork()
+    bool cork;                // TCP_CORK: partial segments wait for the end, or weir_stream_uncork
     bool keepalive;           // SO_KEEPALIVE
     bool reuse_port;          // SO_REUSEPORT: several loops listen on one address
     bool ordinary_descriptor; // streams need weir_stream_local_address() (FTP's control connection)
@@ -356,9 +356,9 @@ WEIR_PUBLIC void weir_stream_resume(struct weir_stream *stream);
 // come at a time. weir_stream_receive_file() implies it. Best told before the stream is resumed.
 WEIR_PUBLIC void weir_stream_set_bulk(struct weir_stream *stream, bool bulk);
 
-// Ends what weir_socket_options.cork began: partial segments leave at once. Worth its call where much
-// is sent, since a segment that waits to be filled leaves a call late. TCP only; -ENOTSUP for a
-// stream without an ordinary_descriptor.
+// Ends what weir_socket_options.cork began: partial segments leave at once. Worth its call where
+// much is sent, since a segment that waits to be filled leaves a call late. TCP only; -ENOTSUP for
+// a stream without an ordinary_descriptor.
 WEIR_PUBLIC int weir_stream_uncork(struct weir_stream *stream);
 
 // Sends the queue, then this side's end (half-close). Receiving goes on; `closed` follows when the

@@ -154,8 +154,8 @@ class Pace:
         for poll in (ends, resets):
             self.assertTrue(poll.poll(LIMIT * 1000))
 
-    # The end of a short file leaves with its last bytes; of a long one, every call's bytes leave with
-    # the call.
+    # The end of a short file leaves with its last bytes; of a long one, every call's bytes leave
+    # with the call.
     def test_only_long_files_are_uncorked(self):
         server = self.start_server(*self.options, "--send-buffer", "16K")
         control = self.login(server)
