@@ -10,7 +10,7 @@ TOP = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
 PAGE = os.path.join(TOP, "docs", "security.md")
 TABLES = os.environ["TABLES"]
 
-SERVERS = ("echo", "http", "ftp", "ftp --read-only")
+SERVERS = ("echo", "echo --total-timeout", "http", "ftp", "ftp --read-only")
 # The columns of the table that sets all servers side by side.
 COLUMNS = ("uring loop", "uring job", "ring operations", "ring flags", "ring register operations",
            "epoll loop", "epoll job", "blocking loop")
@@ -54,8 +54,7 @@ def document():
 
 def one_of_its_kind(title):
     """The list of socket options that the page's stands for."""
-    return re.sub(r"^ftp --read-only|^http", lambda found: {"http": "echo"}.get(found[0], "ftp"),
-                  title)
+    return re.sub(r"^(http|(echo|ftp) --[\w-]+)", lambda found: found[2] or "echo", title)
 
 
 def options_title(title):
@@ -136,6 +135,9 @@ class DocumentTest(unittest.TestCase):
         lists = tables()
         self.assertLessEqual(len(lists["echo uring loop"]), 8)
         self.assertLessEqual(len(lists["echo ring operations"]), 8)
+        self.assertEqual(len(lists["echo --total-timeout uring loop"]),
+                         len(lists["echo uring loop"]))
+        self.assertLessEqual(len(lists["echo --total-timeout ring operations"]), 9)
         self.assertLessEqual(len(lists["http uring loop"]), 14)
         self.assertLessEqual(len(lists["http uring job"]), 14)
         self.assertLessEqual(len(lists["http ring operations"]), 12)
