@@ -269,7 +269,8 @@ void loop_attention(struct weir_stream *stream);
 // What stands under a loop: the kernel, or the simulated world of the tests.
 struct loop_base {
     const struct engine *engine;
-    void *engine_argument; // for engine->init; uring: a struct ring_operations, or NULL
+    // For engine->init, or NULL; uring: a struct ring_base; blocking: an int, what wakes the loop.
+    void *engine_argument;
     const struct system *system;
     void *system_state;
 };

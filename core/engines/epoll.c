@@ -291,7 +291,7 @@ static int epoll_flush(struct weir_loop *loop, uint64_t deadline_ns)
 static int epoll_init(struct weir_loop *loop, void *argument)
 {
     (void)argument;
-    int error = immediate_init(loop, sizeof(struct epoll));
+    int error = immediate_init(loop, sizeof(struct epoll), NULL);
     if (error)
         return error;
     struct epoll *epoll = loop->engine_state;
