@@ -47,7 +47,7 @@ struct client {
     // What the server's side says of the connection, see record.c.
     uint64_t taken; // bytes that its protocol was given
     bool served;    // its stream is over, and was closed in order
-    bool excused;   // it may lose bytes: its time, or the server's, was over before it was done
+    bool excused;   // it may lose bytes: of a time-out of its stream, or the server's end
 };
 
 // The client that the peer's address is of; NULL: it is a helper's, or none's.

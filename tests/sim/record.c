@@ -122,7 +122,7 @@ static void record_closed(struct weir_stream *stream, int reason)
     found->stream = NULL;
     if (found->client) {
         found->client->served = reason == 0;
-        found->client->excused |= reason == -ETIME; // it was old before it had closed
+        found->client->excused |= reason == -ETIME || reason == -ETIMEDOUT;
     }
     found->slot = stream->slot;
     size_t kind = (size_t)(found - record.run->streams) %

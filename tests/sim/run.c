@@ -174,14 +174,13 @@ static void run_expect(struct run *run, const char *what, uint64_t is, uint64_t 
 // Nobody knows whom it met.
 static bool run_may_lose_any(const struct run *run)
 {
-    return run->destroyed || run->short_of_memory || run->quits || run->answered || run->broken ||
-           run->stats.idle_timeouts || run->stats.close_timeouts;
+    return run->destroyed || run->short_of_memory || run->quits || run->answered || run->broken;
 }
 
 bool run_may_lose(const struct run *run)
 {
-    return run_may_lose_any(run) || run->drained || run->stats.total_timeouts ||
-           run->stats.total_aborts;
+    return run_may_lose_any(run) || run->drained || run->stats.idle_timeouts ||
+           run->stats.close_timeouts || run->stats.total_timeouts || run->stats.total_aborts;
 }
 
 bool run_may_lose_client(const struct run *run, const struct client *client)
