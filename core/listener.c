@@ -155,7 +155,8 @@ static void listener_refuse(struct weir_listener *listener, uint32_t index)
     stream_settle(stream);
 }
 
-// Gives the descriptor to the listener's taker, or resets the connection if that declines.
+// Gives the descriptor to the listener's taker, or resets the connection if that declines. It stays
+// parked while the taker has no descriptor for it.
 static void listener_hand_over(struct weir_listener *listener, uint32_t index)
 {
     struct weir_loop *loop = listener->loop;
@@ -172,6 +173,8 @@ static void listener_hand_over(struct weir_listener *listener, uint32_t index)
         stats_add(loop, accept_errors, 1);
         listener_starve(listener, error);
     }
+    if (error == -EMFILE || error == -ENFILE)
+        return;
     limit_give(loop->limit);
     listener->placed &= ~(1U << index);
     listener_refuse(listener, index);

@@ -503,11 +503,11 @@ static int loop_wait(struct weir_loop *loop, uint64_t deadline_ns)
 {
     bool adapts = loop->lookout.most_ns && deadline_ns;
     loop->look_ns = adapts ? lookout_begin(&loop->lookout) : loop->config.busy_poll_ns;
-    loop->looked_in_vain = false;
+    loop->looked = loop->looked_in_vain = false;
     int count = loop_flush(loop, deadline_ns);
     loop->turn_index++;
     loop->now_ns = loop->system->clock(loop->system_state);
-    if (adapts && loop->look_ns) {
+    if (adapts && loop->looked) {
         lookout_end(&loop->lookout, loop->looked_in_vain);
         stats_add(loop, looks, 1);
         stats_add(loop, looks_in_vain, loop->looked_in_vain);

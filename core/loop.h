@@ -210,7 +210,8 @@ struct weir_loop {
     uint32_t turn_index;
     struct lookout lookout;
     uint64_t look_ns;     // how long this turn's wait looks for work before it sleeps
-    bool looked_in_vain;  // it did, and nothing came
+    bool looked;          // it did, said by the engine: not if what it submitted ended it at once
+    bool looked_in_vain;  // and nothing came
     uint32_t turns_awake; // so many more turns do not sleep: a drain waits for all to be served
     uint32_t file_turn, file_sends, file_sends_before; // see file_part()
     bool running_callbacks;
@@ -268,7 +269,8 @@ void loop_attention(struct weir_stream *stream);
 // What stands under a loop: the kernel, or the simulated world of the tests.
 struct loop_base {
     const struct engine *engine;
-    void *engine_argument; // for engine->init; uring: a struct ring_operations, or NULL
+    // For engine->init, or NULL; uring: a struct ring_base; blocking: an int, what wakes the loop.
+    void *engine_argument;
     const struct system *system;
     void *system_state;
 };

@@ -3,6 +3,8 @@
 // thread is done with everything, so that drain and stop reach it and the server outlives it.
 #include "server.h"
 
+#include "engines/immediate.h"
+
 #include <errno.h>
 #include <limits.h>
 #include <stdlib.h>
@@ -24,6 +26,7 @@ struct connection {
     const struct weir_protocol *protocol;
     void *context;
     int fd;
+    int wake_fd; // the loop's, which is made later; -1: it has it
     bool stopping;
     struct weir_address peer;
     struct weir_post begin_post, drain_post, stop_post;
@@ -66,13 +69,17 @@ static int connection_open(struct connection *connection, struct weir_loop **ret
 {
     struct weir_server *server = connection->server;
     struct weir_loop_config config = server->config.loop;
+    struct loop_base base = { .engine = &engine_blocking,
+                              .engine_argument = &connection->wake_fd,
+                              .system = &system_kernel };
     struct weir_loop *loop;
     config.buffer_count = CONNECTION_BUFFERS;
     config.streams_max = CONNECTION_STREAMS;
     config.confine = NULL; // a thread inherits the filters of the one that made it
-    int error = weir_loop_create(&config, &loop);
+    int error = loop_create_on(&config, &base, &loop);
     if (error)
         return error;
+    connection->wake_fd = -1;
     error = stream_create(loop, connection->protocol, connection->context, connection->fd, false,
                           &connection->stream);
     if (error) {
@@ -163,6 +170,8 @@ static void *connection_run(void *argument)
     if (error) {
         server_log(server, WEIR_LOG_WARNING, "a connection is refused: %s", strerror(-error));
         connection_reset(connection->fd);
+        if (connection->wake_fd >= 0)
+            close(connection->wake_fd);
     } else {
         connection_serve(connection, loop);
     }
@@ -190,25 +199,44 @@ static int connection_start(struct connection *connection)
     return -error;
 }
 
+// All descriptors that a connection needs are had before it has a thread: without them it waits
+// with the listener, as it would in the backlog, where its thread could only reset it.
+static int connection_create(int fd, struct connection **ret_connection)
+{
+    int wake_fd = immediate_wake_open();
+    if (wake_fd < 0)
+        return wake_fd;
+    struct connection *connection = calloc(1, sizeof *connection);
+    if (!connection) {
+        close(wake_fd);
+        return -ENOMEM;
+    }
+    connection->fd = fd;
+    connection->wake_fd = wake_fd;
+    *ret_connection = connection;
+    return 0;
+}
+
 int server_take(struct weir_listener *listener, int fd, const struct weir_address *peer)
 {
     struct weir_server *server = listener->released_context;
+    struct connection *connection;
     if (server->config.address_streams_max && !hosts_take(&server->hosts, peer))
         return -ECONNREFUSED;
-    struct connection *connection = calloc(1, sizeof *connection);
-    if (!connection) {
+    int error = connection_create(fd, &connection);
+    if (error) {
         // UNTESTED: the walks start servers without a limit per host
         if (server->config.address_streams_max)
             hosts_give(&server->hosts, peer);
-        return -ENOMEM;
+        return error;
     }
     connection->server = server;
     connection->protocol = listener->config.protocol;
     connection->context = listener->config.context;
-    connection->fd = fd;
     connection->peer = *peer;
-    int error = connection_start(connection);
+    error = connection_start(connection);
     if (error) {
+        close(connection->wake_fd);
         connection_give_host(connection);
         connection_unlink(connection);
     }

@@ -281,19 +281,20 @@ static int blocking_flush(struct weir_loop *loop, uint64_t deadline_ns)
 
 // --- Beginning and end ---------------------------------------------------------------------------
 
+// The argument is what wakes the loop, or NULL.
 static int blocking_init(struct weir_loop *loop, void *argument)
 {
-    (void)argument;
-    int error = immediate_init(loop, sizeof(struct blocking));
-    if (error)
-        return error;
-    struct blocking *blocking = loop->engine_state;
     size_t count = (size_t)loop->slots_max + 1;
-    blocking->polls = malloc(count * (sizeof *blocking->polls + sizeof *blocking->slots));
-    if (!blocking->polls) {
-        immediate_fini(loop);
+    struct blocking own = { .polls = malloc(count * (sizeof *own.polls + sizeof *own.slots)) };
+    if (!own.polls)
         return -ENOMEM;
+    int error = immediate_init(loop, sizeof(struct blocking), argument);
+    if (error) {
+        free(own.polls);
+        return error;
     }
+    struct blocking *blocking = loop->engine_state;
+    blocking->polls = own.polls;
     blocking->slots = (uint32_t *)(void *)(blocking->polls + count);
     snprintf(loop->plan, sizeof loop->plan,
              "one thread a connection, recv and send wait 100 ms, then ppoll");

@@ -212,6 +212,8 @@ static int epoll_poll_busily(struct weir_loop *loop, struct epoll *epoll, uint64
     do {
         count = epoll_wait_once(loop, epoll, 0);
     } while (!count && loop->system->clock(loop->system_state) < end_ns);
+    loop->looked = true;
+    loop->looked_in_vain = count == 0;
     return count;
 }
 
@@ -222,10 +224,8 @@ static int epoll_collect(struct weir_loop *loop, struct epoll *epoll, uint64_t d
         count = epoll_wait_once(loop, epoll, 0);
     else if (loop->look_ns)
         count = epoll_poll_busily(loop, epoll, deadline_ns);
-    if (!count && deadline_ns) {
-        loop->looked_in_vain = true;
+    if (!count && deadline_ns)
         count = epoll_sleep(loop, epoll, deadline_ns);
-    }
     if (count < 0)
         return count == -EINTR ? 0 : count;
     epoll->event_next = 0;
@@ -291,7 +291,7 @@ static int epoll_flush(struct weir_loop *loop, uint64_t deadline_ns)
 static int epoll_init(struct weir_loop *loop, void *argument)
 {
     (void)argument;
-    int error = immediate_init(loop, sizeof(struct epoll));
+    int error = immediate_init(loop, sizeof(struct epoll), NULL);
     if (error)
         return error;
     struct epoll *epoll = loop->engine_state;

@@ -25,7 +25,13 @@ static size_t immediate_early_size(const struct weir_loop *loop)
     return (size_t)loop->slots_max * IMMEDIATE_EARLY_MAX * sizeof(struct completion);
 }
 
-int immediate_init(struct weir_loop *loop, size_t size)
+int immediate_wake_open(void)
+{
+    int fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    return fd < 0 ? -errno : fd;
+}
+
+int immediate_init(struct weir_loop *loop, size_t size, const int *wake_fd)
 {
     struct immediate *state = calloc(1, size);
     if (!state)
@@ -37,9 +43,9 @@ int immediate_init(struct weir_loop *loop, size_t size)
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (state->early == MAP_FAILED)
         goto free_state;
-    state->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    state->wake_fd = wake_fd ? *wake_fd : immediate_wake_open();
     if (state->wake_fd < 0) {
-        error = -errno;
+        error = state->wake_fd;
         goto unmap_early;
     }
     loop->engine_state = state;

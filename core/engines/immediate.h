@@ -47,8 +47,11 @@ static inline struct immediate *immediate_of(struct weir_loop *loop)
     return loop->engine_state;
 }
 
-// Zeroes and prepares the state, of `size` bytes, and sets loop->engine_state.
-int immediate_init(struct weir_loop *loop, size_t size);
+// What wakes a loop, from any thread: a descriptor, or -errno.
+int immediate_wake_open(void);
+// Zeroes and prepares the state, of `size` bytes, and sets loop->engine_state. On success the loop
+// owns what wakes it, *wake_fd if that is not NULL; on failure the caller still does.
+int immediate_init(struct weir_loop *loop, size_t size, const int *wake_fd);
 void immediate_fini(struct weir_loop *loop);
 
 // Starts a flush: tells what is early, at most half of a turn's completions.

@@ -105,11 +105,13 @@ class WalkTest(unittest.TestCase):
         self.addCleanup(self.folder.cleanup)
         self.strike = Strike(self.folder.name)
         self.stats = os.path.join(self.folder.name, "stats")
-        # A ring that is restricted would refuse the operation that stands for a failed one.
+        # A ring that is restricted would refuse the operation that stands for a failed one. A loop
+        # that looks before it sleeps makes as many calls as time allows, and never the same number.
         with mock.patch.object(programs, "WEIR", WEIR_FAULTS):
             server = programs.Server(
                 engine, "--sandbox", "off", "--stats-json", self.stats, "--log", "/dev/null",
-                *options, name=name, env={**os.environ, "WEIR_STRIKE": self.strike.path})
+                "--adaptive-poll-us", "0", *options, name=name,
+                env={**os.environ, "WEIR_STRIKE": self.strike.path})
         self.addCleanup(server.kill)
         return server
 

@@ -114,6 +114,21 @@ class EchoTest(ServingTestCase):
             self.assertFalse(os.path.exists(f"{folder}/socket"))
         self.on_all(check)
 
+    # A connection of --total-timeout is ended in order, in strict mode, too: our end comes first, and
+    # what the client still says then resets nothing.
+    def test_old_connections_end_inside(self):
+        def check(engine, mode):
+            server = self.serve(engine, mode, "--total-timeout", "0.2")
+            client = self.client(server)
+            self.assertEqual(receive_end(client), b"")
+            for _ in range(2):  # a closed socket would answer the first, and fail the second
+                client.sendall(b"late")
+            client.close()
+            for _ in self.end(server, engine, mode, [self.log]):
+                pass
+            self.assertEqual(json.loads(read(self.stats))["total_timeouts"], 1)
+        self.on_all(check)
+
 
 class HttpTest(ServingTestCase):
     """weir http."""

@@ -197,7 +197,8 @@ static void tables_print_ports(struct ftp_server server)
     printf("ports: %u\n", count);
 }
 
-// As servers with all that they can do, and FTP once more with the least.
+// As servers with all that they can do; but echo without a total time, which is listed with it once
+// more, and FTP once more with the least.
 int main(void)
 {
     static const struct http_settings http_settings = { .root = "/" };
@@ -206,13 +207,13 @@ int main(void)
     };
     static struct ftp_server reading_server = { .anonymous = true, .read_only = true };
     static const struct sandbox_needs echo = { .abilities = WEIR_ABILITY_ACCEPT };
+    static const struct sandbox_needs ending = { .abilities =
+                                                     WEIR_ABILITY_ACCEPT | WEIR_ABILITY_END };
     static struct http_needs http;
     static struct ftp_needs ftp, reading;
     const struct tables_server servers[] = {
-        { "echo", &echo },
-        { "http", &http.needs },
-        { "ftp", &ftp.needs },
-        { "ftp --read-only", &reading.needs },
+        { "echo", &echo },     { "echo --total-timeout", &ending },   { "http", &http.needs },
+        { "ftp", &ftp.needs }, { "ftp --read-only", &reading.needs },
     };
     const struct tables_server every = { "every", &echo };
     http_needs_complete(&http, &http_settings, 3);

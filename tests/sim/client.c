@@ -9,7 +9,8 @@
 // Whoever waits as long as this in a world without latency waits for ever.
 #define CLIENT_PATIENCE_NS 600000000000ULL
 
-enum { CLIENT_STALL_NS = 25000 };
+// A client's port is its own, by which its stream is known; below those that the kernel chooses.
+enum { CLIENT_STALL_NS = 25000, CLIENT_PORT_FIRST = 1024 };
 
 // Its period is a prime that no buffer's size divides, and each key starts elsewhere in it.
 const char *client_pattern(uint64_t key, uint64_t offset)
@@ -191,8 +192,11 @@ static void client_call(void *argument)
     struct run *run = client->run;
     if (client->done)
         return;
+    struct weir_address local = client->address;
+    local.in.sin_port = htons((uint16_t)(CLIENT_PORT_FIRST + client->index));
     int buffer = client_random(client, 2) ? (int)client_random(client, 60000) : 0;
-    int error = sim_peer_connect(run->sim, &client->address, NULL, buffer, buffer, &client->socket);
+    int error = sim_peer_connect(run->sim, &client->address, client->helper ? NULL : &local, buffer,
+                                 buffer, &client->socket);
     if (error) {
         client->error = error;
         if (!client->helper && !run->drained)
@@ -220,4 +224,10 @@ void client_draw(struct client *client, uint64_t volume)
 void client_start(struct client *client, uint64_t delay_ns)
 {
     sim_at(client->run->sim, delay_ns, client_call, client);
+}
+
+struct client *client_of(struct run *run, const struct weir_address *peer)
+{
+    uint32_t index = (uint32_t)ntohs(peer->in.sin_port) - CLIENT_PORT_FIRST;
+    return index < run->clients_count ? &run->clients[index] : NULL;
 }

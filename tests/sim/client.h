@@ -44,7 +44,14 @@ struct client {
     bool helper;       // another client's: the run does not wait for it
     bool half_closed, done, ended;
     int error;
+    // What the server's side says of the connection, see record.c.
+    uint64_t taken; // bytes that its protocol was given
+    bool served;    // its stream is over, and was closed in order
+    bool excused;   // it may lose bytes: of a time-out of its stream, or the server's end
 };
+
+// The client that the peer's address is of; NULL: it is a helper's, or none's.
+struct client *client_of(struct run *run, const struct weir_address *peer);
 
 // Draws how it moves; `volume` is about how many bytes it will move. The rest is set already.
 void client_draw(struct client *client, uint64_t volume);

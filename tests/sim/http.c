@@ -404,7 +404,7 @@ static bool http_may_break(struct http_script *script, const struct client *clie
 static void http_check_client(struct run *run, struct client *client)
 {
     struct http_script *script = client->script;
-    bool lost = run_may_lose(run) || http.world.timeouts;
+    bool lost = run_may_lose_client(run, client) || http.world.timeouts;
     if (lost || client->end != CLIENT_ENDS)
         return;
     if (script->closed || script->answering == script->asks_count) {

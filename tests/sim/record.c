@@ -1,5 +1,6 @@
 // A protocol as it is, with a record of each of its streams: opened once and first, closed once and
 // last. The record lies behind the protocol's own session.
+#include <errno.h>
 #include <string.h>
 
 #include "run.h"
@@ -19,8 +20,10 @@ static struct run_stream *record_of(struct weir_stream *stream)
     struct run_stream *found;
     memcpy(&found, session + record.at, sizeof found);
     if (!found) {
+        struct weir_address peer;
+        weir_stream_peer_address(stream, &peer);
         found = &run->streams[run->streams_count++ % RUN_STREAMS_MAX];
-        *found = (struct run_stream){ .stream = stream };
+        *found = (struct run_stream){ .stream = stream, .client = client_of(run, &peer) };
         memcpy(session + record.at, &found, sizeof found);
     }
     found->late |= found->closed > 0;
@@ -77,6 +80,8 @@ static void record_received(struct weir_stream *stream, struct weir_slice slice)
     struct run_stream *found = record_of(stream);
     if (!found->opened)
         run_complain(record.run, "received came before opened");
+    if (found->client)
+        found->client->taken += slice.size;
     record_trace("received", found, (int64_t)slice.size);
     record.inner->received(stream, slice);
 }
@@ -103,6 +108,8 @@ static void record_expired(struct weir_stream *stream)
 {
     struct run_stream *found = record_of(stream);
     found->expired_ns = weir_loop_now(weir_stream_loop(stream));
+    if (found->client)
+        found->client->excused = true;
     record_trace("expired", found, 0);
     record.inner->expired(stream);
 }
@@ -113,6 +120,10 @@ static void record_closed(struct weir_stream *stream, int reason)
     found->closed++;
     found->reason = reason;
     found->stream = NULL;
+    if (found->client) {
+        found->client->served = reason == 0;
+        found->client->excused |= reason == -ETIME || reason == -ETIMEDOUT;
+    }
     found->slot = stream->slot;
     size_t kind = (size_t)(found - record.run->streams) %
                   (sizeof record_operations / sizeof *record_operations);

@@ -32,6 +32,7 @@ struct run_protocol {
 // What is known of a stream of the loop; it outlives it.
 struct run_stream {
     struct weir_stream *stream; // NULL: closed
+    struct client *client;      // whose it is; NULL: a helper's
     uint32_t opened, closed;
     bool late; // a callback came after closed
     int reason;
@@ -93,8 +94,9 @@ bool run_seed_answering(struct run *run, const struct run_protocol *protocol, ui
                         const struct sim_answer *answer);
 const struct run_protocol *run_protocol_find(const char *name); // NULL: there is none
 void run_complain(struct run *run, const char *format, ...) __attribute__((format(printf, 2, 3)));
-// Whether connections may be lost in this run through nobody's fault.
+// Whether connections may be lost in this run through nobody's fault; and whether this client's.
 bool run_may_lose(const struct run *run);
+bool run_may_lose_client(const struct run *run, const struct client *client);
 // A line on how the run was set up.
 void run_describe(const struct run *run, FILE *file);
 

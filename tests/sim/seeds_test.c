@@ -86,7 +86,7 @@ static void the_protocol_holds_for_every_seed(void **state)
     struct seeds *seeds = *state;
     struct run *run = &seeds->run;
     uint64_t failed = 0, turns = 0, full = 0, streams = 0, bundles = 0, of_cut = 0;
-    uint64_t repeated = 0, overflows = 0, no_memory = 0, no_descriptors = 0, broken = 0;
+    uint64_t repeated = 0, overflows = 0, no_memory = 0, no_descriptors = 0, broken = 0, looked = 0;
     uint64_t struck[SIM_FAULTS] = { 0 };
     struct weir_stats counted = { 0 };
     for (uint64_t seed = 1; seed <= seeds->count && failed < SEEDS_FAILED_MAX; seed++) {
@@ -101,6 +101,7 @@ static void the_protocol_holds_for_every_seed(void **state)
         no_memory += run->short_of_memory;
         no_descriptors += run->counts.no_descriptors;
         broken += run->counts.broken;
+        looked += run->stats.looks && !run->lacks_memory && !run_may_lose(run);
         for (int i = 0; i < SIM_FAULTS; i++)
             struck[i] += run->counts.faults[i];
         stats_sum(&counted, &run->stats);
@@ -127,6 +128,8 @@ static void the_protocol_holds_for_every_seed(void **state)
     assert_true(no_memory > 0);
     assert_true(no_descriptors > 0);
     assert_true(broken > 0);
+    // Looks before sleeping are judged where all bytes are.
+    assert_true(looked > 0);
     if (seeds->protocol->crowds)
         assert_true(full > 0);
     seeds_expect_counters(seeds->protocol, &counted);

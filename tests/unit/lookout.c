@@ -1,11 +1,8 @@
 // When a loop looks for work before it sleeps.
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdlib.h>
+#include "stream_fixture.h"
 
-#include "loop.h"
-
-#include <cmocka.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 enum { LOOK_NS = 60000, TURNS = 100 };
 
@@ -114,6 +111,38 @@ static void without_a_bound_there_are_no_looks(void **state)
         assert_false(turn_of(&lookout, 5));
 }
 
+// A wait that ends with what it submitted has not looked for anything: it neither counts as a look
+// nor takes back that looks in vain become rare, however many of them come between two pauses.
+static void waits_that_end_at_once_are_no_looks(void **state)
+{
+    enum { ROUNDS = 60, SENDS = 2, LOOKS_MAX = 12 };
+    const struct variant uring = { "uring", WEIR_ENGINE_URING, "default,-quiet-sends" };
+    struct fixture fixture;
+    struct weir_stats stats;
+    char byte, reason[256];
+    (void)state;
+    if (weir_uring_available(reason, sizeof reason))
+        skip();
+    stream_init(&fixture, &uring);
+    fixture.config.adaptive_poll_ns = LOOK_NS;
+    stream_start(&fixture);
+    stream_listen(&fixture, &stream_quiet);
+    int fd = stream_pair(&fixture);
+    for (int round = 0; round < ROUNDS; round++) {
+        assert_true(weir_loop_turn(fixture.loop, weir_clock_now() + 2 * LOOK_NS) >= 0);
+        for (int i = 0; i < SENDS; i++) {
+            weir_stream_send_static(fixture.streams[0], "x", 1);
+            assert_true(weir_loop_turn(fixture.loop, weir_clock_now() + PATIENCE) >= 0);
+            assert_int_equal(recv(fd, &byte, 1, 0), 1);
+        }
+    }
+    weir_loop_stats(fixture.loop, &stats);
+    assert_in_range(stats.looks, 1, LOOKS_MAX);
+    assert_int_equal(stats.looks_in_vain, stats.looks);
+    close(fd);
+    stream_fini(&fixture);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -123,6 +152,7 @@ int main(void)
         cmocka_unit_test(turns_without_events_change_nothing),
         cmocka_unit_test(looks_in_vain_become_rare),
         cmocka_unit_test(without_a_bound_there_are_no_looks),
+        cmocka_unit_test(waits_that_end_at_once_are_no_looks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

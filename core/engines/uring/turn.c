@@ -228,6 +228,7 @@ static int uring_busy_poll(struct weir_loop *loop, unsigned submit, uint64_t dea
             return result;
     }
     uint64_t now_ns = uring_clock(loop), end_ns = now_ns + loop->look_ns;
+    loop->looked = true;
     for (; now_ns < end_ns && now_ns < deadline_ns; now_ns = uring_clock(loop)) {
         if (IO_URING_READ_ONCE(*uring->ring.sq.kflags) & IORING_SQ_TASKRUN)
             return uring_enter(loop, 0, 0, IORING_ENTER_GETEVENTS, NULL, 0);
