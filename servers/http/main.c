@@ -141,7 +141,7 @@ static const struct option_row http_options[] = {
 
 enum { HTTP_OPTIONS_COUNT = sizeof http_options / sizeof http_options[0] };
 
-static void http_settings_init(struct http_settings *settings)
+void http_settings_init(struct http_settings *settings)
 {
     *settings = (struct http_settings){
         .index = "index.html",

@@ -92,6 +92,9 @@ struct http_worker {
     _Atomic uint64_t counters[COUNTER_COUNT];
 };
 
+// The defaults of weir http.
+void http_settings_init(struct http_settings *settings);
+
 // Makes the routes.
 void http_site_init(struct http_site *site, const struct http_settings *settings);
 // Opens the root and the logs, and states what the site needs: the `prepare` of its settings, whose

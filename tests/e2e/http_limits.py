@@ -329,6 +329,34 @@ class Rates(http_programs.HttpTest):
         self.on_each_engine(check)
 
 
+class Patience(http_programs.HttpTest):
+    """Peers that may be as slow as they like."""
+
+    idle = 0.4
+    files = {"some": os.urandom(60000)}
+    options = ("--min-rate", "0", "--idle-timeout", str(idle), "--send-buffer", "8K")
+
+    def test_who_takes_an_answer_is_not_idle(self):
+        """However long that takes, it comes whole, and so does the next one."""
+        def check(address):
+            host, port = address.rsplit(":", 1)
+            with socket.socket() as client:
+                client.settimeout(programs.LIMIT)
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                client.connect((host, int(port)))
+                client.sendall(b"GET /some HTTP/1.1\r\nHost: x\r\n\r\n")
+                data, end = bytearray(), time.monotonic() + 2 * self.idle
+                while time.monotonic() < end:
+                    data += client.recv(10)
+                    programs.look_later()
+                data += programs.receive_until(client, self.files["some"][-100:])
+                client.sendall(b"GET /some HTTP/1.1\r\nHost: x\r\n\r\n")
+                data += programs.receive_end(client)
+            self.assertEqual([answer.body for answer in http_programs.parse(bytes(data))],
+                             [self.files["some"]] * 2)
+        self.on_all_engines(check)
+
+
 class Logs(unittest.TestCase):
     """The access log, refusals in the log, signals."""
 
