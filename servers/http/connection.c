@@ -398,6 +398,8 @@ static void connection_end_if_done(struct http_exchange *exchange)
     if (!exchange->peer_ended || !connection_reads(exchange) || exchange->held.size)
         return;
     exchange->phase = CONNECTION_CLOSING;
+    if (weir_stream_queued(exchange->stream))
+        http_connection_watch_moving(exchange);
     weir_stream_close(exchange->stream);
 }
 

@@ -97,6 +97,8 @@ void http_settings_init(struct http_settings *settings);
 
 // Makes the routes.
 void http_site_init(struct http_site *site, const struct http_settings *settings);
+// What serve_run() is to be given for it.
+void http_site_serve(struct http_site *site, struct serve_settings *ret_serve);
 // Opens the root and the logs, and states what the site needs: the `prepare` of its settings, whose
 // context is the site.
 int http_site_open(void *context);

@@ -1,5 +1,5 @@
-// How long clients of the HTTP server may take, on the simulated kernel, where minutes cost nothing:
-// what it makes of peers that are slow to take an answer, with the settings of weir http.
+// How long clients of the HTTP server may take, on the simulated kernel, where minutes cost
+// nothing: what it makes of peers that are slow to take an answer, with the settings of weir http.
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -13,8 +13,8 @@
 #define MILLISECOND 1000000ULL
 #define SECOND 1000000000ULL
 
-// An answer is more than the buffers of the sockets and the queue's high mark hold. When its most is
-// taken, what is left of the queue is below the low mark.
+// An answer is more than the buffers of the sockets and the queue's high mark hold. When its most
+// is taken, what is left of the queue is below the low mark.
 enum { PACE_CONTENT = 900000, PACE_MOST = 600000, PACE_PART = 50000, PACE_HEAD_MAX = 400 };
 
 struct pace {
@@ -23,11 +23,13 @@ struct pace {
     struct http_site site;
     struct weir_loop *loop;
     struct sim_socket *peer;
-    struct weir_stream *stream; // of the last request
-    uint64_t got;               // bytes that the client took
-    char text[PACE_HEAD_MAX];   // the last of them
-    bool ended;                 // in order
-    int error;                  // or not
+    struct weir_stream *stream;     // of the last request
+    struct http_exchange *exchange; // that is answered later
+    struct weir_timer timer;
+    uint64_t got;             // bytes that the client took
+    char text[PACE_HEAD_MAX]; // the last of them
+    bool ended;               // in order
+    int error;                // or not
 };
 
 // --- The server ----------------------------------------------------------------------------------
@@ -41,11 +43,28 @@ static void pace_serve(struct http_exchange *exchange, void *context)
     http_answer(exchange, &answer, content, sizeof content);
 }
 
+static void pace_ring(struct weir_loop *loop, struct weir_timer *timer)
+{
+    struct pace *pace = container_of(timer, struct pace, timer);
+    (void)loop;
+    pace_serve(pace->exchange, pace);
+}
+
+static void pace_serve_late(struct http_exchange *exchange, void *context)
+{
+    struct pace *pace = context;
+    pace->exchange = exchange;
+    pace->timer.function = pace_ring;
+    assert_int_equal(http_exchange_keep(exchange), 0);
+    weir_timer_start(pace->loop, &pace->timer, MILLISECOND);
+}
+
 // The test changes pace->settings between the two.
 static void pace_init(struct pace *pace)
 {
     static struct http_route routes[] = {
         { .path = "/big", .methods = "GET", .serve = pace_serve },
+        { .path = "/late", .methods = "GET", .serve = pace_serve_late },
     };
     memset(pace, 0, sizeof *pace);
     for (size_t i = 0; i < sizeof routes / sizeof routes[0]; i++)
@@ -59,6 +78,7 @@ static void pace_init(struct pace *pace)
 
 static void pace_start(struct pace *pace)
 {
+    struct serve_settings serve;
     struct weir_loop_config config;
     struct weir_listener_config listen = { .protocol = &http_protocol, .context = &pace->site };
     struct weir_listener *listener;
@@ -66,9 +86,8 @@ static void pace_start(struct pace *pace)
     pace->sim = sim_create(1, NULL);
     http_site_init(&pace->site, &pace->settings);
     assert_int_equal(http_site_open(&pace->site), 0);
-    weir_loop_config_init(&config);
-    config.send_high = pace->settings.serve.send_high;
-    config.send_low = pace->settings.serve.send_low;
+    http_site_serve(&pace->site, &serve);
+    serve_settings_loop(&serve, &config);
     assert_int_equal(loop_create_on(&config, sim_base(pace->sim), &pace->loop), 0);
     assert_int_equal(weir_address_parse("127.0.0.1:0", &address), 0);
     assert_int_equal(weir_listener_open(pace->loop, &address, &listen, &listener), 0);
@@ -114,8 +133,7 @@ static void pace_take(struct pace *pace, uint64_t most)
     char bytes[16384];
     int waited = 0;
     while (most && waited < 3 && !pace->ended && !pace->error) {
-        int64_t count =
-            sim_peer_read(pace->peer, bytes, most < sizeof bytes ? most : sizeof bytes);
+        int64_t count = sim_peer_read(pace->peer, bytes, most < sizeof bytes ? most : sizeof bytes);
         if (count == -EAGAIN) {
             pace_pass(pace, MILLISECOND);
             waited++;
@@ -151,9 +169,31 @@ static void pace_take_slowly(struct pace *pace)
 
 static const char pace_ask[] = "GET /big HTTP/1.1\r\nHost: x\r\n\r\n";
 
+// How requests end their connection, each in its own way: the answer comes at once, later, or the
+// client has half-closed.
+static const struct pace_last {
+    const char *ask;
+    bool half_closes;
+} pace_lasts[] = {
+    { "GET /big HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", false },
+    { "GET /late HTTP/1.0\r\n\r\n", false },
+    { "GET /big HTTP/1.1\r\nHost: x\r\n\r\n", true },
+    { "GET /late HTTP/1.1\r\nHost: x\r\n\r\n", true },
+};
+
+enum { PACE_LASTS = sizeof pace_lasts / sizeof pace_lasts[0] };
+
+static void pace_say_last(struct pace *pace, const struct pace_last *last)
+{
+    pace_say(pace, last->ask);
+    if (last->half_closes)
+        sim_peer_half_close(pace->peer);
+}
+
 // --- Between requests ----------------------------------------------------------------------------
 
-// With --min-rate 0 an answer may be taken as late as the client likes: it is idle from then on, for
+// With --min-rate 0 an answer may be taken as late as the client likes: it is idle from then on,
+// for
 // --idle-timeout.
 static void an_answer_that_is_not_taken_is_no_idleness(void **state)
 {
@@ -207,8 +247,8 @@ static void a_long_download_is_no_idleness(void **state)
 }
 
 // A head that has begun behind an answer that is not taken resets nothing, whether it was read or
-// waits with a long queue: its rest may come when the answer is taken. If it does not, it is late as
-// every head is.
+// waits with a long queue: its rest may come when the answer is taken. If it does not, it is late
+// as every head is.
 static void a_head_behind_an_answer_waits_for_it(void **state)
 {
     struct pace pace;
@@ -256,6 +296,50 @@ static void a_drain_cuts_off_no_download(void **state)
     pace_fini(&pace);
 }
 
+// --- At the end ----------------------------------------------------------------------------------
+
+// On a connection that closes behind its answer a client may take as long as on one that stays: it
+// seems to stand still up to a minute, and with --min-rate 0 as long as it likes.
+static void the_last_answer_has_the_patience_of_every_other(void **state)
+{
+    struct pace pace;
+    (void)state;
+    for (size_t i = 0; i < 2 * PACE_LASTS; i++) {
+        bool any = i % 2;
+        pace_init(&pace);
+        if (any)
+            pace.settings.rate_min = 0;
+        pace_start(&pace);
+        pace_say_last(&pace, &pace_lasts[i / 2]);
+        pace_pass(&pace, (any ? 1000 : 55) * SECOND);
+        pace_take(&pace, PACE_MOST);
+        pace_pass(&pace, (any ? 1000 : 55) * SECOND);
+        pace_take(&pace, UINT64_MAX);
+        pace_has(&pace, 1);
+        assert_true(pace.ended);
+        pace_fini(&pace);
+    }
+}
+
+// But who takes nothing of it at all is reset, also if no other time-out runs, and is counted.
+static void the_last_answer_is_taken_or_lost(void **state)
+{
+    struct pace pace;
+    (void)state;
+    for (size_t i = 0; i < PACE_LASTS; i++) {
+        pace_init(&pace);
+        pace.settings.header_timeout_ns = pace.settings.serve.idle_timeout_ns = 0;
+        pace_start(&pace);
+        pace_say_last(&pace, &pace_lasts[i]);
+        pace_pass(&pace, 70 * SECOND);
+        pace_take(&pace, UINT64_MAX);
+        assert_int_equal(pace.error, -ECONNRESET);
+        assert_true(pace.got < PACE_CONTENT);
+        assert_int_equal(pace_counter(&pace, COUNTER_TIMEOUTS), 1);
+        pace_fini(&pace);
+    }
+}
+
 int main(int argc, char **argv)
 {
     static const struct CMUnitTest tests[] = {
@@ -263,6 +347,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_long_download_is_no_idleness),
         cmocka_unit_test(a_head_behind_an_answer_waits_for_it),
         cmocka_unit_test(a_drain_cuts_off_no_download),
+        cmocka_unit_test(the_last_answer_has_the_patience_of_every_other),
+        cmocka_unit_test(the_last_answer_is_taken_or_lost),
     };
     if (argc > 1)
         cmocka_set_test_filter(argv[1]);
