@@ -224,6 +224,7 @@ const char *const http_counter_names[COUNTER_COUNT] = {
     [COUNTER_CACHE_CHECKS] = "cache_checks",
     [COUNTER_JOBS] = "jobs",
     [COUNTER_FILE_ERRORS] = "file_errors",
+    [COUNTER_BODIES_REFUSED] = "bodies_refused",
     [COUNTER_LISTINGS_REFUSED] = "listings_refused",
     [COUNTER_LOG_DROPPED] = "log_dropped",
 };

@@ -34,6 +34,7 @@ enum http_counter {
     COUNTER_CACHE_CHECKS,     // looks at a file that an entry stands for
     COUNTER_JOBS,             // lookups that could not be answered from memory
     COUNTER_FILE_ERRORS,      // files that could not be read, or were shorter than their answer
+    COUNTER_BODIES_REFUSED,   // for want of memory, or beyond --max-bodies
     COUNTER_LISTINGS_REFUSED, // for want of memory, or as many are being made as may be
     COUNTER_LOG_DROPPED,      // lines of the access log that found both buffers full, or the disk
     COUNTER_COUNT,

@@ -1,6 +1,7 @@
 """Handlers, bodies, time-outs, limits, logs and the end of `weir http`, on every engine."""
 
 import concurrent.futures
+import contextlib
 import json
 import os
 import re
@@ -119,8 +120,33 @@ class Echo(http_programs.HttpTest):
                         continue
                     statuses.append(int(data.split()[1]))
             self.assertEqual(statuses[:1], [503])
+            self.assertGreaterEqual(self.refused(address), 1)
             for client in clients:
                 client.close()
+        self.on_each_engine(check)
+
+    def refused(self, address):
+        return json.loads(self.get(address, "/.status").body)["bodies_refused"]
+
+    def test_a_promised_body_takes_no_room(self):
+        """Bodies of which the first bytes have come, though their lengths together are far beyond
+        --max-bodies, leave room for another that comes whole, in two pieces."""
+        def check(address):
+            before = self.refused(address)
+            with contextlib.ExitStack() as stack:
+                for _ in range(16):
+                    client = stack.enter_context(programs.connect(address))
+                    client.sendall(post(BODY, "Expect: 100-continue")[:-len(BODY)])
+                    self.assertEqual(programs.receive(client, 25), b"HTTP/1.1 100 Continue\r\n\r\n")
+                    client.sendall(BODY[:1])
+                request = post(BODY)
+                with programs.connect(address) as client:
+                    client.sendall(request[:-1])
+                    client.sendall(request[-1:])
+                    client.shutdown(socket.SHUT_WR)
+                    answer, = http_programs.parse(programs.receive_end(client))
+                self.assertEqual((answer.status, answer.body), (200, BODY))
+            self.assertEqual(self.refused(address), before)
         self.on_each_engine(check)
 
 
