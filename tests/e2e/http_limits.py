@@ -440,6 +440,39 @@ class Logs(unittest.TestCase):
                 line = server.log.until("505")
                 self.assertRegex(line, r"warning: 127\.0\.0\.1:\d+: 505 HTTP Version Not Supported")
 
+    def test_a_line_waits_for_no_later_one(self):
+        """What a write that takes long has kept from being written, follows it though nobody asks
+        for anything more. With blocking, connections write by themselves."""
+        folder = self.make_folder()
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            runs = [(engine, pool.submit(self.write_late, os.path.join(folder, engine), engine))
+                    for engine in ("uring", "epoll")]
+        for engine, run in runs:
+            with self.subTest(engine=engine):
+                run.result()
+
+    def write_late(self, path, engine):
+        os.mkfifo(path)
+        pipe = os.open(path, os.O_RDWR | os.O_NONBLOCK)
+        self.addCleanup(os.close, pipe)
+        server = self.serve(engine, "--access-log", path, "--header-timeout", "0.8")
+        with self.assertRaises(BlockingIOError):
+            while os.write(pipe, bytes(4096)):
+                pass
+        http_programs.converse(server.addresses[0], b"GET /1 HTTP/1.1\r\nHost: x\r\n\r\n")
+        deadline = time.monotonic() + programs.LIMIT
+        while not server.counters()["jobs"]:  # it writes
+            self.assertLess(time.monotonic(), deadline)
+            programs.look_later()
+        http_programs.converse(server.addresses[0], b"GET /2 HTTP/1.1\r\nHost: x\r\n\r\n")
+        # Longer than lines are kept for, by the same clock. It leaves no line.
+        self.assertEqual(http_programs.converse(server.addresses[0], b"", half_close=False), b"")
+        data = bytearray()
+        while b"GET /2 " not in data:
+            self.assertTrue(select.select([pipe], [], [], 2)[0], "the second line does not come")
+            data += os.read(pipe, 65536)
+        self.assertIn(b"GET /1 ", data)
+
     def test_the_host_is_the_address_alone(self):
         """Without port and brackets; over a unix socket there is none. "-" is standard output."""
         folder = self.make_folder()
