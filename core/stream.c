@@ -542,6 +542,11 @@ struct weir_loop *weir_stream_loop(const struct weir_stream *stream)
     return stream->loop;
 }
 
+uint64_t weir_stream_active_ns(const struct weir_stream *stream)
+{
+    return stream->active_ns;
+}
+
 void weir_stream_peer_address(const struct weir_stream *stream, struct weir_address *ret_address)
 {
     memset(ret_address, 0, sizeof *ret_address);

@@ -331,6 +331,9 @@ WEIR_PUBLIC void weir_stream_send_file(struct weir_stream *stream, struct weir_f
 // Bytes queued and not yet taken by the kernel.
 WEIR_PUBLIC uint64_t weir_stream_queued(const struct weir_stream *stream);
 
+// When a byte last moved either way, or else when the stream opened, by weir_loop_now().
+WEIR_PUBLIC uint64_t weir_stream_active_ns(const struct weir_stream *stream);
+
 // Whether the queue went above the high mark and `drained` will come: a source that can wait should
 // wait for it.
 WEIR_PUBLIC bool weir_stream_is_full(const struct weir_stream *stream);

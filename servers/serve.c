@@ -110,21 +110,8 @@ static void serve_config(struct serve *serve, struct weir_server_config *ret_con
     ret_config->cpus_count = settings->cpus_count;
     ret_config->address_streams_max = (uint32_t)settings->address_connections_max;
     ret_config->drain_timeout_ns = settings->drain_timeout_ns;
-    ret_config->loop.engine = settings->engine;
-    if (settings->uring)
-        ret_config->loop.uring_features = settings->uring;
+    serve_settings_loop(settings, &ret_config->loop);
     ret_config->loop.streams_max = serve->connections;
-    ret_config->loop.buffer_count = (uint32_t)settings->buffers;
-    ret_config->loop.buffer_size = (uint32_t)settings->buffer_size;
-    ret_config->loop.idle_timeout_ns = settings->idle_timeout_ns;
-    ret_config->loop.total_timeout_ns = settings->total_timeout_ns;
-    ret_config->loop.busy_poll_ns = settings->busy_poll_us * 1000;
-    ret_config->loop.adaptive_poll_ns = settings->adaptive_poll_us * 1000;
-    ret_config->loop.min_wait_ns = settings->min_wait_us * 1000;
-    if (settings->send_high) {
-        ret_config->loop.send_high = settings->send_high;
-        ret_config->loop.send_low = settings->send_low;
-    }
     serve_sandbox_configure(&serve->sandbox, ret_config);
     ret_config->loop.log = serve_hear;
     ret_config->loop.log_context = serve;

@@ -51,6 +51,7 @@ struct serve_settings {
     const char *user, *chroot;
     const char *user_option; // the name of the option that sets `user`
     // Set by a server, not by options.
+    uint64_t close_timeout_ns;              // of the loop; 0: never
     size_t send_high, send_low;             // 0: the loop's defaults
     struct serve_log *logs[SERVE_LOGS_MAX]; // NULL, or logs of its own that SIGHUP opens anew too
     const struct sandbox_needs *needs;      // NULL: no sandbox
@@ -64,6 +65,9 @@ struct serve_settings {
 // The rows that fill it.
 extern const struct option_row serve_options[];
 void serve_settings_init(struct serve_settings *settings);
+// What they ask of each loop; what they do not name has the loop's defaults.
+void serve_settings_loop(const struct serve_settings *settings,
+                         struct weir_loop_config *ret_config);
 
 // Serves the protocol until a signal ends it, and returns the exit status.
 int serve_run(const struct option_set *options, const struct serve_settings *settings,
