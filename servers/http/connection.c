@@ -117,8 +117,8 @@ static uint64_t connection_timeout(const struct http_exchange *exchange)
     return 0;
 }
 
-// Since when the connection waits for its client. Who has not taken its answers is not idle, and not
-// late with what follows them.
+// Since when the connection waits for its client. Who has not taken its answers is not idle, and
+// not late with what follows them.
 static uint64_t connection_waits_since(const struct http_exchange *exchange)
 {
     uint64_t active_ns = weir_stream_active_ns(exchange->stream);

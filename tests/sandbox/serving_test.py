@@ -114,8 +114,8 @@ class EchoTest(ServingTestCase):
             self.assertFalse(os.path.exists(f"{folder}/socket"))
         self.on_all(check)
 
-    # A connection of --total-timeout is ended in order, in strict mode, too: our end comes first, and
-    # what the client still says then resets nothing.
+    # A connection of --total-timeout is ended in order, in strict mode, too: our end comes first,
+    # and what the client still says then resets nothing.
     def test_old_connections_end_inside(self):
         def check(engine, mode):
             server = self.serve(engine, mode, "--total-timeout", "0.2")

@@ -85,7 +85,7 @@ static void pace_start(struct pace *pace)
     struct weir_address address;
     pace->sim = sim_create(1, NULL);
     http_site_init(&pace->site, &pace->settings);
-    assert_int_equal(http_site_open(&pace->site), 0);
+    assert_int_equal(http_site_open(&pace->site, 1), 0);
     http_site_serve(&pace->site, &serve);
     serve_settings_loop(&serve, &config);
     assert_int_equal(loop_create_on(&config, sim_base(pace->sim), &pace->loop), 0);
