@@ -388,27 +388,38 @@ test_variant() {
         --num-processes $((at_once * $(nproc))) || true
 }
 
-# Builds variants beside tests, which wait a lot and have the first call on the processors. Their
+# Runs a function beside tests, which wait a lot and have the first call on the processors. Its
 # process group ends with this process.
-build_beside() {
+beside() {
     set -m
-    build_gently "$@" &
+    gently "$@" &
     beside=$!
     set +m
     trap 'kill -- "-$beside" 2>/dev/null || true' EXIT
 }
 
-build_gently() {
-    local variant
+gently() {
     renice -n 10 -p "$BASHPID" >/dev/null
+    "$@"
+}
+
+# Waits for it; its status.
+end_beside() {
+    local status=0
+    wait "$beside" || status=$?
+    trap - EXIT
+    return "$status"
+}
+
+build_variants() {
+    local variant
     for variant in "$@"; do
         build_variant "$variant" true
     done
 }
 
-built_beside() {
-    wait "$beside" || die "what was built beside the tests failed, see above"
-    trap - EXIT
+end_build_beside() {
+    end_beside || die "what was built beside the tests failed, see above"
 }
 
 cmd_test() {
@@ -424,14 +435,15 @@ cmd_test() {
         rm -f "build/$variant"/meson-logs/testlog.*
     done
     build_variant release true
-    build_beside asan tsan
+    beside build_variants asan tsan
     test_variant release
-    built_beside
-    build_beside "${clang[@]}"
+    end_build_beside
+    beside build_variants "${clang[@]}"
     test_variant asan
-    built_beside
+    end_build_beside
+    [ ${#clang[@]} = 0 ] || beside fuzz_for_tests
     test_variant tsan
-    [ ${#clang[@]} = 0 ] || fuzz_for_tests || fuzzed=1
+    [ ${#clang[@]} = 0 ] || end_beside || fuzzed=1
     "$python" tests/summary.py "${folders[@]}" && return "$fuzzed"
 }
 
@@ -544,14 +556,11 @@ fuzz_all() {
     xargs -P "$(nproc)" -L 1 bash "$PWD/do" fuzz-one
 }
 
-# Whole servers find new ways for longer than 20 seconds, parsers hardly any after three.
 fuzz_for_tests() {
-    local whole=(echo ftp http)
-    {
-        printf '%s 20\n' "${whole[@]}"
-        # shellcheck disable=SC2010
-        ls tests/fuzz/corpus | grep -vxF "$(printf '%s\n' "${whole[@]}")" | sed 's/$/ 3/'
-    } | fuzz_all
+    local target
+    for target in tests/fuzz/corpus/*; do
+        printf '%s 20\n' "${target##*/}"
+    done | fuzz_all
 }
 
 # A part of fuzz, which has built it.

@@ -209,7 +209,8 @@ static int address_set_options(int fd, const struct weir_address *address,
         { options->receive_buffer > 0, SOL_SOCKET, SO_RCVBUF, options->receive_buffer },
         { tcp && options->keepalive, SOL_SOCKET, SO_KEEPALIVE, 1 },
         { tcp && options->reuse_port, SOL_SOCKET, SO_REUSEPORT, 1 },
-        { tcp, IPPROTO_TCP, options->cork ? TCP_CORK : TCP_NODELAY, 1 },
+        { tcp, IPPROTO_TCP, TCP_NODELAY, 1 },
+        { tcp && options->cork, IPPROTO_TCP, TCP_CORK, 1 }, // goes first while it is set
         { tcp && options->notsent_lowat > 0, IPPROTO_TCP, TCP_NOTSENT_LOWAT,
           options->notsent_lowat },
     };
@@ -442,12 +443,19 @@ static void address_unlink(void *state, const char *path)
     unlink(path);
 }
 
+static int address_uncork(void *state, int fd)
+{
+    (void)state;
+    return address_set(fd, IPPROTO_TCP, TCP_CORK, 0);
+}
+
 const struct system system_kernel = {
     .clock = address_clock,
     .listen = address_listen,
     .socket = address_socket,
     .close = address_close,
     .local_address = address_local,
+    .uncork = address_uncork,
     .unlink = address_unlink,
     .file_cached = sendfile_cached,
     .sendfile = sendfile_send,

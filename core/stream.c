@@ -542,11 +542,24 @@ struct weir_loop *weir_stream_loop(const struct weir_stream *stream)
     return stream->loop;
 }
 
+uint64_t weir_stream_active_ns(const struct weir_stream *stream)
+{
+    return stream->active_ns;
+}
+
 void weir_stream_peer_address(const struct weir_stream *stream, struct weir_address *ret_address)
 {
     memset(ret_address, 0, sizeof *ret_address);
     memcpy(&ret_address->any, &stream->peer_address, stream->peer_size);
     ret_address->size = stream->peer_size;
+}
+
+int weir_stream_uncork(struct weir_stream *stream)
+{
+    // UNTESTED: nobody corks a stream without an ordinary descriptor
+    if (stream->direct)
+        return -ENOTSUP;
+    return stream->loop->system->uncork(stream->loop->system_state, stream->fd);
 }
 
 int weir_stream_local_address(const struct weir_stream *stream, struct weir_address *ret_address)

@@ -28,6 +28,7 @@ struct system {
                   const struct weir_socket_options *options);
     void (*close)(void *state, int fd);
     int (*local_address)(void *state, int fd, struct weir_address *ret_address);
+    int (*uncork)(void *state, int fd);
     // Removes a unix socket's path.
     void (*unlink)(void *state, const char *path);
     enum system_cached (*file_cached)(void *state, int file, uint64_t offset);

@@ -236,7 +236,7 @@ struct weir_socket_options {
     int send_buffer;          // SO_SNDBUF; default: the kernel's autotuning
     int receive_buffer;       // SO_RCVBUF; default: the kernel's autotuning
     int notsent_lowat;        // TCP_NOTSENT_LOWAT
-    bool cork;                // TCP_CORK for TCP_NODELAY: partial segments wait for the end
+    bool cork;                // TCP_CORK: partial segments wait for the end, or weir_stream_uncork
     bool keepalive;           // SO_KEEPALIVE
     bool reuse_port;          // SO_REUSEPORT: several loops listen on one address
     bool ordinary_descriptor; // streams need weir_stream_local_address() (FTP's control connection)
@@ -331,6 +331,9 @@ WEIR_PUBLIC void weir_stream_send_file(struct weir_stream *stream, struct weir_f
 // Bytes queued and not yet taken by the kernel.
 WEIR_PUBLIC uint64_t weir_stream_queued(const struct weir_stream *stream);
 
+// When a byte last moved either way, or else when the stream opened, by weir_loop_now().
+WEIR_PUBLIC uint64_t weir_stream_active_ns(const struct weir_stream *stream);
+
 // Whether the queue went above the high mark and `drained` will come: a source that can wait should
 // wait for it.
 WEIR_PUBLIC bool weir_stream_is_full(const struct weir_stream *stream);
@@ -355,6 +358,11 @@ WEIR_PUBLIC void weir_stream_resume(struct weir_stream *stream);
 // may gain. The uring engine then receives many buffers at once, which costs more where few bytes
 // come at a time. weir_stream_receive_file() implies it. Best told before the stream is resumed.
 WEIR_PUBLIC void weir_stream_set_bulk(struct weir_stream *stream, bool bulk);
+
+// Ends what weir_socket_options.cork began: partial segments leave at once. Worth its call where
+// much is sent, since a segment that waits to be filled leaves a call late. TCP only; -ENOTSUP for
+// a stream without an ordinary_descriptor.
+WEIR_PUBLIC int weir_stream_uncork(struct weir_stream *stream);
 
 // Sends the queue, then this side's end (half-close). Receiving goes on; `closed` follows when the
 // peer ends too.

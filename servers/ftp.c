@@ -275,10 +275,13 @@ static int ftp_open_events(struct ftp_server *server)
     return server->host_sessions_max ? ftp_hosts_init(&server->hosts, server->sessions_max) : 0;
 }
 
-// In the new root folder, and before privileges are dropped: the `prepare` of the settings.
-static int ftp_open(void *context)
+// In the new root folder, and before privileges are dropped: the `prepare` of the settings. Fewer
+// connections than asked for are fewer sessions: without one for data they could do nothing.
+static int ftp_open(void *context, uint32_t connections)
 {
     struct ftp_server *server = context;
+    if (server->sessions_max > connections / 2)
+        server->sessions_max = connections < 2 ? 1 : connections / 2;
     server->root_fd = open(server->root, O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (server->root_fd < 0) {
         fprintf(stderr, "weir ftp: --root: %s: %s\n", server->root, strerror(errno));

@@ -32,6 +32,7 @@ struct serve {
     struct serve_log log;
     struct sandbox sandbox;
     struct privileges privileges; // of settings->user
+    uint32_t connections;         // that fit
     int signals_fd;
     bool draining;
     bool root;       // it kept root's privileges
@@ -109,21 +110,8 @@ static void serve_config(struct serve *serve, struct weir_server_config *ret_con
     ret_config->cpus_count = settings->cpus_count;
     ret_config->address_streams_max = (uint32_t)settings->address_connections_max;
     ret_config->drain_timeout_ns = settings->drain_timeout_ns;
-    ret_config->loop.engine = settings->engine;
-    if (settings->uring)
-        ret_config->loop.uring_features = settings->uring;
-    ret_config->loop.streams_max = serve_fit_connections(serve);
-    ret_config->loop.buffer_count = (uint32_t)settings->buffers;
-    ret_config->loop.buffer_size = (uint32_t)settings->buffer_size;
-    ret_config->loop.idle_timeout_ns = settings->idle_timeout_ns;
-    ret_config->loop.total_timeout_ns = settings->total_timeout_ns;
-    ret_config->loop.busy_poll_ns = settings->busy_poll_us * 1000;
-    ret_config->loop.adaptive_poll_ns = settings->adaptive_poll_us * 1000;
-    ret_config->loop.min_wait_ns = settings->min_wait_us * 1000;
-    if (settings->send_high) {
-        ret_config->loop.send_high = settings->send_high;
-        ret_config->loop.send_low = settings->send_low;
-    }
+    serve_settings_loop(settings, &ret_config->loop);
+    ret_config->loop.streams_max = serve->connections;
     serve_sandbox_configure(&serve->sandbox, ret_config);
     ret_config->loop.log = serve_hear;
     ret_config->loop.log_context = serve;
@@ -491,7 +479,8 @@ int serve_run(const struct option_set *options, const struct serve_settings *set
     int error = serve_log_open(&serve.log);
     if (error)
         return serve_fault(&serve, settings->log_path, strerror(-error));
-    status = settings->prepare ? settings->prepare(context) : 0;
+    serve.connections = serve_fit_connections(&serve);
+    status = settings->prepare ? settings->prepare(context, serve.connections) : 0;
     if (status)
         return status;
     error = serve_sandbox_init(&serve.sandbox, settings);

@@ -51,18 +51,23 @@ struct serve_settings {
     const char *user, *chroot;
     const char *user_option; // the name of the option that sets `user`
     // Set by a server, not by options.
+    uint64_t close_timeout_ns;              // of the loop; 0: never
     size_t send_high, send_low;             // 0: the loop's defaults
     struct serve_log *logs[SERVE_LOGS_MAX]; // NULL, or logs of its own that SIGHUP opens anew too
     const struct sandbox_needs *needs;      // NULL: no sandbox
     struct serve_counters counters;
     // Opens what the protocol needs and completes `needs`: in the new root folder, with the
-    // privileges of the start. Prints errors; the exit status, or 0. May be NULL.
-    int (*prepare)(void *context);
+    // privileges of the start. Told how many connections fit into the limit of descriptors. Prints
+    // errors; the exit status, or 0. May be NULL.
+    int (*prepare)(void *context, uint32_t connections);
 };
 
 // The rows that fill it.
 extern const struct option_row serve_options[];
 void serve_settings_init(struct serve_settings *settings);
+// What they ask of each loop; what they do not name has the loop's defaults.
+void serve_settings_loop(const struct serve_settings *settings,
+                         struct weir_loop_config *ret_config);
 
 // Serves the protocol until a signal ends it, and returns the exit status.
 int serve_run(const struct option_set *options, const struct serve_settings *settings,

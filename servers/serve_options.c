@@ -253,6 +253,27 @@ const struct option_row serve_options[] = {
     { .name = NULL },
 };
 
+void serve_settings_loop(const struct serve_settings *settings, struct weir_loop_config *ret_config)
+{
+    weir_loop_config_init(ret_config);
+    ret_config->engine = settings->engine;
+    if (settings->uring)
+        ret_config->uring_features = settings->uring;
+    ret_config->streams_max = (uint32_t)settings->connections_max;
+    ret_config->buffer_count = (uint32_t)settings->buffers;
+    ret_config->buffer_size = (uint32_t)settings->buffer_size;
+    ret_config->idle_timeout_ns = settings->idle_timeout_ns;
+    ret_config->close_timeout_ns = settings->close_timeout_ns;
+    ret_config->total_timeout_ns = settings->total_timeout_ns;
+    ret_config->busy_poll_ns = settings->busy_poll_us * 1000;
+    ret_config->adaptive_poll_ns = settings->adaptive_poll_us * 1000;
+    ret_config->min_wait_ns = settings->min_wait_us * 1000;
+    if (settings->send_high) {
+        ret_config->send_high = settings->send_high;
+        ret_config->send_low = settings->send_low;
+    }
+}
+
 void serve_settings_init(struct serve_settings *settings)
 {
     struct weir_server_config config;
@@ -265,6 +286,7 @@ void serve_settings_init(struct serve_settings *settings)
         .buffers = config.loop.buffer_count,
         .buffer_size = config.loop.buffer_size,
         .drain_timeout_ns = config.drain_timeout_ns,
+        .close_timeout_ns = config.loop.close_timeout_ns,
         // A sanitizer's report needs system calls and files of its own.
         .sandbox = SANDBOX_SANITIZED ? SANDBOX_OFF : SANDBOX_ON,
         .user_option = "user",

@@ -10,7 +10,7 @@
 #include "address_text.h"
 #include "transfer.h"
 
-enum { ADDRESS_BACKLOG = 8, ADDRESS_TRIES_MAX = 1024 };
+enum { ADDRESS_BACKLOG = 8, ADDRESS_TRIES_MAX = 64 };
 
 // --- Passive -------------------------------------------------------------------------------------
 
@@ -36,7 +36,19 @@ static void address_set_port(struct weir_address *address, uint16_t port)
     address->in.sin_port = htons(port);
 }
 
-// Ports are tried from a random one on, so that they cannot be foreseen and few are tried in vain.
+static uint32_t address_common_divisor(uint32_t a, uint32_t b)
+{
+    while (b) {
+        uint32_t rest = a % b;
+        a = b;
+        b = rest;
+    }
+    return a;
+}
+
+// Ports are tried from a random one on, so that they cannot be foreseen and few are tried in vain,
+// and in random steps: taken ports would form long rows otherwise. The steps meet each port once.
+// Of a range that is nearly full not all are tried, since other sessions wait meanwhile.
 // The kernel's own choice (port 0) takes milliseconds once thousands of ports are in TIME_WAIT,
 // which it passes over one by one, while a chosen port may be in TIME_WAIT.
 static int address_listen(struct ftp_session *session, struct weir_address *local)
@@ -60,14 +72,16 @@ static int address_listen(struct ftp_session *session, struct weir_address *loca
     };
     struct weir_loop *loop = weir_stream_loop(session->control);
     uint32_t count = (uint32_t)(server->passive_last - server->passive_first) + 1;
-    uint32_t first = 0;
+    uint32_t random[2] = { 0 };
     // UNTESTED: entropy is there when tests run
-    if (getrandom(&first, sizeof first, GRND_NONBLOCK) < 0)
-        first = (uint32_t)weir_clock_now();
-    first %= count;
+    if (getrandom(random, sizeof random, GRND_NONBLOCK) < 0)
+        random[0] = random[1] = (uint32_t)weir_clock_now();
+    uint32_t first = random[0] % count, step = random[1] % count;
+    while (address_common_divisor(count, step) > 1)
+        step = (step + 1) % count;
     int error = -EADDRINUSE;
     for (uint32_t i = 0; i < count && i < ADDRESS_TRIES_MAX && error == -EADDRINUSE; i++) {
-        address_set_port(local, (uint16_t)(server->passive_first + (first + i) % count));
+        address_set_port(local, (uint16_t)(server->passive_first + (first + i * step) % count));
         error = weir_listener_open(loop, local, &config, &session->listener);
     }
     return error;
@@ -84,6 +98,7 @@ static uint16_t address_port(const struct ftp_session *session)
 static bool address_open_passive(struct ftp_session *session, struct weir_address *local)
 {
     ftp_session_forget_data(session);
+    ftp_session_yield(session); // by then the old port is free again, too
     if (address_listen(session, local)) {
         session->listener = NULL;
         ftp_reply(session, "425 No port is free.");

@@ -13,6 +13,9 @@
 // A piece of the conversion: what is read, and what of it fits into one reserved span.
 enum { DOWNLOAD_PIECE = 32 * 1024, DOWNLOAD_SPAN = 8000, DOWNLOAD_TRIES = 16 };
 
+// From this size on, each call's bytes leave with it. Below, the end leaves with the last of them.
+enum { DOWNLOAD_UNCORKED = 256 * 1024 };
+
 #define DOWNLOAD_FLAGS (O_RDONLY | O_NONBLOCK | O_NOCTTY)
 
 // --- ASCII ---------------------------------------------------------------------------------------
@@ -65,6 +68,8 @@ static void download_send(struct ftp_transfer *transfer)
     uint64_t size = ftp_transfer_allowance(transfer, transfer->size - transfer->offset);
     if (!size)
         return;
+    if (size >= DOWNLOAD_UNCORKED)
+        (void)weir_stream_uncork(transfer->data);
     weir_stream_send_file(transfer->data, transfer->file, transfer->offset, size);
     transfer->offset += size;
     transfer->moved += size;

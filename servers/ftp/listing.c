@@ -187,8 +187,12 @@ static int listing_open(struct weir_operation *operation)
 static void listing_send(struct ftp_transfer *transfer)
 {
     struct ftp_listing *listing = transfer->listing;
-    weir_stream_send(ftp_transfer_out(transfer), listing->buffer, listing->size);
-    transfer->moved += listing->size;
+    size_t size = listing->size;
+    if (transfer->verb == FTP_STAT)
+        size = ftp_reply_lines(transfer->session, listing->buffer, size);
+    else
+        weir_stream_send(transfer->data, listing->buffer, size);
+    transfer->moved += size;
     listing->size = 0;
 }
 

@@ -248,7 +248,7 @@ static void names_told(struct ftp_work *work)
     size_t size = ftp_facts_machine(&entry, session->facts, ftp_session_may_write(session), line);
     ftp_reply(session, "250-Facts:");
     weir_stream_send(session->control, " ", 1);
-    weir_stream_send(session->control, line, size);
+    ftp_reply_lines(session, line, size);
     ftp_reply(session, "250 End");
 }
 

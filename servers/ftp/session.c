@@ -2,21 +2,18 @@
 #include "session.h"
 
 #include <errno.h>
-#include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 #include "transfer.h"
 #include "work.h"
 
 enum {
     SESSION_WAITING_MAX = 16,
+    SESSION_TURN_LINES = 32,
     SESSION_UNKNOWN_MAX = 10,
     SESSION_DISCARD_MAX = 64 * 1024,
-    SESSION_REPLY_MAX = 1024,
 };
 
 #define SESSION_LINGER_NS 2000000000ULL
@@ -24,70 +21,6 @@ enum {
 #define SESSION_BUSY_NS 1000000000ULL // how often a time-out looks whether a command still runs
 
 static void session_input(struct ftp_session *session, struct weir_slice slice);
-
-// --- Replies -------------------------------------------------------------------------------------
-
-void ftp_reply(struct ftp_session *session, const char *text)
-{
-    weir_stream_send(session->control, text, strlen(text));
-    weir_stream_send(session->control, "\r\n", 2);
-}
-
-void ftp_reply_format(struct ftp_session *session, const char *format, ...)
-{
-    char text[SESSION_REPLY_MAX];
-    va_list arguments;
-    va_start(arguments, format);
-    vsnprintf(text, sizeof text, format, arguments);
-    va_end(arguments);
-    ftp_reply(session, text);
-}
-
-void ftp_reply_name(struct ftp_session *session, const char *before, const char *name,
-                    const char *after)
-{
-    char text[2 * FTP_LINE_MAX];
-    bool quoted = strchr(before, '"') != NULL;
-    weir_stream_send(session->control, before, strlen(before));
-    weir_stream_send(session->control, text, ftp_path_encode(name, quoted, text));
-    ftp_reply(session, after);
-}
-
-void ftp_reply_error(struct ftp_session *session, int code, int error)
-{
-    static const struct {
-        int error;
-        const char *text;
-    } texts[] = {
-        { -ENOENT, "No such file or directory." },
-        { -ENOTDIR, "Not a directory." },
-        { -EISDIR, "It is a directory." },
-        { -EEXIST, "It exists already." },
-        { -ENOTEMPTY, "The directory is not empty." },
-        { -EACCES, "Permission denied." },
-        { -EPERM, "Permission denied." },
-        { -EROFS, "Read-only file system." },
-        { -EXDEV, "The name leads outside." },
-        { -ELOOP, "Too many symbolic links." },
-        { -ENAMETOOLONG, "The name is too long." },
-        { -ENOSPC, "No space left." },
-        { -EDQUOT, "The quota is exceeded." },
-        { -EBUSY, "It is in use." },
-        { -EINVAL, "Not possible for this name." },
-        { -EOPNOTSUPP, "Not a plain file." },
-    };
-    const char *text = "The file system failed.";
-    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
-        if (texts[i].error == error)
-            text = texts[i].text;
-    }
-    // A shortage here passes: the client may try again.
-    if (error == -EMFILE || error == -ENFILE || error == -ENOMEM || error == -EAGAIN) {
-        code = 451;
-        text = "Too much at once; try again later.";
-    }
-    ftp_reply_format(session, "%d %s", code, text);
-}
 
 // --- Helpers of commands -------------------------------------------------------------------------
 
@@ -225,6 +158,14 @@ static void session_unknown(struct ftp_session *session)
         ftp_reply(session, "500 Unknown command.");
 }
 
+static void session_too_long(struct ftp_session *session)
+{
+    if (++session->unknown >= SESSION_UNKNOWN_MAX)
+        ftp_session_end(session, "421 Too many unknown commands.");
+    else
+        ftp_reply(session, "500 The line is too long.");
+}
+
 // RNFR stands for the next command only, and REST for the next transfer.
 static void session_forget_rename(struct ftp_session *session, enum ftp_verb verb)
 {
@@ -234,9 +175,14 @@ static void session_forget_rename(struct ftp_session *session, enum ftp_verb ver
     session->rename_from = NULL;
 }
 
+// NULL is a line that was too long.
 static void session_execute(struct ftp_session *session, const char *line)
 {
     struct ftp_command command;
+    if (!line) {
+        session_too_long(session);
+        return;
+    }
     ftp_command_parse(line, &command);
     session_forget_rename(session, command.verb);
     if (command.verb == FTP_HTTP) {
@@ -258,6 +204,46 @@ static void session_execute(struct ftp_session *session, const char *line)
         session_handlers[command.verb](session, command.argument);
 }
 
+// --- Turns ---------------------------------------------------------------------------------------
+
+// Few bytes are many commands, and other sessions wait as long as this one's run: it has a number
+// of lines for a turn of the loop, and goes on with the rest in a later one.
+static void session_spend(struct ftp_session *session, uint16_t lines)
+{
+    uint64_t turn_ns = weir_loop_now(weir_stream_loop(session->control));
+    if (session->turn_ns != turn_ns)
+        session->turn_lines = 0;
+    session->turn_ns = turn_ns;
+    session->turn_lines = (uint16_t)(session->turn_lines + lines);
+}
+
+static bool session_turn_is_over(const struct ftp_session *session)
+{
+    return session->turn_lines >= SESSION_TURN_LINES &&
+           session->turn_ns == weir_loop_now(weir_stream_loop(session->control));
+}
+
+void ftp_session_yield(struct ftp_session *session)
+{
+    session_spend(session, SESSION_TURN_LINES);
+}
+
+static void session_turn(struct weir_loop *loop, struct weir_timer *timer)
+{
+    (void)loop;
+    ftp_session_continue(
+        (struct ftp_session *)(void *)((char *)timer - offsetof(struct ftp_session, turn)));
+}
+
+// Also while a command runs: ABOR may be among what was not read yet.
+static void session_rest(struct ftp_session *session)
+{
+    if (!session_turn_is_over(session) || (!session->paused && !session->waiting))
+        return;
+    session->turn.function = session_turn;
+    weir_timer_start(weir_stream_loop(session->control), &session->turn, 1);
+}
+
 // --- Lines ---------------------------------------------------------------------------------------
 
 // A command, or its end, puts the idle time-out off; the login's nothing does.
@@ -270,54 +256,51 @@ static void session_touch(struct ftp_session *session)
 static bool session_overtakes(struct ftp_session *session, const char *line)
 {
     struct ftp_command command;
-    if (!session->transfer)
+    if (!session->transfer || !line)
         return false;
     ftp_command_parse(line, &command);
     if (command.verb == FTP_ABOR)
         return ftp_transfer_abort(session->transfer);
-    if (command.verb != FTP_STAT || *command.argument)
+    // Within the lines of a listing over this connection there is no place for another reply.
+    if (command.verb != FTP_STAT || *command.argument || session->transfer->verb == FTP_STAT)
         return false;
     ftp_transfer_stat(session, "");
     return true;
 }
 
-static void session_wait(struct ftp_session *session, const char *line, size_t size)
+static void session_wait(struct ftp_session *session, const char *line)
 {
-    struct ftp_waiting *waiting = malloc(sizeof *waiting + size + 1);
+    size_t size = line ? strlen(line) + 1 : 0;
+    struct ftp_waiting *waiting = malloc(sizeof *waiting + size);
     if (!waiting) {
         ftp_session_end(session, "421 Out of memory.");
         return;
     }
     waiting->next = NULL;
-    waiting->size = size;
-    memcpy(waiting->line, line, size + 1);
+    waiting->too_long = !line;
+    if (line)
+        memcpy(waiting->line, line, size);
     *session->waiting_last = waiting;
     session->waiting_last = &waiting->next;
     session->waiting_count++;
 }
 
-static void session_line(struct ftp_session *session, const char *line, size_t size)
+static void session_line(struct ftp_session *session, const char *line)
 {
     session_touch(session);
     if (!session->busy && !session->waiting)
         session_execute(session, line);
     else if (!session_overtakes(session, line))
-        session_wait(session, line, size);
-}
-
-static void session_too_long(struct ftp_session *session)
-{
-    if (++session->unknown >= SESSION_UNKNOWN_MAX)
-        ftp_session_end(session, "421 Too many unknown commands.");
-    else
-        ftp_reply(session, "500 The line is too long.");
+        session_wait(session, line);
 }
 
 // Too many lines wait, or the client does not take its replies: a line is a few bytes, its reply
-// can be thousands. What else it sends stays in the socket until there is room.
-static void session_pause_if_full(struct ftp_session *session)
+// can be thousands. Or it sent more than its turn is for. What else comes stays in the socket until
+// there is room.
+static void session_pause_if_full(struct ftp_session *session, bool more)
 {
-    if (session->waiting_count < SESSION_WAITING_MAX && !weir_stream_is_full(session->control))
+    if (session->waiting_count < SESSION_WAITING_MAX && !weir_stream_is_full(session->control) &&
+        !(more && session_turn_is_over(session)))
         return;
     session->paused = true;
     weir_stream_pause(session->control);
@@ -333,12 +316,14 @@ static void session_keep_rest(struct ftp_session *session, struct weir_slice sli
 
 static void session_read(struct ftp_session *session, struct weir_slice *slice)
 {
-    switch (ftp_reader_feed(&session->reader, &slice->data, &slice->size)) {
+    enum ftp_read read = ftp_reader_feed(&session->reader, &slice->data, &slice->size);
+    session_spend(session, read != FTP_READ_MORE);
+    switch (read) {
     case FTP_READ_LINE:
-        session_line(session, session->reader.line, session->reader.size);
+        session_line(session, session->reader.line);
         break;
     case FTP_READ_TOO_LONG:
-        session_too_long(session);
+        session_line(session, NULL);
         break;
     case FTP_READ_NEGOTIATION:
         weir_stream_send(session->control, session->reader.refusal, 3);
@@ -359,7 +344,7 @@ static void session_input(struct ftp_session *session, struct weir_slice slice)
     }
     while (slice.size && !session->ending && !session->paused) {
         session_read(session, &slice);
-        session_pause_if_full(session);
+        session_pause_if_full(session, slice.size > 0);
     }
     if (session->paused && !session->ending)
         session_keep_rest(session, slice);
@@ -372,13 +357,14 @@ static void session_input(struct ftp_session *session, struct weir_slice slice)
 static void session_run_waiting(struct ftp_session *session)
 {
     while (session->waiting && !session->busy && !session->ending &&
-           !weir_stream_is_full(session->control)) {
+           !weir_stream_is_full(session->control) && !session_turn_is_over(session)) {
         struct ftp_waiting *waiting = session->waiting;
         session->waiting = waiting->next;
         if (!session->waiting)
             session->waiting_last = &session->waiting;
         session->waiting_count--;
-        session_execute(session, waiting->line);
+        session_spend(session, 1);
+        session_execute(session, waiting->too_long ? NULL : waiting->line);
         free(waiting);
     }
 }
@@ -400,7 +386,7 @@ static void session_resume(struct ftp_session *session)
 static bool session_has_room(const struct ftp_session *session)
 {
     return session->waiting_count <= SESSION_WAITING_MAX / 2 &&
-           !weir_stream_is_full(session->control);
+           !weir_stream_is_full(session->control) && !session_turn_is_over(session);
 }
 
 static void session_end_if_done(struct ftp_session *session)
@@ -426,6 +412,7 @@ void ftp_session_continue(struct ftp_session *session)
         session_run_waiting(session);
     }
     session_end_if_done(session);
+    session_rest(session);
 }
 
 // --- Time-outs -----------------------------------------------------------------------------------
@@ -489,15 +476,17 @@ static void session_opened(struct weir_stream *stream)
 static void session_received(struct weir_stream *stream, struct weir_slice slice)
 {
     struct ftp_session *session = weir_stream_session(stream);
-    if (!session->ending)
-        session_input(session, slice);
+    if (session->ending)
+        return;
+    session_input(session, slice);
+    session_rest(session);
 }
 
 static bool session_will_quit(const struct ftp_session *session)
 {
     struct ftp_command command = { .verb = FTP_VERBS };
     for (const struct ftp_waiting *waiting = session->waiting; waiting; waiting = waiting->next)
-        ftp_command_parse(waiting->line, &command);
+        ftp_command_parse(waiting->too_long ? "" : waiting->line, &command);
     return command.verb == FTP_QUIT;
 }
 
@@ -546,6 +535,7 @@ static void session_closed(struct weir_stream *stream, int reason)
         ftp_event(session, "aborted: open for twice --total-timeout");
     weir_timer_stop(loop, &session->timer);
     weir_timer_stop(loop, &session->delay);
+    weir_timer_stop(loop, &session->turn);
     if (session->transfer)
         ftp_transfer_orphan(session->transfer);
     ftp_session_forget_data(session);

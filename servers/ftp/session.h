@@ -3,8 +3,9 @@
 // Commands run one at a time. A command that needs the file system, a hash or a transfer sets
 // `busy`; what the client sends meanwhile waits, up to a bound, and then the connection is not read
 // any more. Nor is it while the replies that the client has not taken are above the stream's high
-// mark: then no command runs. Only ABOR and STAT overtake, while a transfer runs. All members
-// belong to the loop's thread. Jobs see their own struct ftp_work only.
+// mark: then no command runs. Nor in the rest of a turn of the loop in which it had many lines
+// already. Only ABOR and STAT overtake, while a transfer runs. All members belong to the loop's
+// thread. Jobs see their own struct ftp_work only.
 #ifndef FTP_SESSION_H
 #define FTP_SESSION_H
 
@@ -79,7 +80,7 @@ struct ftp_server {
 // A line that came while a command was running.
 struct ftp_waiting {
     struct ftp_waiting *next;
-    size_t size;
+    bool too_long; // there is no line, but it has a reply in its turn
     char line[];
 };
 
@@ -91,6 +92,8 @@ struct ftp_session {
     struct weir_slice rest;        // bytes that were not looked at yet
     struct weir_timer timer;       // login and idle time-outs, by `active_ns`
     struct weir_timer delay;       // of a failed login
+    struct weir_timer turn;        // goes on with lines that were too many for one turn
+    uint64_t turn_ns;              // the turn's time in which `turn_lines` were handled
     uint64_t active_ns;            // of the last command; before the login, of the opening or REIN
     struct ftp_session *next_hash; // waits for a helper, in struct ftp_hashing
     char *name;                    // that USER gave
@@ -108,7 +111,7 @@ struct ftp_session {
         struct sockaddr_in in;
         struct sockaddr_in6 in6;
     } active; // where PORT or EPRT said to connect; family 0: nowhere
-    uint16_t waiting_count;
+    uint16_t waiting_count, turn_lines;
     uint8_t failures; // of logins, over the whole session
     uint8_t unknown;  // commands that do not exist
     uint8_t facts;
@@ -142,8 +145,7 @@ void ftp_session_host(const struct ftp_session *session, char ret_text[INET6_ADD
 void ftp_event(const struct ftp_session *session, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
-// session.c
-extern const struct weir_protocol ftp_protocol;
+// reply.c
 // One line of a reply: a code and a text, without its end.
 void ftp_reply(struct ftp_session *session, const char *text);
 void ftp_reply_format(struct ftp_session *session, const char *format, ...)
@@ -151,14 +153,21 @@ void ftp_reply_format(struct ftp_session *session, const char *format, ...)
 // A reply with a name in it, encoded (see path.h).
 void ftp_reply_name(struct ftp_session *session, const char *before, const char *name,
                     const char *after);
+// Lines of a reply that were formatted elsewhere, with the Telnet byte 255 twice. Returns the size.
+size_t ftp_reply_lines(struct ftp_session *session, const char *lines, size_t size);
 // The reply that says why the file system refused: `code` and the error's text.
 void ftp_reply_error(struct ftp_session *session, int code, int error);
+
+// session.c
+extern const struct weir_protocol ftp_protocol;
 // Ends the session after a last reply; the client may still be sending.
 void ftp_session_end(struct ftp_session *session, const char *reply);
 // From now the time-out counts that a session has before the login, or behind it.
 void ftp_session_watch(struct ftp_session *session);
 // The running command is done: goes on with what waits.
 void ftp_session_continue(struct ftp_session *session);
+// What the command did took long: the next one runs in a later turn of the loop.
+void ftp_session_yield(struct ftp_session *session);
 // The absolute path that an argument names; replies and returns false if it is too long.
 bool ftp_session_path(struct ftp_session *session, const char *argument,
                       char ret_path[FTP_PATH_MAX]);

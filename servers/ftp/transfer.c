@@ -28,11 +28,16 @@ struct ftp_transfer *ftp_transfer_create(struct ftp_session *session, enum ftp_k
     size_t size = strlen(path) + 1;
     struct ftp_transfer *transfer = calloc(1, sizeof *transfer + size);
     char *user = strdup(session->name);
-    if (!transfer || !user) {
+    int root_fd = -1, error = transfer && user ? 0 : -ENOMEM;
+    if (!error && kind != FTP_DOWNLOAD) {
+        root_fd = fcntl(session->root_fd, F_DUPFD_CLOEXEC, 0);
+        error = root_fd < 0 ? -errno : 0;
+    }
+    if (error) {
         free(transfer);
         free(user);
         session->restart = 0; // REST was for this transfer
-        ftp_reply_error(session, 451, -ENOMEM);
+        ftp_reply_error(session, 451, error);
         return NULL;
     }
     transfer->session = session;
@@ -43,7 +48,7 @@ struct ftp_transfer *ftp_transfer_create(struct ftp_session *session, enum ftp_k
     transfer->user = user;
     transfer->ascii = session->ascii;
     transfer->offset = session->restart;
-    transfer->root_fd = kind == FTP_DOWNLOAD ? -1 : fcntl(session->root_fd, F_DUPFD_CLOEXEC, 0);
+    transfer->root_fd = root_fd;
     transfer->place.parent_fd = transfer->place.file_fd = -1;
     transfer->start_ns = weir_loop_now(transfer->loop);
     ftp_session_host(session, transfer->host);

@@ -78,7 +78,8 @@ static void log_done(struct weir_operation *operation, int64_t result)
     if (result == -EAGAIN) // the queue of jobs is full
         result = log_run(operation);
     log_report(log, (int)result, log->lost);
-    if (log->filled >= LOG_FLUSH_SIZE)
+    // The timer may have rung meanwhile.
+    if (log->filled >= LOG_FLUSH_SIZE || !log->timing)
         log_flush(log);
 }
 

@@ -15,7 +15,8 @@ uint64_t http_connection_body_max(const struct http_exchange *exchange)
     return exchange->worker->site->settings->body_max;
 }
 
-// Room for `size` bytes, out of what all connections may collect together.
+// Room for `size` bytes, out of what all connections may collect together. It grows with what
+// comes: a length that was only promised takes nobody's room.
 static int body_grow(struct http_exchange *exchange, size_t size)
 {
     struct http_site *site = exchange->worker->site;
@@ -23,7 +24,10 @@ static int body_grow(struct http_exchange *exchange, size_t size)
         return 0;
     size_t room = exchange->body_room * 2 < BODY_ROOM_MIN ? BODY_ROOM_MIN : exchange->body_room * 2;
     uint64_t known = exchange->parser.request.content_length;
-    room = known >= size ? (size_t)known : room < size ? size : room;
+    if (room < size)
+        room = size;
+    if (known >= size && known < room)
+        room = (size_t)known;
     size_t added = room - exchange->body_room;
     uint64_t used = atomic_fetch_add_explicit(&site->bodies_used, added, memory_order_relaxed);
     char *memory = NULL;
@@ -73,6 +77,12 @@ static void body_drop(struct http_exchange *exchange)
     http_connection_end(exchange); // UNTESTED: needs a long body behind its answer
 }
 
+static void body_refuse(struct http_exchange *exchange)
+{
+    http_count(exchange->worker, COUNTER_BODIES_REFUSED);
+    http_exchange_refuse(exchange, 503, "no memory for the body");
+}
+
 void http_connection_body(struct http_exchange *exchange)
 {
     const struct http_parser *parser = &exchange->parser;
@@ -94,7 +104,7 @@ void http_connection_body(struct http_exchange *exchange)
     if (exchange->body_size + parser->body_size > exchange->worker->site->settings->body_max)
         http_exchange_refuse(exchange, 413, "the body is longer than --max-body");
     else if (body_copy(exchange, parser->body_data, parser->body_size))
-        http_exchange_refuse(exchange, 503, "no memory for the body");
+        body_refuse(exchange);
 }
 
 void http_body_resume(struct http_exchange *exchange)

@@ -117,6 +117,18 @@ static uint64_t connection_timeout(const struct http_exchange *exchange)
     return 0;
 }
 
+// Since when the connection waits for its client. Who has not taken its answers is not idle, and
+// not late with what follows them.
+static uint64_t connection_waits_since(const struct http_exchange *exchange)
+{
+    uint64_t active_ns = weir_stream_active_ns(exchange->stream);
+    if (weir_stream_queued(exchange->stream))
+        return connection_now(exchange);
+    if (exchange->phase == CONNECTION_IDLE && exchange->requests && active_ns > exchange->since_ns)
+        return active_ns;
+    return exchange->since_ns;
+}
+
 // The one timer of a connection. It rings early rather than being moved at each request.
 static void connection_timer(struct weir_loop *loop, struct weir_timer *timer)
 {
@@ -133,19 +145,16 @@ static void connection_timer(struct weir_loop *loop, struct weir_timer *timer)
         return;
     }
     exchange->progress = WEIR_NEVER;
-    uint64_t timeout_ns = connection_timeout(exchange);
-    // Who has not taken its answers is not idle, nor who has a request in the socket.
+    uint64_t timeout_ns = connection_timeout(exchange), since_ns = connection_waits_since(exchange);
+    bool over = timeout_ns && now_ns - since_ns >= timeout_ns;
     bool drains = exchange->phase == CONNECTION_IDLE && exchange->draining;
-    if (drains && now_ns - exchange->since_ns >= timeout_ns &&
-        !weir_stream_is_silent(exchange->stream))
-        http_connection_watch(
-            exchange,
-            now_ns + (weir_stream_queued(exchange->stream) ? DRAIN_QUIET_NS : DRAIN_LOOK_NS));
-    else if (timeout_ns && now_ns - exchange->since_ns >= timeout_ns)
+    if (over && drains && !weir_stream_is_silent(exchange->stream)) // a request is in the socket
+        http_connection_watch(exchange, now_ns + DRAIN_LOOK_NS);
+    else if (over)
         connection_expired(exchange,
                            exchange->phase == CONNECTION_HEAD ? "the head took too long" : "idle");
     else if (timeout_ns)
-        http_connection_watch(exchange, exchange->since_ns + timeout_ns);
+        http_connection_watch(exchange, since_ns + timeout_ns);
     else if (exchange->phase != CONNECTION_CLOSING)
         http_connection_watch(exchange, now_ns + window_ns);
 }
@@ -389,6 +398,8 @@ static void connection_end_if_done(struct http_exchange *exchange)
     if (!exchange->peer_ended || !connection_reads(exchange) || exchange->held.size)
         return;
     exchange->phase = CONNECTION_CLOSING;
+    if (weir_stream_queued(exchange->stream))
+        http_connection_watch_moving(exchange);
     weir_stream_close(exchange->stream);
 }
 
@@ -468,7 +479,8 @@ void http_connection_retire(struct http_exchange *exchange)
     if (exchange->phase != CONNECTION_IDLE)
         return;
     exchange->settled =
-        !exchange->requests || connection_now(exchange) - exchange->since_ns > HTTP_DRAIN_LINGER_NS;
+        !exchange->requests ||
+        connection_now(exchange) - connection_waits_since(exchange) > HTTP_DRAIN_LINGER_NS;
     // A request may be on its way, or lie in the socket of a server that had no processor for it.
     exchange->since_ns = connection_now(exchange);
     http_connection_watch(exchange, exchange->since_ns + DRAIN_QUIET_NS);

@@ -80,6 +80,8 @@ static uint64_t exchange_patience(const struct http_exchange *exchange)
 void http_connection_end(struct http_exchange *exchange)
 {
     exchange->phase = CONNECTION_CLOSING;
+    if (weir_stream_queued(exchange->stream))
+        http_connection_watch_moving(exchange);
     weir_stream_linger(exchange->stream, EXCHANGE_LINGER_MAX, exchange_patience(exchange));
 }
 

@@ -141,7 +141,7 @@ static const struct option_row http_options[] = {
 
 enum { HTTP_OPTIONS_COUNT = sizeof http_options / sizeof http_options[0] };
 
-static void http_settings_init(struct http_settings *settings)
+void http_settings_init(struct http_settings *settings)
 {
     *settings = (struct http_settings){
         .index = "index.html",
@@ -180,28 +180,35 @@ static void http_counters_read(void *context, uint64_t *ret_values)
     http_site_counters(context, ret_values);
 }
 
+// Connections watch themselves: an idle one is closed in order, not reset, and one that closes has
+// the patience of --min-rate.
+void http_site_serve(struct http_site *site, struct serve_settings *ret_serve)
+{
+    *ret_serve = site->settings->serve;
+    ret_serve->idle_timeout_ns = ret_serve->close_timeout_ns = 0;
+    ret_serve->logs[0] = &site->log;
+    ret_serve->logs[1] = &site->access_log;
+    ret_serve->needs = &site->needs.needs;
+    ret_serve->prepare = http_site_open;
+    ret_serve->counters = (struct serve_counters){
+        .names = http_counter_names,
+        .count = COUNTER_COUNT,
+        .read = http_counters_read,
+        .context = site,
+    };
+}
+
 static int http_run(const struct option_set *options, struct http_settings *settings)
 {
     static const char missing[] = "weir http: --root: a directory is needed (or --handler echo)\n";
+    struct serve_settings serve;
     struct http_site site;
     if (!settings->echo && !settings->root) {
         fputs(missing, stderr);
         return SERVE_EXIT_USAGE;
     }
     http_site_init(&site, settings);
-    // Connections watch themselves: an idle one is closed in order, not reset.
-    struct serve_settings serve = settings->serve;
-    serve.idle_timeout_ns = 0;
-    serve.logs[0] = &site.log;
-    serve.logs[1] = &site.access_log;
-    serve.needs = &site.needs.needs;
-    serve.prepare = http_site_open;
-    serve.counters = (struct serve_counters){
-        .names = http_counter_names,
-        .count = COUNTER_COUNT,
-        .read = http_counters_read,
-        .context = &site,
-    };
+    http_site_serve(&site, &serve);
     int status = serve_run(options, &serve, &http_protocol, &site);
     http_site_fini(&site);
     return status;

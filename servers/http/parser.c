@@ -136,7 +136,7 @@ static uint16_t parser_status(const struct http_parser *parser, llhttp_errno_t e
 
 bool http_parser_is_of_head(const struct http_parser *parser)
 {
-    bool named = parser->phase == PHASE_HEAD && parser->line >= LINE_TARGET &&
+    bool named = parser->phase == PHASE_HEAD && parser->line >= LINE_BEFORE_TARGET &&
                  llhttp_get_errno(&parser->llhttp) != HPE_INVALID_METHOD;
     return parser->request.method == METHOD_HEAD || (named && parser->llhttp.method == HTTP_HEAD);
 }

@@ -72,15 +72,29 @@ void http_site_init(struct http_site *site, const struct http_settings *settings
     }
 }
 
-int http_site_open(void *context)
+int http_site_open(void *context, uint32_t connections)
 {
     struct http_site *site = context;
+    (void)connections;
     int status = site_open_logs(site);
     if (!status && !site->settings->echo)
         status = site_open_root(site);
     if (!status)
         http_needs_complete(&site->needs, site->settings, site->root);
     return status;
+}
+
+// Begins another second; says how many lines the last one left out.
+static void worker_count_lines(struct http_worker *worker, uint64_t second)
+{
+    char text[64];
+    if (worker->log_lines > SITE_LOG_LINES_MAX) {
+        snprintf(text, sizeof text, "and %u more such lines",
+                 worker->log_lines - SITE_LOG_LINES_MAX);
+        serve_log_write(&worker->site->log, WEIR_LOG_WARNING, text);
+    }
+    worker->log_second = second;
+    worker->log_lines = 0;
 }
 
 static void worker_free(struct http_worker *worker)
@@ -111,6 +125,8 @@ static void site_end_access_logs(struct http_site *site)
 void http_site_fini(struct http_site *site)
 {
     struct http_worker *next;
+    for (struct http_worker *worker = site->workers; worker; worker = worker->next)
+        worker_count_lines(worker, 0);
     site_end_access_logs(site);
     for (struct http_worker *worker = site->workers; worker; worker = next) {
         next = worker->next;
@@ -224,6 +240,7 @@ const char *const http_counter_names[COUNTER_COUNT] = {
     [COUNTER_CACHE_CHECKS] = "cache_checks",
     [COUNTER_JOBS] = "jobs",
     [COUNTER_FILE_ERRORS] = "file_errors",
+    [COUNTER_BODIES_REFUSED] = "bodies_refused",
     [COUNTER_LISTINGS_REFUSED] = "listings_refused",
     [COUNTER_LOG_DROPPED] = "log_dropped",
 };
@@ -245,15 +262,8 @@ void http_worker_log(struct http_worker *worker, struct weir_stream *stream, con
     char host[WEIR_ADDRESS_TEXT_SIZE], text[256];
     struct weir_address address;
     uint64_t second = weir_loop_now(worker->loop) / 1000000000ULL;
-    if (second != worker->log_second) {
-        if (worker->log_lines > SITE_LOG_LINES_MAX) {
-            snprintf(text, sizeof text, "and %u more such lines",
-                     worker->log_lines - SITE_LOG_LINES_MAX);
-            serve_log_write(&worker->site->log, WEIR_LOG_WARNING, text);
-        }
-        worker->log_second = second;
-        worker->log_lines = 0;
-    }
+    if (second != worker->log_second)
+        worker_count_lines(worker, second);
     if (++worker->log_lines > SITE_LOG_LINES_MAX)
         return;
     weir_stream_peer_address(stream, &address);

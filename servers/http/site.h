@@ -34,6 +34,7 @@ enum http_counter {
     COUNTER_CACHE_CHECKS,     // looks at a file that an entry stands for
     COUNTER_JOBS,             // lookups that could not be answered from memory
     COUNTER_FILE_ERRORS,      // files that could not be read, or were shorter than their answer
+    COUNTER_BODIES_REFUSED,   // for want of memory, or beyond --max-bodies
     COUNTER_LISTINGS_REFUSED, // for want of memory, or as many are being made as may be
     COUNTER_LOG_DROPPED,      // lines of the access log that found both buffers full, or the disk
     COUNTER_COUNT,
@@ -92,11 +93,16 @@ struct http_worker {
     _Atomic uint64_t counters[COUNTER_COUNT];
 };
 
+// The defaults of weir http.
+void http_settings_init(struct http_settings *settings);
+
 // Makes the routes.
 void http_site_init(struct http_site *site, const struct http_settings *settings);
+// What serve_run() is to be given for it.
+void http_site_serve(struct http_site *site, struct serve_settings *ret_serve);
 // Opens the root and the logs, and states what the site needs: the `prepare` of its settings, whose
 // context is the site.
-int http_site_open(void *context);
+int http_site_open(void *context, uint32_t connections);
 // After the server has ended.
 void http_site_fini(struct http_site *site);
 

@@ -44,7 +44,7 @@ static void http_start(struct stage *stage, bool echo, struct weir_address *ret_
     };
     http.settings.serve.log_path = "/dev/null";
     http_site_init(&http.site, &http.settings);
-    assert_int_equal(http_site_open(&http.site), 0);
+    assert_int_equal(http_site_open(&http.site, 1), 0);
     stage->world->config->send_high = CONNECTION_QUEUE_MAX;
     stage->world->config->send_low = CONNECTION_QUEUE_LOW;
     stage_listen(stage, &http_protocol, &http.site, ret_address);

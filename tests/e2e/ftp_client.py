@@ -1,6 +1,8 @@
 """A raw FTP client for tests: it sends what it is told, byte by byte, and reads exact replies."""
 
+import contextlib
 import os
+import random
 import re
 import select
 import socket
@@ -112,6 +114,21 @@ def small_buffers(address):
     client.settimeout(LIMIT)
     client.connect(address)
     return client
+
+
+def free_ports(count):
+    """The first of so many free ports in a row, which the kernel gives nobody by itself."""
+    with open("/proc/sys/net/ipv4/ip_local_port_range", encoding="ascii") as file:
+        first = int(file.read().split()[0])
+    while True:
+        port = random.randrange(1024, first - count)
+        try:
+            with contextlib.ExitStack() as servers:
+                for number in range(count):
+                    servers.enter_context(socket.create_server(("127.0.0.1", port + number)))
+                return port
+        except OSError:
+            pass
 
 
 def sanitized():

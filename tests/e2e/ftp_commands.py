@@ -3,6 +3,8 @@
 import itertools
 import json
 import os
+import re
+import resource
 import select
 import signal
 import socket
@@ -82,7 +84,7 @@ class Commands:
         self.assert_asks(
             control,
             ("MKD d", '257 "/d" created.'), ("MKD d", "550 It exists already."),
-            ("XMKD d/e", '257 "/d/e" created.'), ("CWD d/e", "250 Directory changed."),
+            ("XMKD d/e", '257 "/d/e" created.'), ("XCWD d/e", "250 Directory changed."),
             ("PWD", '257 "/d/e" is the working directory.'), ("CDUP", "250 Directory changed."),
             ("XPWD", '257 "/d" is the working directory.'), ("XCUP", "250 Directory changed."),
             ("CWD nowhere", "550 No such file or directory."), ("CWD file", "550 Not a directory."),
@@ -122,6 +124,12 @@ class Commands:
                              ("CDUP", "250 Directory changed."), (f"RMD {wire}", "250 Removed."))
         self.write("\udcff\udcfe")
         self.assertEqual(control.ask("SIZE \udcff\udcff\udcfe"), "213 0")
+        # Telnet's byte is doubled on the control connection, and on no other.
+        for command in ("MLST", "STAT"):
+            line = control.ask(f"{command} \udcff\udcff\udcfe").split("\n")[1]
+            self.assertRegex(line, " /?\udcff\udcff\udcfe$")
+        for command in ("MLSD", "LIST"):
+            self.assertIn(b" \xff\xfe\r\n", control.retrieve(command)[0])
 
     # Telnet's commands inside of a line vanish, its options are refused, and 255 twice is a byte.
     def test_telnet_in_commands(self):
@@ -142,6 +150,15 @@ class Commands:
         self.assertEqual(control.ask("CWD " + "x" * 300), "550 The name is too long.")
         self.assertEqual(control.ask("NOOP"), "200 Yes.")
 
+    # Its refusal comes in its turn: behind the commands before it, and no sooner beside a listing.
+    def test_overlong_lines_wait_for_their_turn(self):
+        control = self.login()
+        control.send("MKD turn\r\n" + "x" * 5000 + "\r\nSTAT turn\r\n" + "x" * 5000 + "\r\nPWD")
+        self.assertEqual([control.reply() for _ in range(5)],
+                         ['257 "/turn" created.', "500 The line is too long.",
+                          "213-Status:\n213 End", "500 The line is too long.",
+                          '257 "/" is the working directory.'])
+
     # A NUL neither cuts a line off nor makes a command of its beginning.
     def test_lines_with_nul(self):
         control = self.login()
@@ -157,7 +174,8 @@ class Commands:
             self.assertEqual(control.ask("BOGUS"), "500 Unknown command.")
         self.assertEqual(control.ask("BOGUS"), "421 Too many unknown commands.")
         self.assertEqual(control.end(), b"")
-        for verb in ("GET", "POST", "HEAD", "PUT", "OPTIONS", "CONNECT"):
+        for verb in ("GET", "POST", "HEAD", "PUT", "OPTIONS", "CONNECT", "DELETE", "TRACE",
+                     "PATCH"):
             control = self.control()
             control.send(f"{verb} / HTTP/1.1\r\nHost: x\r\nUSER bob\r\n")
             self.assertEqual(control.reply(), "421 This is FTP.")
@@ -374,6 +392,20 @@ class Limits:
         first.ask("QUIT")
         self.assertEqual(first.end(), b"")
         self.assertEqual(self.control(server).greeting, "220 weir FTP server ready.")
+
+    # By default so many sessions are let in that each finds a descriptor for its data connection.
+    def test_sessions_fit_into_the_descriptors(self):
+        server = self.start_server(*self.options, preexec_fn=lambda: resource.setrlimit(
+            resource.RLIMIT_NOFILE, (120, 120)))
+        line = server.log.until("leaves room for")
+        fit = int(re.search(r"leaves room for (\d+) connections", line)[1])
+        sessions = [self.login(server) for _ in range(fit // 2)]
+        self.assertEqual(self.control(server).greeting, "421 Too many sessions; try again later.")
+        data = [session.passive() for session in sessions]
+        self.assertEqual(sessions[-1].ask("STOR fits"), "150 Opening data connection.")
+        for connection in data:
+            connection.close()
+        self.assertEqual(sessions[-1].reply(), "226 Transfer complete.")
 
     # So are those of one host, in both forms of its address; it has room again when one ends, and
     # other hosts have it all the time. The log tells who was refused or failed, the statistics how

@@ -109,6 +109,24 @@ class Errors:
             self.assertEqual((self.read("quota"), self.leftovers()), (b"old", []))
         self.assertEqual(control.retrieve("RETR quota"), (b"old", DONE))
 
+    # A server out of descriptors says that this passes, for a listing as for an upload, and the old
+    # file stays; when it has some again, both work.
+    def test_no_descriptors(self):
+        control = self.login()
+        self.write("scarce", b"old")
+        server, files = self.server.process.pid, resource.RLIMIT_NOFILE
+        limits = resource.prlimit(server, files)
+        control.passive_port()
+        resource.prlimit(server, files, (3, limits[1]))
+        self.addCleanup(resource.prlimit, server, files, limits)
+        busy = "451 Too much at once; try again later."
+        self.assert_asks(control, ("STAT scarce", busy), ("STOR scarce", busy), ("LIST", busy),
+                         ("RETR scarce", busy))
+        resource.prlimit(server, files, limits)
+        self.assertEqual(control.store("STOR scarce", b"new"), DONE)
+        self.assertEqual(control.retrieve("RETR scarce"), (b"new", DONE))
+        self.assertEqual(len(control.ask("STAT scarce").split("\n")), 3)
+
     # A file system that is read-only says so, before a data connection is needed.
     def test_read_only_file_system(self):
         control = self.login_beside("fixed", b"", 1) # MS_RDONLY

@@ -57,6 +57,16 @@ class Listings:
         self.assertEqual(len(control.ask("STAT -a .").split("\n")), 7)
         self.assertEqual(control.ask("STAT none"), "550 No such file or directory.")
 
+    # A listing over the control connection is one reply, whatever is asked beside it.
+    def test_nothing_comes_between_the_lines_of_a_listing(self):
+        control = self.login()
+        self.write_folder("between", 1000)
+        control.send("STAT between\r\nSTAT\r\nABOR")
+        lines = control.reply().split("\n")
+        self.assertEqual((lines[0], len(lines), lines[-1]), ("213-Status:", 1002, "213 End"))
+        self.assertEqual(control.reply().split("\n")[0], "211-weir FTP server:")
+        self.assertEqual(control.reply(), "226 Nothing to abort.")
+
     # A large directory streams to a client that reads slowly, in bounded memory, while others are
     # served.
     def test_large_directories(self):

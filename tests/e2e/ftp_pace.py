@@ -2,10 +2,11 @@
 
 import os
 import select
+import socket
 import time
 
-from ftp_client import on_all_engines, small_buffers
-from programs import LIMIT, receive, receive_end
+from ftp_client import free_ports, on_all_engines, small_buffers
+from programs import LIMIT, connected_socket, receive, receive_end
 
 OLD = "421 This session has lasted long enough."
 DONE = "226 Transfer complete."
@@ -105,6 +106,39 @@ class Pace:
         self.assert_asks(unread, ("NOOP", "200 Yes."))
         self.assertLess(server.counters()["queued_high"], 2 << 20)
 
+    # Thousands of commands in a few packets take many turns of the loop, and other sessions have
+    # their part; each is answered, in order, and ABOR among them still overtakes.
+    def test_bursts_of_commands_take_turns(self):
+        control = self.login()
+        begun = self.server.counters()["turns"]
+        control.send("\r\n".join(["NOOP", "PWD"] * 1000))
+        expected = b'200 Yes.\r\n257 "/" is the working directory.\r\n' * 1000
+        self.assertEqual(receive(control.socket, len(expected)), expected)
+        # 32 lines a turn, and one more for each packet that comes in it.
+        self.assertGreater(self.server.counters()["turns"] - begun, 50)
+        with open(self.path("burst"), "wb") as file:
+            file.truncate(64 << 20)
+        data = small_buffers((control.host, control.passive_port()))
+        self.addCleanup(data.close)
+        self.assertEqual(control.ask("RETR burst")[:3], "150")
+        control.send("STAT\r\n" * 100 + "ABOR\r\nNOOP")
+        for _ in range(100):
+            self.assertEqual(control.reply()[:4], "211 ")
+        self.assertEqual([control.reply() for _ in range(3)],
+                         ["426 Transfer aborted.", "226 Abort done.", "200 Yes."])
+
+    # A burst of EPSV opens one port at a time: a small range lasts for it, and for others then.
+    def test_bursts_of_passive_ports(self):
+        port = free_ports(20)
+        server = self.start_server(*self.options, "--passive-ports", f"{port}-{port + 19}")
+        burst, other = self.login(server), self.login(server)
+        burst.send("\n".join(["EPSV"] * 200))
+        self.assert_asks(other, ("NOOP", "200 Yes."))
+        replies = [burst.reply() for _ in range(200)]
+        self.assertEqual([reply for reply in replies if reply[:3] != "229"], [])
+        for _ in range(40):
+            self.assertIn(other.passive_port(), range(port, port + 20))
+
     # A session that never takes its replies ends with the time-out of every other: that of the
     # login before it, the idle one behind it. It is reset: no last reply could reach it.
     def test_who_never_takes_replies_is_given_up(self):
@@ -119,6 +153,22 @@ class Pace:
         resets.register(stranger, 0)
         for poll in (ends, resets):
             self.assertTrue(poll.poll(LIMIT * 1000))
+
+    # The end of a short file leaves with its last bytes; of a long one, every call's bytes leave
+    # with the call.
+    def test_only_long_files_are_uncorked(self):
+        server = self.start_server(*self.options, "--send-buffer", "16K")
+        control = self.login(server)
+        for size, corked in ((250 << 10, 1), (260 << 10, 0)):
+            content = self.write("file", os.urandom(size))
+            data = small_buffers((control.host, control.passive_port()))
+            self.addCleanup(data.close)
+            self.assertEqual(control.ask("RETR file")[:3], "150")
+            first = receive(data, 1)
+            with connected_socket(server.process.pid, data) as end:
+                self.assertEqual(end.getsockopt(socket.IPPROTO_TCP, socket.TCP_CORK), corked)
+            self.assertEqual(first + receive_end(data), content)
+            self.assertEqual(control.reply(), DONE)
 
     # A session of --total-timeout is told 421, between commands or behind what runs: a transfer is
     # finished, what waits behind it is not begun. One that would never end is reset at twice that

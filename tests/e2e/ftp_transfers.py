@@ -3,7 +3,6 @@
 import fcntl
 import json
 import os
-import random
 import re
 import select
 import signal
@@ -11,27 +10,13 @@ import socket
 import threading
 import time
 
-from ftp_client import on_all_engines, reset, small_buffers
+from ftp_client import free_ports, on_all_engines, reset, small_buffers
 from programs import LIMIT, connected_socket, receive, receive_end
 
 DONE = "226 Transfer complete."
 OPENING = "150 Opening data connection."
 # More than the kernel's buffers and the server's queue take for a client that does not read.
 LARGE = 64 << 20
-
-
-def free_ports():
-    """The first of two free ports, which the kernel gives nobody by itself."""
-    with open("/proc/sys/net/ipv4/ip_local_port_range", encoding="ascii") as file:
-        first = int(file.read().split()[0])
-    while True:
-        port = random.randrange(1024, first - 1)
-        try:
-            with socket.create_server(("127.0.0.1", port)), \
-                    socket.create_server(("127.0.0.1", port + 1)):
-                return port
-        except OSError:
-            pass
 
 
 class Transfers:
@@ -341,7 +326,7 @@ class Options:
     # Only the ports of the range are used, the told address is the option's, and when all ports are
     # taken the client hears it.
     def test_passive_range(self):
-        port = free_ports()
+        port = free_ports(2)
         server = self.start_server(*self.options, "--passive-ports", f"{port}-{port + 1}",
                                    "--passive-address", "192.0.2.7")
         first, second, third = (self.login(server) for _ in range(3))
@@ -434,6 +419,11 @@ class Options:
         data.close()
         self.assertEqual(control.reply(), DONE)
         self.assertEqual(self.read("direct"), b"new")
+        # What goes on in the middle replaces bytes, and leaves those behind them.
+        self.write("direct", b"0123456789")
+        control.ask("REST 2")
+        self.assertEqual(control.store("STOR direct", b"ab"), DONE)
+        self.assertEqual(self.read("direct"), b"01ab456789")
 
     # The log has a line for each transfer; a name cannot forge one.
     def test_transfer_log(self):

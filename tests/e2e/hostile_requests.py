@@ -336,6 +336,7 @@ HEADS = [
         ("HEAD of HTTP/2.0", get(line=b"GET / HTTP/2.0"), [505], True),
         ("HEAD without a Host", get(host=b""), [400], True),
         ("HEAD with a blank before the colon", get(b"A : b"), [400], True),
+        ("HEAD and two blanks", get(line=b"GET  / HTTP/1.1"), [400], True),
         ("HEAD with a control byte in the target", get(line=b"GET /\x01 HTTP/1.1"), [400], True),
         ("HEAD with a broken escape", get(line=b"GET /%zz HTTP/1.1"), [400], True),
         ("HEAD with an unknown expectation", get(b"Expect: tea"), [417], True),

@@ -47,6 +47,7 @@ class Refusals(http_programs.HttpTest):
               b"Transfer-Encoding: chunked\r\n\r\n", ""),
         (408, b"GET / HTTP/1.1\r\nHost", "the head took too long"),
         (408, b"HEAD / HTTP/1.1\r\nHost", "the head took too long"),
+        (408, b"HEAD ", "the head took too long"),
         (413, b"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 2000\r\n\r\n", "than --max-body"),
         (414, b"GET /" + b"a" * 3000, "target is too long"),
         (417, b"GET / HTTP/1.1\r\nHost: x\r\nExpect: tea\r\n\r\n", "expectation"),

@@ -1,6 +1,7 @@
 """Handlers, bodies, time-outs, limits, logs and the end of `weir http`, on every engine."""
 
 import concurrent.futures
+import contextlib
 import json
 import os
 import re
@@ -119,8 +120,33 @@ class Echo(http_programs.HttpTest):
                         continue
                     statuses.append(int(data.split()[1]))
             self.assertEqual(statuses[:1], [503])
+            self.assertGreaterEqual(self.refused(address), 1)
             for client in clients:
                 client.close()
+        self.on_each_engine(check)
+
+    def refused(self, address):
+        return json.loads(self.get(address, "/.status").body)["bodies_refused"]
+
+    def test_a_promised_body_takes_no_room(self):
+        """Bodies of which the first bytes have come, though their lengths together are far beyond
+        --max-bodies, leave room for another that comes whole, in two pieces."""
+        def check(address):
+            before = self.refused(address)
+            with contextlib.ExitStack() as stack:
+                for _ in range(16):
+                    client = stack.enter_context(programs.connect(address))
+                    client.sendall(post(BODY, "Expect: 100-continue")[:-len(BODY)])
+                    self.assertEqual(programs.receive(client, 25), b"HTTP/1.1 100 Continue\r\n\r\n")
+                    client.sendall(BODY[:1])
+                request = post(BODY)
+                with programs.connect(address) as client:
+                    client.sendall(request[:-1])
+                    client.sendall(request[-1:])
+                    client.shutdown(socket.SHUT_WR)
+                    answer, = http_programs.parse(programs.receive_end(client))
+                self.assertEqual((answer.status, answer.body), (200, BODY))
+            self.assertEqual(self.refused(address), before)
         self.on_each_engine(check)
 
 
@@ -329,6 +355,34 @@ class Rates(http_programs.HttpTest):
         self.on_each_engine(check)
 
 
+class Patience(http_programs.HttpTest):
+    """Peers that may be as slow as they like."""
+
+    idle = 0.4
+    files = {"some": os.urandom(60000)}
+    options = ("--min-rate", "0", "--idle-timeout", str(idle), "--send-buffer", "8K")
+
+    def test_who_takes_an_answer_is_not_idle(self):
+        """However long that takes, it comes whole, and so does the next one."""
+        def check(address):
+            host, port = address.rsplit(":", 1)
+            with socket.socket() as client:
+                client.settimeout(programs.LIMIT)
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                client.connect((host, int(port)))
+                client.sendall(b"GET /some HTTP/1.1\r\nHost: x\r\n\r\n")
+                data, end = bytearray(), time.monotonic() + 2 * self.idle
+                while time.monotonic() < end:
+                    data += client.recv(10)
+                    programs.look_later()
+                data += programs.receive_until(client, self.files["some"][-100:])
+                client.sendall(b"GET /some HTTP/1.1\r\nHost: x\r\n\r\n")
+                data += programs.receive_end(client)
+            self.assertEqual([answer.body for answer in http_programs.parse(bytes(data))],
+                             [self.files["some"]] * 2)
+        self.on_all_engines(check)
+
+
 class Logs(unittest.TestCase):
     """The access log, refusals in the log, signals."""
 
@@ -385,6 +439,39 @@ class Logs(unittest.TestCase):
                                        half_close=False)
                 line = server.log.until("505")
                 self.assertRegex(line, r"warning: 127\.0\.0\.1:\d+: 505 HTTP Version Not Supported")
+
+    def test_a_line_waits_for_no_later_one(self):
+        """What a write that takes long has kept from being written, follows it though nobody asks
+        for anything more. With blocking, connections write by themselves."""
+        folder = self.make_folder()
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            runs = [(engine, pool.submit(self.write_late, os.path.join(folder, engine), engine))
+                    for engine in ("uring", "epoll")]
+        for engine, run in runs:
+            with self.subTest(engine=engine):
+                run.result()
+
+    def write_late(self, path, engine):
+        os.mkfifo(path)
+        pipe = os.open(path, os.O_RDWR | os.O_NONBLOCK)
+        self.addCleanup(os.close, pipe)
+        server = self.serve(engine, "--access-log", path, "--header-timeout", "0.8")
+        with self.assertRaises(BlockingIOError):
+            while os.write(pipe, bytes(4096)):
+                pass
+        http_programs.converse(server.addresses[0], b"GET /1 HTTP/1.1\r\nHost: x\r\n\r\n")
+        deadline = time.monotonic() + programs.LIMIT
+        while not server.counters()["jobs"]:  # it writes
+            self.assertLess(time.monotonic(), deadline)
+            programs.look_later()
+        http_programs.converse(server.addresses[0], b"GET /2 HTTP/1.1\r\nHost: x\r\n\r\n")
+        # Longer than lines are kept for, by the same clock. It leaves no line.
+        self.assertEqual(http_programs.converse(server.addresses[0], b"", half_close=False), b"")
+        data = bytearray()
+        while b"GET /2 " not in data:
+            self.assertTrue(select.select([pipe], [], [], 2)[0], "the second line does not come")
+            data += os.read(pipe, 65536)
+        self.assertIn(b"GET /1 ", data)
 
     def test_the_host_is_the_address_alone(self):
         """Without port and brackets; over a unix socket there is none. "-" is standard output."""

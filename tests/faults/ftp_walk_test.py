@@ -238,8 +238,8 @@ class FtpWalk(walks.WalkTest):
         for outcome in ("served", "refused", "lost"):
             self.assertGreater(self.outcomes[outcome], 0, self.outcomes)
         self.assertLessEqual(
-            {"socket", "bind", "listen", "openat2", "readdir", "renameat2", "unlinkat", "mkdirat",
-             "malloc"}, self.met)
+            {"socket", "bind", "listen", "openat2", "fcntl", "readdir", "renameat2", "unlinkat",
+             "mkdirat", "malloc"}, self.met)
         self.finish(server)
 
     def test_uring(self):
@@ -278,6 +278,13 @@ class FtpSync(walks.WalkTest):
         with open(self.path, "rb") as file:
             return reply, self.strike.disarm(), file.read()
 
+    def scarce(self, command):
+        """The reply to a command whose copy of the root's descriptor fails, if there is one."""
+        self.control.passive_port()
+        self.strike.arm("fcntl", 1)
+        reply = self.control.ask(command)
+        return reply if self.strike.disarm() else None
+
     def check(self, engine):
         """The file first, then the directory that has its name, then nothing more."""
         folder = tempfile.TemporaryDirectory(prefix="weir-", dir="/dev/shm")
@@ -289,6 +296,8 @@ class FtpSync(walks.WalkTest):
                                 "--uploads", uploads, "--fsync")
             self.control = Control(server.addresses[0]).login()
             self.addCleanup(self.control.close)
+            for command in ("STAT /", "LIST", "STOR file"):
+                self.assertEqual(self.scarce(command), "451 Too much at once; try again later.")
             self.assertEqual(self.store(1), (failed, True, kept), uploads)
             self.assertEqual(self.store(2), (failed, True, SMALL), uploads)
             self.assertEqual(self.store(3), (done, False, SMALL), uploads)

@@ -364,6 +364,8 @@ struct dirent64 *__real_readdir64(DIR *folder);
 struct dirent64 *__wrap_readdir64(DIR *folder);
 ssize_t __real_readlinkat(int folder, const char *path, char *text, size_t size);
 ssize_t __wrap_readlinkat(int folder, const char *path, char *text, size_t size);
+int __real_fcntl64(int fd, int command, ...);
+int __wrap_fcntl64(int fd, int command, ...);
 int __real_fchmod(int fd, mode_t mode);
 int __wrap_fchmod(int fd, mode_t mode);
 int __real_fsync(int fd);
@@ -440,6 +442,18 @@ ssize_t __wrap_readlinkat(int folder, const char *path, char *text, size_t size)
 {
     static const struct strike strike = { "readlinkat", { EIO } };
     return strikes(&strike) ? -1 : __real_readlinkat(folder, path, text, size);
+}
+
+// Of its commands, what takes a descriptor may fail.
+int __wrap_fcntl64(int fd, int command, ...)
+{
+    static const struct strike strike = { "fcntl", { EMFILE, ENFILE } };
+    va_list rest;
+    va_start(rest, command);
+    long value = va_arg(rest, long);
+    va_end(rest);
+    bool fails = command == F_DUPFD_CLOEXEC && strikes(&strike);
+    return fails ? -1 : __real_fcntl64(fd, command, value);
 }
 
 int __wrap_fchmod(int fd, mode_t mode)

@@ -210,15 +210,18 @@ static void script_folder(struct ftp_script *script, int code)
 }
 
 // Several commands in one piece: they wait for the first, which is a job, and those behind HELP for
-// its replies to be taken, where the stream's high mark is low.
+// its replies to be taken, where the stream's high mark is low, and those behind EPSV for a later
+// turn.
 static void script_pipeline(struct ftp_script *script, int code)
 {
-    static const int codes[][3] = { { 550, 451 }, { 200 }, { 214 }, { 257 }, { 214 },
-                                    { 214 },      { 214 }, { 200 }, { 215 } };
+    static const int codes[][3] = {
+        { 550, 451 }, { 200 }, { 214 }, { 229, 425 }, { 257 }, { 214 },
+        { 229, 425 }, { 214 }, { 214 }, { 200 },      { 226 }, { 215 }
+    };
     const int count = sizeof codes / sizeof *codes;
     if (!code)
-        ftp_say(script, "RNFR missing\r\nNOOP\r\nHELP\r\nPWD\r\nHELP\r\nHELP\r\nHELP\r\nTYPE I\r\n"
-                        "SYST");
+        ftp_say(script, "RNFR missing\r\nNOOP\r\nHELP\r\nEPSV\r\nPWD\r\nHELP\r\nEPSV\r\nHELP\r\n"
+                        "HELP\r\nTYPE I\r\nABOR\r\nSYST");
     else if (ftp_expects(script, code, codes[script->stage]) && ++script->stage == count)
         ftp_operation_over(script);
 }

@@ -153,7 +153,7 @@ static int http_open(struct run *run, struct weir_loop_config *config)
     struct sim_faults faults = run->faults;
     sim_set_faults(run->sim, NULL);
     http_site_init(&http.site, &http.settings);
-    int status = http_site_open(&http.site);
+    int status = http_site_open(&http.site, 1);
     sim_set_faults(run->sim, &faults);
     struct sim_counts counts;
     sim_count(run->sim, &counts);

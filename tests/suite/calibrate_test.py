@@ -4,10 +4,12 @@ import math
 import random
 import re
 import unittest
+from types import SimpleNamespace
+from unittest import mock
 
 import suite_path  # noqa: F401
 from turns_test import ROUNDS, columns_of
-from weir_bench import calibrate, scenario, summary
+from weir_bench import calibrate, scenario, session, summary, table
 from weir_bench.scenario import Cell
 
 SPREAD = 0.03   # of the twin's blocks
@@ -114,6 +116,66 @@ class Preparation(unittest.TestCase):
         self.assertEqual([cell.turns for cell in chosen.cells], [20, 0])
         self.assertEqual([v.name for v in chosen.variants][:4],
                          ["epoll", "epoll-again", "uring", "blocking"])
+
+
+CEILING_TEXT = {"ceiling": True, "blocks": 1, "turns": 40, "cell": [
+    {"name": "turns", "connections": 9}, {"name": "trials", "connections": 9, "turns": 0},
+    {"name": "open", "rate": 10.0}, {"name": "churn", "churn": 1}]}
+
+
+class Ceilings(unittest.TestCase):
+    """A run that measures the load's ceiling itself, with a load of 900/s that rests a third."""
+
+    def run_with(self, works, ceilings=()):
+        """Returns its report and all that was ordered."""
+        options = SimpleNamespace(seed=5, server_cpu=None, client_cpu=None, json=None, quiet=True,
+                                  seconds=None, skip_conformance=True, server_host=None,
+                                  command_line="weir-bench")
+        load = SimpleNamespace(name="load", given=None, takes_turns=lambda: True,
+                               pauses=lambda: False, lacks=lambda cell: None)
+        one = session.Session(scenario.parse("x", dict(CEILING_TEXT)), {}, load, options)
+        one.report["ceilings"] = dict(ceilings)
+        orders = []
+
+        def record_of(order, count=0):
+            orders.append((order, count))
+            return {"cell": order.cell.name, "variant": order.variant.name, "block": 0, "round": 0,
+                    "open": order.cell.is_open(), "status": "ok", "guards": [], "seconds": 1,
+                    "warmup": 0, "took": 1, "metrics": {"ops_per_s": 900},
+                    "cpu": {"client_share": 2 / 3, "machine_source": "x"}}
+
+        with mock.patch("weir_bench.reflector.works", lambda: works), \
+                mock.patch("weir_bench.session.trial.run", lambda _, order: record_of(order)), \
+                mock.patch("weir_bench.session.relay.run", lambda _, orders_, count:
+                           [record_of(order, count) for order in orders_]), \
+                mock.patch.object(one, "skip_impossible", lambda: None):
+            return one.run()[0], orders
+
+    def test_a_run_that_is_asked_to_measures_its_ceilings_first(self):
+        """In closed cells that the kernel can serve, by turns or by a trial as in the run, whose
+        trials are then held against them; what a calibration told is not measured again."""
+        report, orders = self.run_with(None)
+        self.assertEqual({cell: round(rate) for cell, rate in report["ceilings"].items()},
+                         {"turns": 1350, "trials": 1350})
+        self.assertEqual([(order.cell.name, order.variant.name, count)
+                          for order, count in orders[:2]],
+                         [("turns", "kernel", session.CEILING_TURNS), ("trials", "kernel", 0)])
+        for order, _ in orders[2:]:
+            self.assertEqual(round(order.ceiling),
+                             1350 if order.cell.name in ("turns", "trials") else 0)
+        report, orders = self.run_with(None, {"turns": 7.0})
+        self.assertEqual(report["ceilings"], {"turns": 7.0})
+        self.assertNotIn("kernel", [order.variant.name for order, _ in orders])
+
+    def test_without_the_kernels_reflector_no_rate_is_marked(self):
+        """The run goes on, and its table says so; with one it says what the ceilings are."""
+        report, orders = self.run_with("Operation not permitted")
+        self.assertIn("rates are not held against the load's ceiling: the kernel's reflector does "
+                      "not work here: Operation not permitted", table.as_text(report))
+        self.assertEqual((report["ceilings"], report["complete"]), ({}, True))
+        self.assertNotIn("kernel", [order.variant.name for order, _ in orders])
+        self.assertIn("The load's ceiling: turns 1.35k/s, trials 1.35k/s.",
+                      table.as_text(self.run_with(None)[0]))
 
 
 if __name__ == "__main__":

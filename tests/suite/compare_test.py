@@ -100,9 +100,12 @@ class Compare(unittest.TestCase):
         b["environment"]["kernel"] = "6.1"
         b["environment"]["sysctl"]["net/core/somaxconn"] = "128"
         b["scenario"]["cells"][0]["size"] = 65
+        for run, threads in ((a, "wrk -t1"), (b, "wrk -t2")):
+            run.update(load="wrk", load_given={"command": threads, "parse": [], "turns": False})
         problems, found = compare.compare(a, b)
         self.assertEqual([problem.split(" differs")[0] for problem in problems],
-                         ["kernel", "net/core/somaxconn", "cell a"])
+                         ["kernel", "net/core/somaxconn", "load", "cell a"])
+        self.assertIn("load differs: --load 'wrk -t1' and --load 'wrk -t2'", problems)
         self.assertEqual(compare.gate(problems, found), 2)
         b["scenario"]["variants"] = []
         a["trials"] = []

@@ -57,7 +57,10 @@ def no_namespace():
 
 CPUS = {n: mock.patch.object(doctor.os, "sched_getaffinity", lambda _, n=n: set(range(n)))
         for n in (1, 2)}
-USER = mock.patch.object(doctor.os, "geteuid", lambda: 1000)
+USER, ROOT = (mock.patch.object(doctor.os, "geteuid", lambda user=user: user)
+              for user in (1000, 0))
+NOTHING_INSTALLED = mock.patch.object(doctor.shutil, "which", lambda _: None)
+INSTALLED = mock.patch.object(doctor.shutil, "which", lambda name: "/usr/bin/" + name)
 
 # The check, what surrounds it, its verdict, and a word of its text and of its fix.
 CASES = (
@@ -108,6 +111,22 @@ CASES = (
     (doctor.check_machine, [replaced("cpu_info", lambda: ("a CPU", True))], "ok",
      "virtual machine", ""),
     (doctor.check_machine, [replaced("cpu_info", lambda: ("a CPU", False))], "ok", "a CPU", ""),
+    (doctor.check_veth, [NOTHING_INSTALLED, ROOT], "warn", "ip is not installed", "iproute2"),
+    (doctor.check_veth, [INSTALLED, USER], "warn", "veth pair are not run", "run as root"),
+    (doctor.check_veth, [INSTALLED, ROOT], "ok", "a pair", ""),
+    (doctor.check_groups, [mock.patch.object(doctor.cgroup, "lacks", lambda: "no hierarchy")],
+     "warn", "come and go are measured by trials, in steps of 10 ms: no hierarchy", "run as root"),
+    (doctor.check_groups, [mock.patch.object(doctor.cgroup, "lacks", lambda: None)],
+     "ok", "can be made", ""),
+    (doctor.check_bpf, [mock.patch.object(doctor.reflector, "works", lambda: "not permitted")],
+     "warn", "ceiling is not known: not permitted", "bpf(2)"),
+    (doctor.check_bpf, [mock.patch.object(doctor.reflector, "works", lambda: None)],
+     "ok", "can reflect", ""),
+    (doctor.check_perf, [NOTHING_INSTALLED], "warn", "perf is not installed", "linux-perf"),
+    (doctor.check_perf, [INSTALLED, USER, lines(perf_event_paranoid="2")], "warn",
+     "no counts: kernel.perf_event_paranoid is 2", "kernel.perf_event_paranoid=-1"),
+    (doctor.check_perf, [INSTALLED, USER, lines(perf_event_paranoid="-1")], "ok", "profile", ""),
+    (doctor.check_perf, [INSTALLED, ROOT, lines(perf_event_paranoid="4")], "ok", "profile", ""),
 )
 
 

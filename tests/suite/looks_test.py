@@ -100,7 +100,8 @@ class Runs(unittest.TestCase):
         options = SimpleNamespace(
             seed=5, server_cpu=None, client_cpu=None, json=self.json, quiet=True, seconds=None,
             skip_conformance=True, server_host=None, command_line="weir-bench")
-        load = SimpleNamespace(name="load", takes_turns=lambda: True, lacks=lambda cell: None)
+        load = SimpleNamespace(name="load", given=None, takes_turns=lambda: True,
+                               lacks=lambda cell: None)
         return session.Session(scenario.parse("test.toml", dict(TEXT)), {}, load, options)
 
     def run_until(self, begun, trials):
@@ -139,6 +140,20 @@ class Runs(unittest.TestCase):
                       said)
         row = next(r for r in report["table"] if (r["cell"], r["variant"]) == ("calm", "uring"))
         self.assertEqual(row["verdicts"]["machine_cpu_ns"]["pairs"], 6 + looks.EXTRA)
+
+    def test_what_nobody_looked_at_is_not_called_wide(self):
+        """A run that a signal ended before its first look, and one within the blocks that follow
+        the look that ended a cell: it says what was done, also from what a crash left."""
+        for blocks, wanted in ((5, "blocks: not looked at: calm, wild, broken."),
+                               (7, f"calm was to end after {6 + looks.EXTRA}, the run did after 7; "
+                                   "wider than that: wild, broken.")):
+            # Of broken's failing variant there are two trials.
+            trials = 6 * blocks - max(blocks - 2, 0) + 1
+            with mock.patch("weir_bench.journal.Journal.finish", lambda _: False):
+                _, report = self.run_until(None, trials)
+            self.assertEqual(report["blocks_done"], blocks)
+            for read in (report, journal.read(self.json + ".part")):
+                self.assertTrue(looks.sentence(read).endswith(wanted), looks.sentence(read))
 
     def test_an_interrupted_run_ends_its_cells_where_it_would_have(self):
         """Before the look, after it and after the cell's end: what ran at last is the same."""

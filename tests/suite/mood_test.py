@@ -37,7 +37,7 @@ def run_of(chance, count, day, slope, effect=0.0):
     cells = [{**vars(Cell("a", turns=TURNS)), "title": ""}]
     return {"base": "base", "trials": trials, "reference": {"command": "x", "programs": {}},
             "environment": {"sysctl": {}, "programs": {"weir-load": {"sha256": "1"}}},
-            "server_cpus": "0", "client_cpus": "1", "load": "x",
+            "server_cpus": "0", "client_cpus": "1", "load": "weir-load",
             "scenario": {"cells": cells, "variants": [{"name": "base"}, {"name": "new"}],
                          "endpoints": ["server_cpu_ns"]}}
 
@@ -136,6 +136,7 @@ class Runs(unittest.TestCase):
         self.assertAlmostEqual(found[0]["moved"], 0.05, delta=0.1)
         for spoil in (lambda run: run["environment"].update(programs={"weir-load":
                                                                       {"sha256": "2"}}),
+                      lambda run: run.update(load="wrk"),
                       lambda run: run["trials"][0]["turns"].update(load_ns=[0] * TURNS)):
             b = run_of(random.Random(57), 9, 0.05, 0.5)
             spoil(b)
@@ -143,7 +144,9 @@ class Runs(unittest.TestCase):
             self.assertNotIn("slope", found[0])
             self.assertNotIn("at the same speed", compare.as_text([], found))
         self.assertTrue(compare.same_load(a, a))
-        self.assertFalse(compare.same_load({"environment": {}}, {"environment": {}}))
+        # weir-load's program is known in every run, also where another one did the work.
+        self.assertFalse(compare.same_load({**a, "load": "wrk"}, {**a, "load": "wrk"}))
+        self.assertFalse(compare.same_load({**a, "environment": {}}, {**a, "environment": {}}))
 
 
 if __name__ == "__main__":

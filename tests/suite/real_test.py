@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import tomllib
 import unittest
 from unittest import mock
 
@@ -227,6 +228,35 @@ class Turns(Real):
         self.assertGreater(trials["login", "vsftpd"]["metrics"]["server_cpu_ns"], 200_000)
         self.assertLess(trials["login", "epoll"]["metrics"]["server_cpu_ns"],
                         trials["login", "vsftpd"]["metrics"]["server_cpu_ns"])
+
+
+class Peers(Real):
+    def test_each_peer_that_is_installed_serves_every_byte(self):
+        """As the scenario http starts it: a turn's replies are as long as the file, and the same as
+        what it sent first. Those that are not installed are named."""
+        with open(os.path.join(suite_path.SUITE, "../scenarios/http.toml"), "rb") as file:
+            peers = tomllib.load(file)["variant"]
+        installed = [name for name, peer in peers.items() if shutil.which(
+            peer["needs"], path=os.environ.get("PATH", "") + SYSTEM_PATH)]
+        if not installed:
+            self.skipTest(f"none of {', '.join(peers)} is installed")
+        print(f"# of {', '.join(peers)} there are {', '.join(installed)}")
+        # Some become another user, who has to get there.
+        temporary = tempfile.TemporaryDirectory()
+        self.addCleanup(temporary.cleanup)
+        self.folder = temporary.name
+        os.chmod(self.folder, 0o711)
+        trials, _ = self.bench(
+            f'server = "http"\nvariants = {json.dumps(installed)}\nturns = 2\n'
+            '[files]\n"1k.bin" = 1024\n'
+            + "".join(f'[variant.{name}]\ncommand = {json.dumps(peers[name]["command"])}\n'
+                      for name in installed)
+            + '[[cell]]\nname = "1k"\npath = "/1k.bin"\nconnections = 4\nverify = "full"\n')
+        self.check(trials, len(installed))
+        for key, record in trials.items():
+            self.assertGreater(min(record["turns"]["ops"]), 0, key)
+            result = record["load"]["result"]
+            self.assertGreater(result["bytes"], 1024 * result["ops"], key)
 
 
 class Laws(Real):

@@ -10,11 +10,12 @@ from unittest import mock
 
 import suite_path
 from run_fixture import RunFixture
-from weir_bench import Problem, capacity, explain, ladder, replay, scenario, sweep, trial
+from weir_bench import (Problem, capacity, explain, ladder, replay, scenario, summary, sweep,
+                        trial)
 
 
 def row(cell, variant, endpoint, ratio, verdict, high=None):
-    return {"cell": cell, "variant": variant,
+    return {"cell": cell, "variant": variant, "base": "epoll",
             "verdicts": {endpoint: {"ratio": ratio, "verdict": verdict, "reason": "so",
                                     "high": high or ratio * 1.01}}}
 
@@ -188,7 +189,7 @@ class Replays(unittest.TestCase):
         expected = {"a": (1.5, "agrees"), "b": (1.5, "disagrees"), "c": (0.8, "no answer"),
                     "d": (1.0, "agrees"), "e": (1.2, "no answer")}
         found = {"a": "FASTER", "b": "SLOWER", "c": "INVALID", "d": "EQUIVALENT"}
-        report = {"scenario": {"cells": [
+        report = {"base": "epoll", "scenario": {"cells": [
             {"name": name, "expect": {"variant": "uring", "ratio": ratio, "source": "s"}}
             for name, (ratio, _) in expected.items()]},
             "table": [row(name, "uring", "ops_per_s", 1.1, v) for name, v in found.items()]}
@@ -201,6 +202,24 @@ class Replays(unittest.TestCase):
         _, _, answer, seen = replay.answers(report)[2]
         self.assertEqual((answer, seen["ratio"], seen["by"]),
                          ("agrees", 0.8, "per CPU of the server"))
+
+    def test_a_cell_may_have_a_base_of_its_own(self):
+        """Without the run's base in it: half the cost is twice the rate of the base that it names,
+        and against the one that it does not name there is no answer."""
+        trials = [{"cell": "a", "variant": name, "block": block, "status": "ok", "guards": [],
+                   "metrics": {"server_cpu_ns": cost * (1 + block / 1e4)}}
+                  for block in range(8) for name, cost in (("plain", 100), ("uring", 50))]
+        cell = {"name": "a", "title": "", "rate": 0, "rate_of": "", "expect":
+                {"variant": "uring", "base": "plain", "ratio": 1.5, "source": "s"}}
+        report = {"base": "epoll", "trials": trials, "scenario": {
+            "cells": [cell], "variants": [{"name": n} for n in ("epoll", "uring", "plain")],
+            "endpoints": ["server_cpu_ns"]}}
+        report["table"] = summary.summarize(report)
+        (_, _, answer, seen), = replay.answers(report)
+        self.assertEqual((answer, round(seen["ratio"], 3)), ("agrees", 2.0))
+        self.assertIn("published 1.50 over plain, here 2.00", replay.as_text(report))
+        del cell["expect"]["base"]
+        self.assertEqual(replay.answers(report)[0][2], "no answer")
 
 
 class Explanations(unittest.TestCase):
@@ -315,10 +334,18 @@ class Studies(RunFixture):
         elif "no profile" not in out:
             self.assertRegex(out, r"[\d.]+ %  the server's own code")
 
+    def test_an_explanation_of_a_server_that_dies_fails(self):
+        """It says why, and the exit status tells."""
+        out, _ = self.study("explain", "echo", "--quiet", "--engines", "dying", "--variant",
+                            "dying=--engine epoll --fault die", status=1)
+        self.assertRegex(out, "echo dying\n  the server was ended by SIGKILL under load: the fake "
+                              "server had enough")
+
     def test_wrong_objectives_and_variables_are_refused_before_anything_runs(self):
         """Status 2 and one line."""
         for arguments in (("capacity", "--slo", "p98=1ms"), ("sweep", "--var", "size=x"),
-                          ("replay",), ("explain", "nothing")):
+                          ("replay",), ("explain", "nothing"), ("explain", "echo", "--csv"),
+                          ("explain", "echo", "--json", self.json)):
             _, err = self.study(*arguments, status=2)
             self.assertEqual(len(err.splitlines()), 1, err)
 

@@ -278,11 +278,12 @@ class Runs(RunFixture):
 
     def test_a_load_that_knows_nothing_of_turns_is_stopped_between_them(self):
         """In each turn it has worked, and its server; what it did before the first one and after
-        the last is in none. Its latencies, which have the pauses in them, are not kept."""
-        report, _, _ = self.turned(
-            "--load", f"{suite_path.HERE}/fake_other_load.py {{address}} {{connections}} {{size}} "
-            "{duration}", "--load-turns", "--load-parse", r"ops=(\d+) operations", "--load-parse",
-            r"p99_us=p99 (\d+)", "--load-parse", r"errors=(\d+) errors", "--warmup", "0.3")
+        the last is in none. Its latencies, which have the pauses in them, are not kept. Such a run
+        goes on with that load alone, told in the same way."""
+        options = ["--load", f"{suite_path.HERE}/fake_other_load.py {{address}} {{connections}} "
+                   "{size} {duration}", "--load-parse", r"ops=(\d+) operations", "--load-parse",
+                   r"p99_us=p99 (\d+)", "--load-parse", r"errors=(\d+) errors"]
+        report, _, _ = self.turned(*options, "--load-turns", "--warmup", "0.3")
         for trial in report["trials"]:
             self.assertEqual(trial["status"], "ok", trial)
             columns, total = trial["turns"], int(trial["load"]["result"].split()[0])
@@ -294,6 +295,15 @@ class Runs(RunFixture):
             self.assertNotIn("p99_ns", trial["metrics"])
             self.assertEqual(trial["errors"], {})
             self.assertNotIn("unrest", {guard["guard"] for guard in trial["guards"]})
+        with open(self.json, "w", encoding="utf-8") as file:
+            json.dump({**report, "complete": False}, file)
+        for changed in (options, [*options[:-1], r"errors=(\d) e", "--load-turns"]):
+            said = subprocess.run([suite_path.LAUNCHER, "run", "--resume", self.json, "--build",
+                                   self.folder, *changed], capture_output=True, text=True,
+                                  timeout=60, check=False)
+            self.assertEqual(said.returncode, 2, said.stderr)
+            self.assertRegex(said.stderr, r"began with another load, or other rules: --load .*"
+                                          r"\+\) errors' --load-turns")
 
     def test_a_server_that_does_not_rest_is_found(self):
         """It cannot be told by its options here, so its CPU time in the others' turns does, and
@@ -311,8 +321,10 @@ class Runs(RunFixture):
         self.assertNotIn("turns", report["trials"][0])
 
     def test_an_interrupted_run_goes_on_by_whole_blocks(self):
-        """The records of a block are kept together: a torn one is measured again."""
-        report, _, _ = self.turned("--blocks", "2", "--seed", "3")
+        """The records of a block are kept together: a torn one is measured again. Rounds have no
+        meaning there, and that is said."""
+        report, _, err = self.turned("--blocks", "2", "--seed", "3", "--rounds", "2")
+        self.assertIn("rounds are of trials", err)
         part = self.json + ".part"
         head = {k: v for k, v in report.items() if k not in ("trials", "table")}
         with open(part, "w", encoding="utf-8") as file:
@@ -390,7 +402,7 @@ class Paused(unittest.TestCase):
         done = int(driver.end().split()[0])
         columns = {"ops": [said["ops"]], "wall_ns": [said["wall_ns"]]}
         result = Result(ops=done, ops_per_s=0, p99_ns=1)
-        driver.count(result, columns)
+        driver.count(result, columns, 4)
         self.assertAlmostEqual(columns["ops"][0], said["ops"] / 64, delta=0.02 * said["ops"] / 64)
         self.assertEqual((result.ops, result.p99_ns), (columns["ops"][0], None))
         self.assertAlmostEqual(result.ops_per_s, result.ops / (said["wall_ns"] / 1e9))
@@ -407,8 +419,22 @@ class Paused(unittest.TestCase):
         driver = self.driver("sends")
         driver.turn("run", 0.3)
         result = Result(ops=int(driver.end().split()[0]), ops_per_s=0)
-        with self.assertRaisesRegex(Problem, r"wrote \d+ bytes with write\(2\): which"):
-            driver.count(result, {"ops": [0], "wall_ns": [1]})
+        with self.assertRaisesRegex(Problem, r"wrote \d+ bytes with write\(2\), with up"):
+            driver.count(result, {"ops": [0], "wall_ns": [1]}, 4)
+
+    def test_what_was_written_must_be_requests_of_one_length(self):
+        """The length is exact, whatever was on its way at the end and however its threads were
+        woken at times; a second length, or some bytes more in some operations, are found."""
+        for ops, length, in_flight in ((20_000, 64, 64), (900, 40, 4), (70_000, 1 << 14, 2)):
+            for rest in {0, 1, in_flight}:
+                self.assertEqual(drive.request_length((ops + rest) * length, ops, in_flight),
+                                 length)
+        self.assertEqual(drive.request_length(20_064 * 64 + 999, 20_000, 64), 64)
+        # Of a hundred operations with 64 more on their way it is known roughly.
+        self.assertTrue(40 <= drive.request_length(164 * 64, 100, 64) <= 104)
+        for total, ops, in_flight in ((20_000 * 40 + 10_000 * 5, 20_000, 64), (900, 5000, 64),
+                                      (100_000 * 64 + 40_000, 100_000, 64), (64, 0, 4), (0, 9, 4)):
+            self.assertIsNone(drive.request_length(total, ops, in_flight), (total, ops))
 
 
 class Memory(unittest.TestCase):

@@ -157,14 +157,15 @@ class Verdicts(unittest.TestCase):
         self.assertEqual(reason, "failed: new: it died (5 of 12 trials)")
 
     def test_a_guard_spoils_only_what_it_speaks_of(self):
-        """A client at its limit makes the rate invalid, not the cost of an operation."""
+        """A client at its limit, or near it, makes the rate invalid, not an operation's cost."""
         report = report_of([1.5], 12, 0.001, random.Random(4))
-        for each in report["trials"]:
-            each["metrics"]["ops_per_s"] = 5e4
-            each["guards"] = [{"guard": "client-limit", "severity": "warning", "text": "busy"}]
-        found = summary.summarize(report)[1]["verdicts"]
-        self.assertEqual({name: v["verdict"] for name, v in found.items()},
-                         {"machine_cpu_ns": verdict.SLOWER, "ops_per_s": verdict.INVALID})
+        for guard in ("client-limit", "near-ceiling"):
+            for each in report["trials"]:
+                each["metrics"]["ops_per_s"] = 5e4 * (1 + (each["variant"] == "new"))
+                each["guards"] = [{"guard": guard, "severity": "warning", "text": "busy"}]
+            found = summary.summarize(report)[1]["verdicts"]
+            self.assertEqual({name: v["verdict"] for name, v in found.items()},
+                             {"machine_cpu_ns": verdict.SLOWER, "ops_per_s": verdict.INVALID})
 
 
 if __name__ == "__main__":

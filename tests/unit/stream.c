@@ -403,6 +403,41 @@ static void drain_goes_on_while_bytes_are_owed(void **state)
     stream_fini(&fixture);
 }
 
+// Bytes that come and bytes that the peer takes are activity, at their time; a queue that stands is
+// none, however often the loop turns.
+static void activity_is_when_bytes_moved(void **state)
+{
+    static char bytes[1 << 20];
+    struct fixture fixture;
+    stream_init(&fixture, *state);
+    stream_start(&fixture);
+    stream_listen(&fixture, &stream_flooding);
+    int fd = stream_pair(&fixture);
+    const struct weir_stream *stream = fixture.streams[0];
+    uint64_t opened_ns = weir_stream_active_ns(stream);
+    assert_in_range(opened_ns, 1, weir_loop_now(fixture.loop));
+    stream_turns(&fixture, 20 * MILLISECOND);
+    assert_int_equal(weir_stream_active_ns(stream), opened_ns);
+    assert_int_equal(send(fd, "x", 1, 0), 1);
+    uint64_t end_ns = weir_clock_now() + PATIENCE, stood_ns;
+    do {
+        assert_true(weir_clock_now() < end_ns);
+        stood_ns = weir_stream_active_ns(stream);
+        stream_turns(&fixture, 50 * MILLISECOND);
+    } while (weir_stream_active_ns(stream) != stood_ns || !fixture.received);
+    assert_in_range(stood_ns, opened_ns + 20 * MILLISECOND, weir_loop_now(fixture.loop));
+    while (weir_stream_queued(stream)) {
+        assert_true(weir_clock_now() < end_ns);
+        (void)!recv(fd, bytes, sizeof bytes, MSG_DONTWAIT);
+        assert_true(weir_loop_turn(fixture.loop, weir_clock_now() + MILLISECOND) >= 0);
+    }
+    assert_in_range(weir_stream_active_ns(stream), stood_ns + 50 * MILLISECOND,
+                    weir_loop_now(fixture.loop));
+    close(fd);
+    stream_reaches(&fixture, &fixture.closed, 1);
+    stream_fini(&fixture);
+}
+
 // What each of `sends` streams may send by its file in a turn, after a turn with as many.
 static size_t file_part_among(struct weir_loop *loop, uint32_t sends)
 {
@@ -448,6 +483,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(linger_goes_on_after_a_pause),
         cmocka_unit_test(drain_comes_to_every_socket_first),
         cmocka_unit_test(drain_goes_on_while_bytes_are_owed),
+        cmocka_unit_test(activity_is_when_bytes_moved),
         cmocka_unit_test(files_share_a_turn),
     };
     return stream_run_all("stream", tests, sizeof tests / sizeof tests[0],

@@ -22,6 +22,7 @@ def prepare(scenario):
     base = next(v for v in scenario.variants if v.name == scenario.base)
     twin = Variant(f"{base.name}-{TWIN}", base.command, base.engine)
     base.cells = []
+    scenario.ceiling = False   # it is what is measured
     small = [cell.name for cell in scenario.cells
              if cell.connections + cell.idle <= BLOCKING_CONNECTIONS_MAX]
     others = [engine_variant(name, "calibrate", scenario.server) for name in REFLECTORS

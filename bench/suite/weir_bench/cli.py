@@ -10,7 +10,7 @@ import sys
 
 from . import (Problem, calibrate, capacity, compare, doctor, explain, journal, ladder, page,
                replay, sheet, spread, sweep, table)
-from .load import make_load
+from .load import make_load, words_of
 from .scenario import WEIR_SERVERS, cell_keys, from_report, load_file, select
 from .session import Interrupted, Pace, Session, find_program
 
@@ -146,6 +146,8 @@ def add_cell_options(parser):
     group = parser.add_argument_group("keys of the scenario")
     group.add_argument("--server", choices=WEIR_SERVERS, help="which of weir's is measured")
     group.add_argument("--endpoints", metavar="LIST", help="that verdicts are given on")
+    group.add_argument("--ceiling", type=yes_or_no, metavar="yes|no",
+                       help="measure the load's before the run, without --calibration")
     group.add_argument("--root-file", action="append", metavar="NAME=BYTES",
                        help="one more file under the server's root")
 
@@ -215,6 +217,10 @@ def resumed(options):
     session = make_session(from_report(begun), options, kind)
     if session.load.name != begun["load"]:
         raise Problem(f"the run began with the load {begun['load']}: give --load again")
+    # Older runs did not keep it.
+    if session.load.given != begun.get("load_given", session.load.given):
+        raise Problem("the run began with another load, or other rules: "
+                      + words_of(begun["load_given"]))
     session.go_on(begun)
     return session
 
@@ -297,7 +303,7 @@ def command_capacity(options):
     scenario = studied_scenario(options)
     capacity.parse_objective(options.slo)
     scenario.endpoints = ["capacity_per_s"]
-    scenario.budget = 0.0
+    scenario.budget, scenario.ceiling = 0.0, False
     session = make_session(scenario, options, capacity.CapacitySession)
     return study(options, session, "capacity", slo=options.slo)
 
@@ -309,15 +315,22 @@ def command_replay(options):
 
 
 def command_explain(options):
+    for name in ("json", "html", "csv", "markdown"):
+        if getattr(options, name):
+            raise Problem(f"explain keeps and compares nothing, so it has no --{name}: what it "
+                          "prints is all")
     options.cells = options.cell
+    status = 0
     session = make_session(load_scenario(options), options)
     with session.prepared():
         session.calibrate(Pace(session.scenario, 1, True))
         for cell, variants in session.plan:
             for variant in variants:
-                sys.stdout.write(explain.as_text(explain.explain(session, cell, variant)) + "\n")
+                found = explain.explain(session, cell, variant)
+                sys.stdout.write(explain.as_text(found) + "\n")
                 sys.stdout.flush()
-    return 0
+                status = status if found["status"] == "ok" else 1
+    return status
 
 
 def command_compare(options):

@@ -17,6 +17,7 @@ from math import comb
 from . import mood, turns, verdict
 from .estimate import LEVEL, median
 from .guards import OFFERED_TOLERANCE
+from .load import WEIR_LOAD, words_of
 from .summary import SPOILS, by_block, endpoints_of, logs_between, reason_spoiled, usable
 from .table import HEADINGS, kind_of, show
 
@@ -87,6 +88,9 @@ def differences(a, b):
     for name in ("server_cpus", "client_cpus", "load"):
         if a[name] != b[name]:
             yield f"{name} differs: {a[name]} and {b[name]}"
+    given = [run.get("load_given") for run in (a, b)]
+    if a["load"] == b["load"] and given[0] != given[1]:
+        yield f"load differs: {' and '.join(map(words_of, given))}"
     cells = {cell["name"]: cell for cell in a["scenario"]["cells"]}
     for cell in b["scenario"]["cells"]:
         mine = cells.get(cell["name"])
@@ -195,7 +199,10 @@ def moods_of(trials, blocks):
 
 
 def same_load(a, b):
-    """Whether both runs' load was the same program: only then is it a yardstick."""
+    """Whether both runs' load was weir-load, the same program: only then is it a yardstick. What
+    another program is, or how it is told to work, no report knows well enough."""
+    if {a["load"], b["load"]} != {WEIR_LOAD}:
+        return False
     hashes = [run["environment"].get("programs", {}).get("weir-load", {}).get("sha256")
               for run in (a, b)]
     return bool(hashes[0]) and hashes[0] == hashes[1]

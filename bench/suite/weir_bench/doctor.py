@@ -1,12 +1,13 @@
-"""Looks for what would spoil a run, and says how to mend it."""
+"""Looks for what would spoil a run or take a part of it away, and says how to mend it."""
 
 import ctypes
 import errno
 import os
 import resource
+import shutil
 import time
 
-from . import Problem
+from . import Problem, cgroup, reflector
 from .environment import by_cpu, cpu_info, read_line
 from .namespace import LIBC, Namespace
 from .sample import Machine
@@ -16,6 +17,7 @@ FILES_WANTED = 4096
 MEMLOCK_WANTED = 8 << 20
 PORTS_WANTED = 20000
 BACKLOG_WANTED = 1024
+PARANOID_MAX = -1          # of perf_event_paranoid: above, tracepoints are the administrator's
 BUSY_MAX = 0.05
 LOOK_SECONDS = 0.5
 
@@ -154,11 +156,47 @@ def check_machine():
     return fine(model)
 
 
+def check_veth():
+    if shutil.which("ip") is None:
+        return ("warn", "cells over a veth pair are not run: ip is not installed",
+                "install iproute2")
+    if os.geteuid() != 0:
+        return "warn", "cells over a veth pair are not run", "run as root"
+    return fine("a pair can be made")
+
+
+def check_groups():
+    if reason := cgroup.lacks():
+        return ("warn", "servers whose processes come and go are measured by trials, in steps of "
+                f"10 ms: {reason}", "run as root, or in a group that was given to you")
+    return fine("a group that counts CPU time can be made")
+
+
+def check_bpf():
+    if reason := reflector.works():
+        return ("warn", f"the kernel cannot reflect, so the load's ceiling is not known: {reason}",
+                "run as root, where bpf(2) is allowed")
+    return fine("the kernel can reflect, for the load's ceiling")
+
+
+def check_perf():
+    if shutil.which("perf") is None:
+        return ("warn", "explain has no profile and no counts: perf is not installed",
+                "install linux-perf (linux-tools on Ubuntu)")
+    level = int(read_line("/proc/sys/kernel/perf_event_paranoid") or 0)
+    if os.geteuid() != 0 and level > PARANOID_MAX:
+        return ("warn", f"explain has no counts: kernel.perf_event_paranoid is {level}",
+                f"run as root, or sysctl kernel.perf_event_paranoid={PARANOID_MAX}")
+    return fine("explain can profile and count")
+
+
 CHECKS = (
     ("CPUs", check_cores), ("cores", check_siblings), ("machine", check_machine),
     ("frequency", check_frequency), ("other load", check_load), ("clock", check_clock),
     ("io_uring", check_io_uring), ("file limit", check_files), ("locked memory", check_memlock),
     ("namespaces", check_namespace), ("backlog", check_backlog), ("ports", check_ports),
+    ("veth", check_veth), ("control groups", check_groups), ("BPF", check_bpf),
+    ("perf", check_perf),
 )
 
 

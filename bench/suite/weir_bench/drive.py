@@ -3,7 +3,8 @@
 weir-load is told by a line on its standard input, and says by a line what it did. Another program
 knows nothing of turns: it is stopped between them (SIGSTOP, SIGCONT), and ended by SIGINT, at which
 it must print what it did in all. How much of that belongs to a turn the kernel says: what the load
-wrote in it (/proc/PID/io), as all of its requests have one length. A request that was sent belongs
+wrote in it (/proc/PID/io), as all of its requests have one length; that this can be so is checked
+at the end, by all that it wrote and all that it says it did. A request that was sent belongs
 to its turn, answered or not: the server answers it before it sleeps, and the next turn begins when
 it does.
 """
@@ -20,6 +21,7 @@ from .trial import LATE_SECONDS, READY_SECONDS, TrialFailed
 ENDING_SECONDS = 1
 STOP_SECONDS = 5         # all of its threads have stopped by then
 STOP_POLL_SECONDS = 0.0001
+OTHER_WRITES_MAX = 1024  # bytes beside its requests and its output: to wake its threads
 
 
 def of(load, child, server):
@@ -74,7 +76,7 @@ class Told(Driver):
         self.child.wait(LATE_SECONDS)
         return text
 
-    def count(self, result, columns):
+    def count(self, result, columns, in_flight):
         """Makes operations of what the turns noted: they are such."""
 
 
@@ -120,17 +122,31 @@ class Paused(Driver):
         checked("tgkill", self.child.pid, self.child.pid, signal.SIGINT)
         if not self.child.wait(LATE_SECONDS):
             return None
-        self.total = self.written()  # as long as nobody has collected it
+        # As long as nobody has collected it. What it printed were no requests.
+        self.total = self.written() - sum(map(os.path.getsize, self.child.paths))
         return self.child.output()
 
-    def count(self, result, columns):
+    def count(self, result, columns, in_flight):
         """Each turn has as much of the load's operations as of what it wrote, to the end. Its
         latencies mean nothing: the pauses are in them."""
-        length = self.total / result.ops if result.ops else 0
-        if length < 1:
-            raise TrialFailed(f"the load did {result.ops:g} operations and wrote {self.total} "
-                              "bytes with write(2): which it did in which turn is not known")
+        length = request_length(self.total, int(result.ops), in_flight)
+        if length is None:
+            raise TrialFailed(
+                f"the load did {result.ops:g} operations and wrote {self.total} bytes with "
+                f"write(2), with up to {in_flight} requests on their way: these are no requests of "
+                "one length, so which it did in which turn is not known")
         columns["ops"][:] = [size / length for size in columns["ops"]]
         result.p50_ns = result.p99_ns = None
         result.ops = result.samples = sum(columns["ops"])
         result.ops_per_s = result.ops / (sum(columns["wall_ns"]) / 1e9)
+
+
+def request_length(total, ops, in_flight):
+    """In bytes, where so many were written for so many operations and what was on its way; None if
+    no length fits. Of few operations several may fit: then it is between them."""
+    most = total // ops if ops else 0
+    for beside in (0, OTHER_WRITES_MAX):
+        least = -(-max(total - beside, 1) // (ops + in_flight))
+        if least <= most:
+            return (least + most) / 2
+    return None

@@ -99,6 +99,7 @@ def explain(session, cell, variant):
                   session.rates.get(cell.name, cell.rate))
     found = {"cell": cell.name, "variant": variant.name, "missing": []}
     clean = trial.run(setting, order)
+    found["status"] = clean["status"]
     if clean["status"] == "failed":
         return {**found, "missing": [clean["failure"]]}
     found.update(metrics=clean["metrics"], limiter=limiter(clean), stats=clean["server"]["stats"],

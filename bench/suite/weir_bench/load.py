@@ -15,6 +15,7 @@ from . import Problem
 from .scenario import fill, placeholders
 
 SCHEMA = "weir-load/1"
+WEIR_LOAD = "weir-load"   # the name of our own on this machine, in a report
 
 COMMON = ("{load} echo --connect {target} --connections {connections} --depth {depth} "
           "--size {size} --duration {duration} --warmup {warmup} --verify {verify} "
@@ -80,9 +81,11 @@ class Result:
 class WeirLoad:
     """Our own load generator."""
 
+    given = None   # what another one is told by; None: its program says what it is
+
     def __init__(self, path):
         self.path = path
-        self.name = "weir-load"
+        self.name = WEIR_LOAD
 
     def lacks(self, cell):
         return None
@@ -205,6 +208,7 @@ class OtherLoad:
         self.template = template
         self.turns = turns
         self.name = template.split()[0]
+        self.given = {"command": template, "parse": list(rules), "turns": turns}
         self.rules = {}
         for rule in rules:
             name, _, expression = rule.partition("=")
@@ -262,6 +266,16 @@ class OtherLoad:
         errors = {"errors": found.pop("errors")} if found.get("errors") else {}
         found.pop("errors", None)
         return Result(**found, samples=found["ops"], errors=errors, raw=output)
+
+
+def words_of(given):
+    """The options that give that load, for a message."""
+    if not given:
+        return "options that are not known"
+    words = ["--load", given["command"]]
+    for rule in given["parse"]:
+        words += ["--load-parse", rule]
+    return shlex.join(words + ["--load-turns"] * given["turns"])
 
 
 def make_load(options, path):

@@ -98,11 +98,16 @@ def sentence(report):
     asked = scenario.get("stop_at_width")
     if not asked:
         return None
-    stopped = report.get("stopped", {})
-    wide = [cell["name"] for cell in scenario["cells"]
-            if cell["name"] not in {*stopped, *report["skipped"]}]
+    stopped, done = report.get("stopped", {}), report["blocks_done"]
+    others = [cell["name"] for cell in scenario["cells"]
+              if cell["name"] not in {*stopped, *report["skipped"]}]
     text = (f"A cell ends when the intervals of its costs are at most {asked:g} % wide, "
             f"after {scenario['blocks_min']} to {scenario['blocks']} blocks: ")
-    parts = [f"{name} after {found['blocks']}" for name, found in stopped.items()]
-    parts += [f"wider than that: {', '.join(wide)}"] if wide else []
+    parts = [f"{name} after {found['blocks']}" if done >= found["blocks"] else
+             f"{name} was to end after {found['blocks']}, the run did after {done}"
+             for name, found in stopped.items()]
+    if others:
+        # The look follows these blocks, unless there are no more to be left out.
+        looked = scenario["blocks_min"] <= done and scenario["blocks_min"] < scenario["blocks"]
+        parts.append(f"{'wider than that' if looked else 'not looked at'}: {', '.join(others)}")
     return text + "; ".join(parts) + "."

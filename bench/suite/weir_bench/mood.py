@@ -2,11 +2,11 @@
 
 A ratio of two servers is not the same on a fast and on a slow machine: what waits for memory feels
 a busy neighbour more than what does not. So the ratio of a block depends on the block's mood, and
-two runs of one build differ by what their moods differ. There is a yardstick that no build under
-test can move: what the load, the same program in both runs, spends per operation on the reference,
-the same program in both runs. The log-ratios are taken along it to the same mood (analysis of
-covariance by ranks): the slope is the one that belongs to the Wilcoxon test as the Hodges-Lehmann
-estimate does, and the interval has the slope's error in it.
+two runs of one build differ by what their moods differ. There is a yardstick that a build under
+test can hardly move, by what it leaves of the caches alone: what the load, the same program in both
+runs, spends per operation on the reference, the same program in both runs. The log-ratios are taken
+along it to the same mood (analysis of covariance by ranks): the slope is the one that belongs to
+the Wilcoxon test as the Hodges-Lehmann estimate does, and the interval has the slope's error in it.
 """
 
 import math

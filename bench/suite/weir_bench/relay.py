@@ -154,7 +154,7 @@ class Runner:
         if self.load.status != 0 or text is None:
             raise TrialFailed(f"the load {self.load.how_it_ended()}: {self.load.last_words()}")
         result = self.setting.load.parse(text, self.order.seconds)
-        self.driver.count(result, self.columns)
+        self.driver.count(result, self.columns, record["in_flight"])
         record["server"]["drained"] = self.server.stop()
         if self.server.status != 0 and record["server"]["drained"] and self.order.variant.engine:
             raise TrialFailed(f"the server {self.server.how_it_ended()}: "

@@ -1,23 +1,40 @@
 """Published results, measured again here: does this machine agree about who is ahead?
 
-A cell's `expect` has the published ratio of a variant's operations per second to the base's, and
-where it was published. Numbers of other machines are not expected to come out; signs are. Where the
-rate is the client's, as with one CPU each it often is, the answer is the rate that a full CPU of
-the server would reach: the inverse of its CPU time per operation.
+A cell's `expect` has the published ratio of a variant's operations per second to the base's, which
+is the run's or one of its own, and where it was published. Numbers of other machines are not
+expected to come out; signs are. Where the rate is the client's, as with one CPU each it often is,
+the answer is the rate that a full CPU of the server would reach: the inverse of its CPU time per
+operation.
 """
 
 from . import Problem
+from .summary import summarize
 from .verdict import EQUIVALENT, FASTER, INVALID, MARGIN_MIN, SLOWER
 
 KEYS = {"source": str, "variant": str, "ratio": float}
+MAY = {"base"}   # another one than the run's
 
 
 def check(scenario):
     """Every cell must say what was published."""
     for cell in scenario.cells:
         wrong = [key for key, kind in KEYS.items() if not isinstance(cell.expect.get(key), kind)]
-        if wrong or set(cell.expect) - set(KEYS):
-            raise Problem(f"cell {cell.name}: expect wants {', '.join(KEYS)}")
+        if wrong or set(cell.expect) - set(KEYS) - MAY:
+            raise Problem(f"cell {cell.name}: expect wants {', '.join(KEYS)}, maybe "
+                          f"{', '.join(MAY)}")
+
+
+def rows_of(report):
+    """{(cell, variant, base): row}, the table's and those with the bases that cells name. The cells
+    that name the same one are a family."""
+    cells = report["scenario"]["cells"]
+    rows = list(report["table"])
+    for base in sorted({cell["expect"].get("base", report["base"]) for cell in cells}
+                       - {report["base"]}):
+        mine = [cell for cell in cells if cell["expect"].get("base") == base]
+        rows += summarize({**report, "base": base,
+                           "scenario": {**report["scenario"], "cells": mine}})
+    return {(row["cell"], row["variant"], row["base"]): row for row in rows}
 
 
 def published_verdict(ratio):
@@ -28,12 +45,11 @@ def published_verdict(ratio):
 
 def answers(report):
     """[(cell, expect, answer, what was found)], an answer being agrees, disagrees or no answer."""
-    found = []
+    found, rows = [], rows_of(report)
     for cell in report["scenario"]["cells"]:
         expect = cell["expect"]
-        row = next((row for row in report["table"] if row["cell"] == cell["name"]
-                    and row["variant"] == expect["variant"]), None)
-        seen = rate_of(row)
+        seen = rate_of(rows.get((cell["name"], expect["variant"],
+                                 expect.get("base", report["base"]))))
         if seen is None:
             found.append((cell["name"], expect, "no answer", {"verdict": INVALID,
                                                               "reason": "not measured"}))
@@ -61,8 +77,9 @@ def as_text(report):
     lines = ["", "Published results (rate of the variant over the base's):"]
     for cell, expect, answer, seen in answers(report):
         ratio = f"{seen['ratio']:.2f}" if "ratio" in seen else "-"
-        lines.append(f"  {answer:<10} {cell:<22} published {expect['ratio']:.2f}, here {ratio} "
-                     f"{seen.get('by', '')} {seen['verdict']}; {expect['source']}")
+        over = f" over {expect['base']}" if "base" in expect else ""
+        lines.append(f"  {answer:<10} {cell:<22} published {expect['ratio']:.2f}{over}, "
+                     f"here {ratio} {seen.get('by', '')} {seen['verdict']}; {expect['source']}")
     counts = [answer for _, _, answer, _ in answers(report)]
     lines.append("  " + ", ".join(f"{counts.count(a)} {a}"
                                   for a in ("agrees", "disagrees", "no answer")))

@@ -137,6 +137,7 @@ class Scenario:
     budget: float = 0      # seconds for everything; 0: as long as it takes
     base: str = "epoll"
     endpoints: list = field(default_factory=list)  # that verdicts are given on; empty: all
+    ceiling: bool = False  # closed cells: the load's is measured before the run
     variants: list = field(default_factory=list)
     cells: list = field(default_factory=list)
     notes: list = field(default_factory=list)  # what was left out, and why
@@ -360,6 +361,8 @@ def override(scenario, every, options):
         check_cell(f"cell {cell.name} with these options", cell)
     if (chosen := getattr(options, "endpoints", None)) is not None:
         scenario.endpoints = chosen.split(",")
+    if (chosen := getattr(options, "ceiling", None)) is not None:
+        scenario.ceiling = chosen
     for text in getattr(options, "root_file", None) or ():
         name, equals, size = text.partition("=")
         if not equals or not size.isdigit():

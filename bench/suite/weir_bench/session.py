@@ -11,7 +11,7 @@ import tempfile
 import time
 from dataclasses import asdict, replace
 
-from . import SCHEMA, Problem, environment, relay, trial, turns
+from . import SCHEMA, Problem, calibrate, environment, relay, trial, turns
 from .journal import Journal
 from .looks import Looks
 from .namespace import Namespace
@@ -25,6 +25,7 @@ from .veth import Veth
 OVERHEAD_SECONDS = 0.6     # starting and ending a server and a load, until it is known better
 SECONDS_MIN = 0.3          # a trial is not made shorter than this to keep the budget
 CALIBRATIONS = 2
+CEILING_TURNS, CEILING_SECONDS = 15, 0.3
 CONFORMANCE_SECONDS = 0.1
 CONFORMANCE_CONNECTIONS = 8
 BUILT_IN = ("servers", "bench/load", "bench/rungs")
@@ -179,6 +180,7 @@ class Session:
         for key in ("started", "command", "environment", "trials", "calibration", "rates",
                     "conformance", "floors", "ceilings"):
             self.report[key] = begun[key]
+        self.report["no_ceiling"] = begun.get("no_ceiling", [])
         # What a study is about: its tables and pictures need it.
         self.report.update((key, begun[key]) for key in STUDY_KEYS if key in begun)
         self.report["resumed"] = [*begun.get("resumed", []), time.strftime("%Y-%m-%d %H:%M:%S %z")]
@@ -209,17 +211,18 @@ class Session:
             "by_trials": self.by_trials, "stopped": {},
             "reference": environment.reference_of(self.programs, next(
                 variant.command for variant in scenario.variants if variant.name == scenario.base)),
-            "conformance": {}, "floors": {}, "ceilings": {},
+            "conformance": {}, "floors": {}, "ceilings": {}, "no_ceiling": [],
             "sources": {name: asdict(cell) for name, cell in scenario.sources.items()},
             "server_cpus": ",".join(map(str, sorted(self.server_cpus))),
             "client_cpus": ",".join(map(str, sorted(self.client_cpus))),
-            "load": self.load.name,
+            "load": self.load.name, "load_given": self.load.given,
             "scenario": {
                 "name": scenario.name, "about": scenario.about, "blocks": scenario.blocks,
                 "stop_at_width": scenario.stop_at_width, "blocks_min": scenario.blocks_min,
                 "rounds": scenario.rounds, "server": scenario.server, "files": scenario.files,
                 "seconds": scenario.seconds, "warmup": scenario.warmup,
                 "budget": scenario.budget, "endpoints": scenario.endpoints,
+                "ceiling": scenario.ceiling,
                 "cells": [{**asdict(cell), "title": cell.title()} for cell in scenario.cells],
                 "variants": [asdict(variant) for variant in scenario.variants]},
             "environment": environment.collect(self.programs), "calibration": [], "trials": [],
@@ -232,6 +235,9 @@ class Session:
                           f"{self.scenario.blocks} blocks, seed {self.seed}")
         for name, reason in self.by_trials.items():
             self.progress.say(f"{name}: not by turns: {reason}")
+        if self.scenario.rounds > 1 and any(cell.turns for cell, _ in self.plan):
+            self.progress.say("rounds are of trials; cells by turns have none: --turns 0 makes "
+                              "trials of them")
         ended_by = 0
         try:
             with self.prepared():
@@ -271,7 +277,9 @@ class Session:
             self.check_conformance()
         if not self.done:
             self.calibrate(pace)
-            journal.learned("skipped", "rates", "calibration", "conformance")
+            self.measure_ceilings()
+            journal.learned("skipped", "rates", "calibration", "conformance", "ceilings",
+                            "no_ceiling")
         for block in range(self.scenario.blocks):
             self.look(block, journal)
             pace.left = self.progress.total - self.progress.done
@@ -298,6 +306,7 @@ class Session:
                     pace.ended(record)
                     self.count_failure(record)
             self.report["blocks_done"] = block + 1
+            journal.learned("blocks_done")
         self.report["complete"] = True
 
     def look(self, block, journal):
@@ -432,6 +441,33 @@ class Session:
                 continue
             self.rates[cell.name] = cell.rate_share * min(filter(None, found))
             self.report["rates"][cell.name] = self.rates[cell.name]
+
+    def measure_ceilings(self):
+        """How fast the load can be in each closed cell when the kernel alone answers it: a rate
+        that is near is no server's. What --calibration told is better known and stays."""
+        if not self.scenario.ceiling or self.report["ceilings"]:
+            return
+        told = len(self.scenario.notes)
+        variants = calibrate.kernel(self.scenario)
+        self.report["no_ceiling"] = self.scenario.notes[told:]
+        for cell, _ in self.plan if variants else ():
+            if not cell.is_open() and cell.name in variants[0].cells:
+                self.measure_ceiling(cell, variants[0])
+        measured = {"trials": self.report["calibration"]} if variants else {"trials": []}
+        self.report["ceilings"] = {cell: rate for cell, (rate, _)
+                                   in calibrate.ceilings(measured).items()}
+
+    def measure_ceiling(self, cell, variant):
+        """By turns where the cell has them: a turn's beginning is dearer for the load, too."""
+        what = f"ceiling {cell.name}"
+        self.progress.begin(what)
+        count = min(cell.turns, CEILING_TURNS)
+        order = Order(cell, variant, 0, count * cell.turn or CEILING_SECONDS, self.scenario.warmup,
+                      self.seed % (1 << 31))
+        record, = self.perform_together([order], count) if count else [self.perform(order)]
+        self.report["calibration"].append(record)
+        if record["status"] != "ok":
+            self.progress.say(f"{what}: {record.get('failure') or record['guards'][0]['text']}")
 
     def measure_capacity(self, cell, variant, seconds):
         rates = []

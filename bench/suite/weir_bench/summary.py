@@ -28,6 +28,7 @@ SPOILS = {
     "client-limit": ("ops_per_s", "p99_ns"),
     "nobody-busy": ("ops_per_s", "p99_ns"),
     "client-rests": ("ops_per_s", "p99_ns"),
+    "near-ceiling": ("ops_per_s",),
     "departures-late": ("p99_ns",),
     "offered": ("p99_ns",),
     "unfinished": ("p99_ns",),

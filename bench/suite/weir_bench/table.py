@@ -146,7 +146,9 @@ def left_out(report):
     """What was not run, or not as the scenario says, and why."""
     return [*(f"{name}: not run: {why}" for name, why in report["skipped"].items()),
             *(f"{name}: not by turns: {why}"
-              for name, why in report.get("by_trials", {}).items())]
+              for name, why in report.get("by_trials", {}).items()),
+            *(f"rates are not held against the load's ceiling: {why}"
+              for why in report.get("no_ceiling", []))]
 
 
 def head_of(report):
@@ -161,6 +163,9 @@ def head_of(report):
         lines.append(f"Incomplete: {report.get('ended_by') or 'the run did not end'}.")
     if told := looks.sentence(report):
         lines.append(told)
+    if ceilings := report.get("ceilings"):
+        lines.append("The load's ceiling: " + ", ".join(
+            f"{cell} {show(rate, 'rate')}/s" for cell, rate in ceilings.items()) + ".")
     return lines
 
 

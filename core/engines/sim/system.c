@@ -86,6 +86,13 @@ static int system_local_address(void *state, int fd, struct weir_address *ret_ad
     return 0;
 }
 
+// Segments are of any size here, and none waits for more.
+static int system_uncork(void *state, int fd)
+{
+    const struct sim_object *object = sim_descriptor(state, fd);
+    return object && object->kind == SIM_SOCKET ? 0 : -EBADF;
+}
+
 // A simulated unix socket has no file: its name goes with it.
 // UNTESTED: no simulated address is a path
 static void system_unlink(void *state, const char *path)
@@ -122,6 +129,7 @@ const struct system sim_system = {
     .socket = system_socket,
     .close = system_close,
     .local_address = system_local_address,
+    .uncork = system_uncork,
     .unlink = system_unlink,
     .file_cached = sim_file_cached,
     .sendfile = sim_sendfile,
