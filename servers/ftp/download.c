@@ -164,7 +164,7 @@ static void download_open(struct ftp_transfer *transfer, int root_fd)
     }
     int error = fd < 0 ? fd : weir_file_adopt(transfer->loop, fd, &transfer->file);
     if (error && fd >= 0)
-        close(fd);
+        close(fd); // UNTESTED: needs memory to run out behind the open
     download_begin(transfer, error);
 }
 

@@ -477,7 +477,7 @@ static void session_received(struct weir_stream *stream, struct weir_slice slice
 {
     struct ftp_session *session = weir_stream_session(stream);
     if (session->ending)
-        return;
+        return; // UNTESTED: what ends does not read
     session_input(session, slice);
     session_rest(session);
 }

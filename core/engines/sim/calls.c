@@ -304,7 +304,7 @@ int sim_call_set_mode(struct sim *sim, int fd, uint32_t mode)
     int error;
     struct sim_node *node = calls_change(sim, fd, "chmod", &error);
     if (!node)
-        return error;
+        return error; // UNTESTED: the server changes only files that are open
     node->mode = (node->mode & ~07777U) | (mode & 07777);
     node->changed_ns = sim_real_time(sim);
     return 0;
