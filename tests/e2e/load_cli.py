@@ -458,7 +458,8 @@ class LoadTests:
                     seen += more
             self.assertEqual(process.wait(LIMIT), 0)
         os.close(master)
-        self.assertRegex(seen.decode(), r"[1-9]\d* op/s  p50 [\d.]+ .s  p99 .* errors 0")
+        # Of few operations on a busy machine there is no percentile.
+        self.assertRegex(seen.decode(), r"[1-9]\d* op/s  p50 (?:[\d.]+ .s|-)  p99 .* errors 0")
 
     def test_it_measures_weir(self):
         """Both servers of this project pass every kind of run without an error."""
