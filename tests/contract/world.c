@@ -128,37 +128,18 @@ static void world_on_closed(struct weir_stream *stream, int reason)
     world_leave(subject);
 }
 
-static const struct weir_protocol world_protocol = {
-    .name = "subject",
-    .session_size = sizeof(struct subject *),
-    .opened = world_on_opened,
-    .received = world_on_received,
-    .drained = world_on_drained,
-    .ended = world_on_ended,
-    .closed = world_on_closed,
-};
+// What every subject's protocol has; the rest only where a service has it, since without it the
+// core does something by default.
+#define WORLD_CALLBACKS                                                                     \
+    .name = "subject", .session_size = sizeof(struct subject *), .opened = world_on_opened, \
+    .received = world_on_received, .drained = world_on_drained, .ended = world_on_ended,    \
+    .closed = world_on_closed
 
-static const struct weir_protocol world_protocol_draining = {
-    .name = "subject",
-    .session_size = sizeof(struct subject *),
-    .opened = world_on_opened,
-    .received = world_on_received,
-    .drained = world_on_drained,
-    .ended = world_on_ended,
-    .draining = world_on_draining,
-    .closed = world_on_closed,
-};
-
-static const struct weir_protocol world_protocol_expired = {
-    .name = "subject",
-    .session_size = sizeof(struct subject *),
-    .opened = world_on_opened,
-    .received = world_on_received,
-    .drained = world_on_drained,
-    .ended = world_on_ended,
-    .expired = world_on_expired,
-    .closed = world_on_closed,
-};
+static const struct weir_protocol world_protocol = { WORLD_CALLBACKS };
+static const struct weir_protocol world_protocol_draining = { WORLD_CALLBACKS,
+                                                              .draining = world_on_draining };
+static const struct weir_protocol world_protocol_expired = { WORLD_CALLBACKS,
+                                                             .expired = world_on_expired };
 
 const struct weir_protocol *service_protocol(const struct service *service)
 {
