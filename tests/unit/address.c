@@ -125,43 +125,47 @@ static void listener_passes_its_options_on(void **state)
     system_kernel.close(NULL, listener);
 }
 
-// What a corked listener's connection sends before its end, it sends with its end.
-static void corked_connections_send_their_bytes_at_the_end(void **state)
+// A connection to a corked listener; returns its accepted end.
+static int corked_pair(int *ret_client)
 {
     const struct weir_socket_options options = { .cork = true };
     struct weir_address address;
     int listener = open_listener("127.0.0.1:0", &options, &address);
     int client = socket(AF_INET, SOCK_STREAM, 0), accepted;
-    char bytes[16];
 
-    (void)state;
     assert_int_equal(connect(client, &address.any, address.size), 0);
     wait_readable(listener);
     accepted = accept(listener, NULL, NULL);
     assert_int_equal(socket_option(accepted, IPPROTO_TCP, TCP_CORK), 1);
+    system_kernel.close(NULL, listener);
+    *ret_client = client;
+    return accepted;
+}
+
+// What a corked listener's connection sends before its end, it sends with its end.
+static void corked_connections_send_their_bytes_at_the_end(void **state)
+{
+    int client, accepted = corked_pair(&client);
+    char bytes[16];
+
+    (void)state;
     assert_int_equal(send(accepted, "corked", 6, 0), 6);
     system_kernel.close(NULL, accepted);
     wait_readable(client);
     assert_int_equal(recv(client, bytes, sizeof bytes, MSG_WAITALL), 6);
     assert_int_equal(recv(client, bytes, sizeof bytes, 0), 0);
     close(client);
-    system_kernel.close(NULL, listener);
 }
 
 // One that is uncorked sends at once what waited, and what comes next.
 static void uncorked_connections_send_at_once(void **state)
 {
-    const struct weir_socket_options options = { .cork = true };
-    struct weir_address address;
-    int listener = open_listener("127.0.0.1:0", &options, &address);
-    int client = socket(AF_INET, SOCK_STREAM, 0), accepted;
+    int client, accepted = corked_pair(&client);
     char bytes[16];
 
     (void)state;
-    assert_int_equal(connect(client, &address.any, address.size), 0);
-    wait_readable(listener);
-    accepted = accept(listener, NULL, NULL);
     assert_int_equal(send(accepted, "waits", 5, 0), 5);
+    assert_int_equal(recv(client, bytes, sizeof bytes, MSG_DONTWAIT), -1);
     assert_int_equal(system_kernel.uncork(NULL, accepted), 0);
     assert_int_equal(recv(client, bytes, sizeof bytes, 0), 5);
     assert_int_equal(send(accepted, "goes", 4, 0), 4);
@@ -170,7 +174,6 @@ static void uncorked_connections_send_at_once(void **state)
     assert_int_equal(socket_option(accepted, IPPROTO_TCP, TCP_NODELAY), 1);
     system_kernel.close(NULL, accepted);
     close(client);
-    system_kernel.close(NULL, listener);
 }
 
 // Without options, Nagle's algorithm is off and the rest is the kernel's.
