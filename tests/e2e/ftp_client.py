@@ -109,11 +109,7 @@ def reset(connection):
 
 def small_buffers(address):
     """A connection that holds little for a client that does not read."""
-    client = socket.socket(socket.AF_INET)
-    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
-    client.settimeout(LIMIT)
-    client.connect(address)
-    return client
+    return connect(f"{address[0]}:{address[1]}", receive_buffer=8192)
 
 
 def free_ports(count):

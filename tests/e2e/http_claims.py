@@ -299,11 +299,7 @@ class Listings(http_programs.HttpTest):
 
     def begin(self, address):
         """A client that asks for a listing and takes the first line of the answer."""
-        host, port = address.rsplit(":", 1)
-        client = socket.socket()
-        client.settimeout(programs.LIMIT)
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        client.connect((host, int(port)))
+        client = programs.connect(address, receive_buffer=4096)
         client.sendall(b"GET /crowd/ HTTP/1.1\r\nHost: x\r\n\r\n")
         return client, client.recv(12)
 

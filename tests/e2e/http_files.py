@@ -361,18 +361,23 @@ class Uncached(http_programs.HttpTest):
             self.assertEqual(json.loads(self.get(address, "/.status").body)["cache_hits"], 0)
         self.on_each_engine(check)
 
+    def begin(self, address, path, size):
+        """Makes a file of zeroes and takes the first bytes of it: the client, and the answer."""
+        with open(path, "wb") as file:
+            file.truncate(size)
+        host, port = address.rsplit(":", 1)
+        client = http.client.HTTPConnection(host, int(port), timeout=programs.LIMIT)
+        client.request("GET", "/" + os.path.basename(path))
+        answer = client.getresponse()
+        self.assertEqual(answer.read(1000), bytes(1000))
+        return client, answer
+
     def test_a_file_is_sent_as_it_was_when_its_answer_began(self):
         """What is added meanwhile is not sent, nor is another file in its place."""
         size = 32 * 1024 * 1024
         path = os.path.join(self.root, "changes")
         def check(address):
-            with open(path, "wb") as file:
-                file.truncate(size)
-            host, port = address.rsplit(":", 1)
-            client = http.client.HTTPConnection(host, int(port), timeout=programs.LIMIT)
-            client.request("GET", "/changes")
-            answer = client.getresponse()
-            self.assertEqual(answer.read(1000), bytes(1000))
+            client, answer = self.begin(address, path, size)
             with open(path, "ab") as file:
                 file.write(b"more")
             with open(path + ".new", "wb") as file:
@@ -389,13 +394,7 @@ class Uncached(http_programs.HttpTest):
         size = 64 * 1024 * 1024
         path = os.path.join(self.root, "shrinks")
         def check(address):
-            with open(path, "wb") as file:
-                file.truncate(size)
-            host, port = address.rsplit(":", 1)
-            client = http.client.HTTPConnection(host, int(port), timeout=programs.LIMIT)
-            client.request("GET", "/shrinks")
-            answer = client.getresponse()
-            self.assertEqual(answer.read(1000), bytes(1000))
+            client, answer = self.begin(address, path, size)
             os.truncate(path, 1024 * 1024)
             with self.assertRaises((ConnectionResetError, http.client.IncompleteRead)):
                 answer.read()
@@ -446,12 +445,8 @@ class Crowded(http_programs.HttpTest):
 
     def list_crowd(self, address, size):
         """So much of the listing, for a client that begins to read only when others were served."""
-        host, port = address.rsplit(":", 1)
         pieces = bytearray()
-        with socket.socket() as client:
-            client.settimeout(programs.LIMIT)
-            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
-            client.connect((host, int(port)))
+        with programs.connect(address, receive_buffer=1 << 16) as client:
             client.sendall(b"GET /crowd/ HTTP/1.1\r\nHost: x\r\nAccept: application/json\r\n"
                            b"Connection: close\r\n\r\n")
             end = time.monotonic() + programs.QUIET

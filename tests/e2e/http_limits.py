@@ -245,13 +245,9 @@ class Ages(http_programs.HttpTest):
 
     def read_by_and_by(self, address):
         """A small window, from which a byte is taken now and then until the time is over."""
-        host, port = address.rsplit(":", 1)
-        client = socket.socket()
-        self.addCleanup(client.close)
-        client.settimeout(programs.LIMIT)
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
         began = time.monotonic()
-        client.connect((host, int(port)))
+        client = programs.connect(address, receive_buffer=8192)
+        self.addCleanup(client.close)
         client.sendall(self.request % b"big")
         data = bytearray()
         while time.monotonic() - began < self.total + 0.05:
@@ -304,11 +300,7 @@ class Rates(http_programs.HttpTest):
 
     def read_slowly(self, address):
         """Who takes less than --min-rate of an answer is reset."""
-        host, port = address.rsplit(":", 1)
-        with socket.socket() as client:
-            client.settimeout(programs.LIMIT)
-            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            client.connect((host, int(port)))
+        with programs.connect(address, receive_buffer=4096) as client:
             client.sendall(b"GET /big HTTP/1.1\r\nHost: x\r\n\r\n")
             pause = threading.Event()
             with self.assertRaises(ConnectionResetError):
@@ -365,11 +357,7 @@ class Patience(http_programs.HttpTest):
     def test_who_takes_an_answer_is_not_idle(self):
         """However long that takes, it comes whole, and so does the next one."""
         def check(address):
-            host, port = address.rsplit(":", 1)
-            with socket.socket() as client:
-                client.settimeout(programs.LIMIT)
-                client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-                client.connect((host, int(port)))
+            with programs.connect(address, receive_buffer=4096) as client:
                 client.sendall(b"GET /some HTTP/1.1\r\nHost: x\r\n\r\n")
                 data, end = bytearray(), time.monotonic() + 2 * self.idle
                 while time.monotonic() < end:
@@ -542,18 +530,20 @@ class Logs(unittest.TestCase):
                         self.assertEqual(answer.headers["connection"], "close")
                 self.assertEqual(server.wait(), 0)
 
+    def begin_to_read(self, server):
+        """A client that has room for little of its answer, and what it took of it."""
+        client = programs.connect(server.addresses[0], receive_buffer=2048)
+        self.addCleanup(client.close)
+        client.sendall(post(BODY[:20000]))
+        return client, programs.receive(client, 100)
+
     def test_a_drain_waits_for_readers_nearly_to_its_end(self):
         """Who leaves a whole answer unread may take it shortly before the time-out, and is closed
         in order: what the kernel holds is not cut off."""
         for engine in http_programs.ENGINES:
-            with self.subTest(engine=engine), socket.socket() as client:
+            with self.subTest(engine=engine):
                 server = self.serve(engine, "--drain-timeout", "1.2")
-                host, port = server.addresses[0].split(":")
-                client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
-                client.settimeout(programs.LIMIT)
-                client.connect((host, int(port)))
-                client.sendall(post(BODY[:20000]))
-                data = programs.receive(client, 100)
+                client, data = self.begin_to_read(server)
                 server.signal(signal.SIGTERM)
                 self.assertEqual(server.wait(), 0)
                 self.assertNotIn("drain time-out", server.process.stderr.read().decode())
@@ -576,14 +566,9 @@ class Logs(unittest.TestCase):
     def test_sigterm_loses_no_answer_that_is_under_way(self):
         """A client that is slow to read its answer, and then asks again, still gets it whole."""
         for engine in http_programs.ENGINES:
-            with self.subTest(engine=engine), socket.socket() as client:
+            with self.subTest(engine=engine):
                 server = self.serve(engine)
-                host, port = server.addresses[0].split(":")
-                client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
-                client.settimeout(programs.LIMIT)
-                client.connect((host, int(port)))
-                client.sendall(post(BODY[:20000]))
-                data = programs.receive(client, 100)
+                client, data = self.begin_to_read(server)
                 server.signal(signal.SIGTERM)
                 # As long as it takes to end a connection that counts as idle, and more.
                 with self.assertRaises(subprocess.TimeoutExpired):

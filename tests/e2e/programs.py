@@ -104,16 +104,23 @@ def processor_time(pid):
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def connect(address, source=None):
-    """A connected client of a listening line's address."""
+def connect(address, source=None, receive_buffer=None):
+    """A connected client of a listening line's address; one with a small buffer holds little of
+    what it does not read."""
     if address.startswith("unix:"):
         client = socket.socket(socket.AF_UNIX)
         client.settimeout(LIMIT)
         client.connect(address[5:])
         return client
     host, _, port = address.rpartition(":")
-    source = (source, 0) if source else None
-    return socket.create_connection((host.strip("[]"), int(port)), LIMIT, source)
+    if not receive_buffer:
+        source = (source, 0) if source else None
+        return socket.create_connection((host.strip("[]"), int(port)), LIMIT, source)
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)  # before the window
+    client.settimeout(LIMIT)
+    client.connect((host, int(port)))
+    return client
 
 
 def receive(client, size):
