@@ -201,7 +201,7 @@ void http_worker_give(struct http_worker *worker)
 
 void http_worker_drain(struct http_worker *worker)
 {
-    const uint64_t spare_max_ns = 250000000;
+    const uint64_t spare_max_ns = 1000000000; // a busy machine comes late to its timers
     uint64_t timeout_ns = worker->site->settings->serve.drain_timeout_ns;
     uint64_t spare_ns = timeout_ns / 4 < spare_max_ns ? timeout_ns / 4 : spare_max_ns;
     uint64_t now_ns = weir_loop_now(worker->loop);

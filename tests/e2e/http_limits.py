@@ -542,7 +542,7 @@ class Logs(unittest.TestCase):
         in order: what the kernel holds is not cut off."""
         for engine in http_programs.ENGINES:
             with self.subTest(engine=engine):
-                server = self.serve(engine, "--drain-timeout", "1.2")
+                server = self.serve(engine, "--drain-timeout", "3")
                 client, data = self.begin_to_read(server)
                 server.signal(signal.SIGTERM)
                 self.assertEqual(server.wait(), 0)
