@@ -150,20 +150,12 @@ static ftp_handler *const session_handlers[FTP_VERBS] = {
 };
 
 // Somebody who guesses commands, or does not speak FTP, is sent away.
-static void session_unknown(struct ftp_session *session)
+static void session_unknown(struct ftp_session *session, const char *reply)
 {
     if (++session->unknown >= SESSION_UNKNOWN_MAX)
         ftp_session_end(session, "421 Too many unknown commands.");
     else
-        ftp_reply(session, "500 Unknown command.");
-}
-
-static void session_too_long(struct ftp_session *session)
-{
-    if (++session->unknown >= SESSION_UNKNOWN_MAX)
-        ftp_session_end(session, "421 Too many unknown commands.");
-    else
-        ftp_reply(session, "500 The line is too long.");
+        ftp_reply(session, reply);
 }
 
 // RNFR stands for the next command only, and REST for the next transfer.
@@ -180,7 +172,7 @@ static void session_execute(struct ftp_session *session, const char *line)
 {
     struct ftp_command command;
     if (!line) {
-        session_too_long(session);
+        session_unknown(session, "500 The line is too long.");
         return;
     }
     ftp_command_parse(line, &command);
@@ -190,7 +182,7 @@ static void session_execute(struct ftp_session *session, const char *line)
         return;
     }
     if (command.verb == FTP_VERBS) {
-        session_unknown(session);
+        session_unknown(session, "500 Unknown command.");
         return;
     }
     uint8_t needs = ftp_verbs[command.verb].needs;
