@@ -415,6 +415,14 @@ static uint64_t session_limit(const struct ftp_session *session)
                               : session->server->login_timeout_ns;
 }
 
+// Who takes no reply does not take the last one either. Before the login no reply is long: any that
+// waits tells it.
+static bool session_takes_no_reply(const struct ftp_session *session)
+{
+    return weir_stream_is_full(session->control) ||
+           (!session->logged_in && weir_stream_queued(session->control));
+}
+
 static void session_timer(struct weir_loop *loop, struct weir_timer *timer)
 {
     struct ftp_session *session =
@@ -425,7 +433,7 @@ static void session_timer(struct weir_loop *loop, struct weir_timer *timer)
         return;
     if (session->busy || quiet_ns < limit_ns)
         weir_timer_start(loop, timer, session->busy ? SESSION_BUSY_NS : limit_ns - quiet_ns);
-    else if (weir_stream_is_full(session->control)) // who takes no reply does not take this one
+    else if (session_takes_no_reply(session))
         weir_stream_abort(session->control);
     else
         ftp_session_end(session,
