@@ -444,7 +444,8 @@ cmd_test() {
     [ ${#clang[@]} = 0 ] || beside fuzz_for_tests
     test_variant tsan
     [ ${#clang[@]} = 0 ] || end_beside || fuzzed=1
-    "$python" tests/summary.py "${folders[@]}" && return "$fuzzed"
+    "$python" tests/summary.py "${folders[@]}" || exit 1
+    [ "$fuzzed" = 0 ] || die "fuzzing failed: $(fuzz_finds)"
 }
 
 # Runs what exercises core/ and servers/ in a build that counts statements, and fails below 90 %.
@@ -561,6 +562,11 @@ fuzz_for_tests() {
     for target in tests/fuzz/corpus/*; do
         printf '%s 20\n' "${target##*/}"
     done | fuzz_all
+}
+
+# What failed, an input each, with its bytes: where the tests ran may be gone when this is read.
+fuzz_finds() {
+    grep -E '^(artifact_prefix|Base64)' build/fuzz/*.log || echo 'see above'
 }
 
 # A part of fuzz, which has built it.

@@ -74,6 +74,10 @@ static bool is_form(const char *text, int form, struct parts *ret_parts)
     }
     if (count != 6 || (strcmp(again, text) != 0 && strcmp(zero, text) != 0))
         return false;
+    // What is written may be longer than its form, and may have a sign.
+    if (year < 0 || year > (form == OLD ? 99 : 9999) || clock[0] < 0 || clock[1] < 0 ||
+        clock[2] < 0)
+        return false;
     *ret_parts = (struct parts){ year, month_of(name), day, { clock[0], clock[1], clock[2] } };
     for (int at = YEAR_AHEAD; form == OLD && (ret_parts->year = at) % 100 != year; at--)
         continue;
