@@ -1,5 +1,7 @@
 // Fuzz target: whatever the bytes, the parser stays inside of them, and says the same whether they
-// come in one piece, byte by byte, or in two.
+// come in one piece, byte by byte, or in two. But where a trailer or a chunk's extension is both
+// too long and malformed, either may be told: llhttp shows a text when it or the input is over.
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,10 +11,33 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
+static bool is_of_chunks(unsigned status)
+{
+    return status == 400 || status == 413 || status == 431;
+}
+
+// Whether all is the same, but for what a refusal behind a chunked request's head says.
+static bool differ_in_refusal(const char *one, const char *other)
+{
+    static const char mark[] = "\nrefused ";
+    const char *end = one, *next = one, *head = NULL;
+    unsigned statuses[2];
+    while ((next = strstr(next, mark)))
+        end = next++;
+    size_t size = (size_t)(end - one);
+    if (strncmp(one, other, size) != 0 || sscanf(end, "\nrefused %u", &statuses[0]) != 1 ||
+        sscanf(other + size, "\nrefused %u", &statuses[1]) != 1)
+        return false;
+    for (next = one; (next = strstr(next, "\nhead ")) && next < end;)
+        head = next++;
+    const char *chunked = head ? strstr(head, " chunked=1 ") : NULL;
+    return chunked && chunked < end && is_of_chunks(statuses[0]) && is_of_chunks(statuses[1]);
+}
+
 static void compare(const char *whole, const char *data, size_t size, struct http_trace_cut cut)
 {
     char *text = http_trace(data, size, cut);
-    if (strcmp(whole, text) != 0) {
+    if (strcmp(whole, text) != 0 && !differ_in_refusal(whole, text)) {
         fprintf(stderr, "cut at %zu and every %zu bytes:%s\nbut whole:%s\n", cut.first, cut.others,
                 text, whole);
         abort();
