@@ -138,7 +138,8 @@ class Runs(RunFixture):
             file.write('{"trial": {"cel')
         os.unlink(self.json)
         run = subprocess.run([suite_path.LAUNCHER, "run", "--resume", part, "--build",
-                              self.folder], capture_output=True, text=True, timeout=60, check=False)
+                              self.folder, "--budget", "50"], capture_output=True, text=True,
+                             timeout=60, check=False)
         self.assertEqual(run.returncode, 0, run.stderr)
         self.assertIn("4/4", run.stderr)
         self.assertEqual(len(run.stderr.splitlines()), 2)
@@ -150,6 +151,7 @@ class Runs(RunFixture):
                          [(t["cell"], t["block"], t["seed"]) for t in report["trials"]])
         self.assertEqual(whole["rates"], report["rates"])
         self.assertEqual(whole["ladder"], study)
+        self.assertEqual((whole["scenario"]["budget"], whole["complete"]), (50, True))
         self.assertFalse(os.path.exists(part))
         again = subprocess.run([suite_path.LAUNCHER, "run", "--resume", self.json], check=False,
                                capture_output=True, text=True)

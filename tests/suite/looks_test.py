@@ -4,13 +4,12 @@ truth, and what a run makes of it."""
 import math
 import os
 import random
-import tempfile
 import unittest
-from types import SimpleNamespace
 from unittest import mock
 
 import suite_path  # noqa: F401
-from weir_bench import estimate, journal, looks, scenario, session, table, verdict
+from simulated_run import SimulatedRun
+from weir_bench import estimate, journal, looks, table, verdict
 
 BLOCKS_MAX = 36
 LEAST = 8
@@ -74,51 +73,27 @@ TEXT = {"blocks": 24, "blocks_min": 6, "stop_at_width": 3.0, "variants": ["epoll
         "cell": [{"name": "calm"}, {"name": "wild"}, {"name": "broken"}]}
 
 
-def record_of(order):
-    """What a trial would say: `calm` is known at once, `wild` never, and `broken` has no server
-    that lives."""
-    chance = random.Random(f"{order.seed} {order.variant.name}")
-    noise = {"calm": 0.002, "wild": 0.2, "broken": 0.002}[order.cell.name]
-    record = {"cell": order.cell.name, "variant": order.variant.name, "block": order.block,
-              "round": 0, "seed": order.seed, "seconds": order.seconds, "warmup": 0.1,
-              "took": 0.6, "status": "ok", "open": False, "guards": [],
-              "metrics": {"ops_per_s": 1e5}}
-    for endpoint in looks.COSTS:
-        record["metrics"][endpoint] = 1e4 * chance.lognormvariate(0, noise)
-    if (record["cell"], record["variant"]) == ("broken", "uring"):
-        record.update(status="failed", failure="it died")
-    return record
-
-
-class Runs(unittest.TestCase):
-    def setUp(self):
-        temporary = tempfile.TemporaryDirectory()
-        self.addCleanup(temporary.cleanup)
-        self.json = os.path.join(temporary.name, "out.json")
-
-    def session(self):
-        options = SimpleNamespace(
-            seed=5, server_cpu=None, client_cpu=None, json=self.json, quiet=True, seconds=None,
-            skip_conformance=True, server_host=None, command_line="weir-bench")
-        load = SimpleNamespace(name="load", given=None, takes_turns=lambda: True,
-                               lacks=lambda cell: None)
-        return session.Session(scenario.parse("test.toml", dict(TEXT)), {}, load, options)
+class Runs(SimulatedRun):
+    def record_of(self, order):
+        """`calm` is known at once, `wild` never, and `broken` has no server that lives."""
+        chance = random.Random(f"{order.seed} {order.variant.name}")
+        noise = {"calm": 0.002, "wild": 0.2, "broken": 0.002}[order.cell.name]
+        record = {"cell": order.cell.name, "variant": order.variant.name, "block": order.block,
+                  "round": 0, "seed": order.seed, "seconds": order.seconds, "warmup": 0.1,
+                  "took": 0.6, "status": "ok", "open": False, "guards": [],
+                  "metrics": {"ops_per_s": 1e5}}
+        for endpoint in looks.COSTS:
+            record["metrics"][endpoint] = 1e4 * chance.lognormvariate(0, noise)
+        if (record["cell"], record["variant"]) == ("broken", "uring"):
+            record.update(status="failed", failure="it died")
+        return record
 
     def run_until(self, begun, trials):
         """Runs it until so many more trials are over."""
-        left = [trials]
-
-        def run(_, order):
-            if left[0] == 0:
-                raise session.Interrupted(2)
-            left[0] -= 1
-            return record_of(order)
-
-        one = self.session()
+        one = self.session(TEXT)
         if begun:
             one.go_on(begun)
-        with mock.patch("weir_bench.session.trial.run", run):
-            return one, one.run()[0]
+        return one, self.play(one, trials)
 
     def test_a_cell_that_is_known_ends_and_the_others_go_on(self):
         """The calm one after the first look and the blocks that nobody looks at; the wild one has

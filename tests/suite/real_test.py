@@ -285,7 +285,7 @@ class Stalls(Real):
             {"name": "closed"}, {"name": "open", "rate": 2000.0, "connections": 8}]})
         options = type("Options", (), {"seed": 1, "server_cpu": None, "client_cpu": None,
                                        "quiet": True, "command_line": "", "server_host": None,
-                                       "json": None})()
+                                       "json": None, "seconds": None})()
         programs = {name: session.find_program(name, BUILD) for name in ("weir", "weir-load")}
         run = session.Session(chosen, programs, WeirLoad(programs["weir-load"]), options)
         self.addCleanup(os.sched_setaffinity, 0, os.sched_getaffinity(0))

@@ -312,9 +312,11 @@ class Pacing(unittest.TestCase):
         self.assertEqual(session.Pace(chosen, 5000, False).seconds(), session.SECONDS_MIN)
         self.assertFalse(session.Pace(chosen, 5000, False).fits(5000))
         self.assertEqual(session.Pace(chosen, 50, True).seconds(), 2.0)
-        # An interrupted run has what it left of its budget, and not all of it again.
-        self.assertAlmostEqual(session.Pace(chosen, 20, False, 60).seconds(),
-                               session.Pace(chosen, 50, False).seconds(), 1)
+        # An interrupted run has what it left of its budget, and not all of it again; what a trial
+        # takes beside its time is known by then.
+        earlier = [{"took": 2.0, "seconds": 1.1}] * 30
+        self.assertEqual(session.Pace(chosen, 20, False, earlier).seconds(), 1.1)
+        self.assertEqual(session.Pace(chosen, 20, False, earlier, 50.0).seconds(), 2.0)
 
     def test_cpu_lists(self):
         """Ranges and numbers; anything else is named."""

@@ -102,9 +102,11 @@ def add_run_options(parser):
         help="a cell ends before that when the intervals of its costs are no wider")
     add("--blocks-min", type=int, metavar="N", help="blocks before the first look at them")
     add("--rounds", type=int, metavar="N", help="and how often in each block, by turns")
-    add("--seconds", type=float, metavar="S", help="measured per trial, whatever the budget")
+    add("--seconds", type=float, metavar="S",
+        help="measured per trial; a --budget then leaves out blocks")
     add("--warmup", type=float, metavar="S", help="before it, per trial")
-    add("--budget", type=float, metavar="S", help="for the whole run; trials shrink to fit")
+    add("--budget", type=seconds, metavar="S",
+        help="for the whole run, or what is left of it; trials shrink to fit; 0: no limit")
     add("--cells", metavar="LIST", help="only these, * is a wildcard: echo-64-*,churn")
     add("--engines", metavar="LIST", help="only these variants: epoll,uring,blocking")
     add("--variant", action="append", default=[], metavar="NAME=COMMAND",
@@ -158,6 +160,13 @@ def yes_or_no(text):
     return text == "yes"
 
 
+def seconds(text):
+    value = float(text)
+    if not value >= 0:
+        raise argparse.ArgumentTypeError("must not be negative")
+    return value
+
+
 def find_scenario(name):
     if os.path.sep in name or name.endswith(".toml"):
         return name
@@ -202,10 +211,27 @@ def command_run(options):
     return finish_run(*make_session(load_scenario(options), options).run(), options)
 
 
+# What may be said of a run that goes on. All else is as it began.
+SAID_ANEW = {"command", "resume", "budget", "build", "load", "load_parse", "load_turns",
+             "load_host", "load_program", "ssh", "server_host", "skip_conformance", "markdown",
+             "csv", "html", "quiet"}
+
+
+def refuse_changes(options):
+    """What --resume would ignore otherwise."""
+    usual = vars(make_parser().parse_args(["run"]))
+    given = [name for name in usual if name not in SAID_ANEW
+             and getattr(options, name) != usual[name]]
+    if given:
+        words = ["SCENARIO" if name == "scenario" else
+                 "--" + name.removeprefix("cell_").replace("_", "-") for name in given]
+        raise Problem("--resume takes everything from the FILE, but for --budget: no "
+                      + ", ".join(words))
+
+
 def resumed(options):
     """The session of an interrupted run, as far as it came."""
-    if options.scenario or options.calibration or options.json:
-        raise Problem("--resume takes everything from the FILE: no SCENARIO, --json, --calibration")
+    refuse_changes(options)
     path = options.resume.removesuffix(".part")
     # An orderly end by a signal leaves FILE itself, a crash only FILE.part.
     begun = journal.read(path + ".part" if os.path.exists(path + ".part") else path)
@@ -222,6 +248,8 @@ def resumed(options):
         raise Problem("the run began with another load, or other rules: "
                       + words_of(begun["load_given"]))
     session.go_on(begun)
+    if options.budget is not None:
+        session.renew_budget(options.budget)
     return session
 
 

@@ -4,6 +4,7 @@ import contextlib
 import os
 import random
 import resource
+import shlex
 import shutil
 import signal
 import statistics
@@ -30,6 +31,8 @@ CONFORMANCE_SECONDS = 0.1
 CONFORMANCE_CONNECTIONS = 8
 BUILT_IN = ("servers", "bench/load", "bench/rungs")
 STUDY_KEYS = ("study", "sweep", "ladder", "slo")
+# And how far an interrupted run came, and how: as its report says. Older ones lack some.
+PROGRESS_KEYS = ("blocks_done", "stopped", "no_ceiling", "seconds_fixed", "uncounted_s")
 FAILURES_MAX = 2           # then a variant is dropped from a cell
 
 
@@ -106,20 +109,25 @@ def raise_file_limit():
 class Pace:
     """Chooses how long a trial measures, so that all of them fit into the budget."""
 
-    def __init__(self, scenario, trials, fixed, spent=0.0):
-        """`spent` are the seconds that an interrupted run took already."""
+    def __init__(self, scenario, trials, fixed, earlier=(), uncounted=0.0):
+        """`earlier` are the records of an interrupted run. What they took is spent, but for the
+        first `uncounted` seconds, which an earlier budget paid for."""
         self.scenario = scenario
         self.left = trials
         self.fixed = fixed
-        self.start = time.monotonic() - spent
-        self.overheads = []
+        self.start = time.monotonic() - max(seconds_of(earlier) - uncounted, 0)
+        self.overheads = [self.beyond(record, record["seconds"]) for record in earlier]
+
+    def beyond(self, record, seconds):
+        """What it took beside the time that it was to measure."""
+        return max(record["took"] - seconds - self.scenario.warmup, 0)
 
     def overhead(self):
         # The mean, because a few slow cells take their time in every block.
         return statistics.fmean(self.overheads) if self.overheads else OVERHEAD_SECONDS
 
     def seconds(self):
-        """Measured seconds per trial for the next block; None when no block fits any more."""
+        """Measured seconds per trial for the next block."""
         wanted = self.scenario.seconds
         if self.fixed or not self.scenario.budget:
             return wanted
@@ -129,14 +137,21 @@ class Pace:
 
     def fits(self, trials):
         """Whether that many more of the shortest trials end within the budget."""
-        if self.fixed or not self.scenario.budget:
+        if not self.scenario.budget:
             return True
-        each = SECONDS_MIN + self.scenario.warmup + self.overhead()
+        each = self.scenario.seconds if self.fixed else min(SECONDS_MIN, self.scenario.seconds)
+        each += self.scenario.warmup + self.overhead()
         return time.monotonic() - self.start + trials * each <= self.scenario.budget
 
-    def ended(self, record):
+    def ended(self, record, seconds):
+        """One that was to measure for so long. By turns it may have taken longer: there are no
+        fewer than ten, and each ends what it began."""
         self.left -= 1
-        self.overheads.append(max(record["took"] - record["seconds"] - record["warmup"], 0))
+        self.overheads.append(self.beyond(record, seconds))
+
+
+def seconds_of(records):
+    return sum(record["took"] for record in records)
 
 
 class Session:
@@ -180,9 +195,8 @@ class Session:
         for key in ("started", "command", "environment", "trials", "calibration", "rates",
                     "conformance", "floors", "ceilings"):
             self.report[key] = begun[key]
-        self.report["no_ceiling"] = begun.get("no_ceiling", [])
         # What a study is about: its tables and pictures need it.
-        self.report.update((key, begun[key]) for key in STUDY_KEYS if key in begun)
+        self.report.update((key, begun[key]) for key in STUDY_KEYS + PROGRESS_KEYS if key in begun)
         self.report["resumed"] = [*begun.get("resumed", []), time.strftime("%Y-%m-%d %H:%M:%S %z")]
         self.rates = dict(begun["rates"])
         if begun["trials"]:
@@ -212,6 +226,7 @@ class Session:
             "reference": environment.reference_of(self.programs, next(
                 variant.command for variant in scenario.variants if variant.name == scenario.base)),
             "conformance": {}, "floors": {}, "ceilings": {}, "no_ceiling": [],
+            "seconds_fixed": self.options.seconds is not None, "uncounted_s": 0,
             "sources": {name: asdict(cell) for name, cell in scenario.sources.items()},
             "server_cpus": ",".join(map(str, sorted(self.server_cpus))),
             "client_cpus": ",".join(map(str, sorted(self.client_cpus))),
@@ -269,9 +284,18 @@ class Session:
         finally:
             machine.close()
 
+    def earlier(self):
+        """The records that an interrupted run left."""
+        return self.report["calibration"] + self.report["trials"] if self.done else []
+
+    def renew_budget(self, budget):
+        """For the trials that are left: what an interrupted run spent does not count."""
+        self.scenario.budget = self.report["scenario"]["budget"] = budget
+        self.report["uncounted_s"] = seconds_of(self.earlier())
+
     def run_blocks(self, journal):
-        pace = Pace(self.scenario, self.total, self.options.seconds is not None,
-                    sum(record["took"] for record in self.report["trials"]))
+        pace = Pace(self.scenario, self.total, self.report["seconds_fixed"], self.earlier(),
+                    self.report["uncounted_s"])
         self.skip_impossible()
         if not self.done and not self.options.skip_conformance:
             self.check_conformance()
@@ -282,32 +306,51 @@ class Session:
                             "no_ceiling")
         for block in range(self.scenario.blocks):
             self.look(block, journal)
-            pace.left = self.progress.total - self.progress.done
-            order = [entry for entry in order_of_block(self.plan, block, self.seed,
-                                                       self.scenario.rounds)
-                     if block < self.looks.blocks_of(entry[0])]
-            if not order:
+            if not any(block < self.looks.blocks_of(cell) for cell, _ in self.plan):
                 break
-            if block and not pace.fits(len(order)):
+            pace.left = self.progress.total - self.progress.done
+            left = self.left_of(block)
+            # One that was begun is ended, as if nothing had interrupted it.
+            begun = any(place[2] == block for place in self.done)
+            if block and left and not begun and not pace.fits(sum(len(v) for _, v, _ in left)):
                 self.report["ended_by"] = (f"the budget of {self.scenario.budget:g} s was over "
                                            f"after {block} blocks")
-                self.progress.say(self.report["ended_by"])
+                self.progress.say(self.report["ended_by"] + self.how_to_go_on())
                 return
-            seconds = pace.seconds()
-            self.progress.expected = seconds + self.scenario.warmup + pace.overhead()
-            for cell, variants, number in entries_of(order):
-                left = [variant for variant in variants if not self.is_dropped(cell, variant)]
-                done = [(cell.name, variant.name, block, number) in self.done
-                        for variant in variants]
-                if not left or any(done):
-                    continue
-                run = self.run_together if cell.turns else self.run_one
-                for record in run(cell, left, (block, number), seconds, journal):
-                    pace.ended(record)
-                    self.count_failure(record)
-            self.report["blocks_done"] = block + 1
+            self.run_block(block, left, pace, journal)
+            self.report["blocks_done"] = max(self.report["blocks_done"], block + 1)
             journal.learned("blocks_done")
         self.report["complete"] = True
+
+    def how_to_go_on(self):
+        path = self.options.json
+        return f"; `run --resume {shlex.quote(path)} --budget S` goes on" if path else ""
+
+    def left_of(self, block):
+        """What of that block is to be run: [(cell, variants, round)]. What ran by turns is kept as
+        a whole, or not at all."""
+        order = [entry for entry in order_of_block(self.plan, block, self.seed,
+                                                   self.scenario.rounds)
+                 if block < self.looks.blocks_of(entry[0])]
+        found = []
+        for cell, variants, number in entries_of(order):
+            done = any((cell.name, variant.name, block, number) in self.done
+                       for variant in variants)
+            left = [variant for variant in variants if not self.is_dropped(cell, variant)]
+            if left and not done:
+                found.append((cell, left, number))
+        return found
+
+    def run_block(self, block, entries, pace, journal):
+        seconds = pace.seconds()
+        self.progress.expected = seconds + self.scenario.warmup + pace.overhead()
+        for cell, variants, number in entries:
+            # One may have failed for the last time in a round before.
+            left = [variant for variant in variants if not self.is_dropped(cell, variant)]
+            run = self.run_together if cell.turns else self.run_one
+            for record in run(cell, left, (block, number), seconds, journal) if left else ():
+                pace.ended(record, seconds)
+                self.count_failure(record)
 
     def look(self, block, journal):
         """Cells that are known well enough end, and leave their time to the others."""
