@@ -325,6 +325,21 @@ class Pacing(unittest.TestCase):
             session.parse_cpus("--server-cpu", "x")
 
 
+class Commands(unittest.TestCase):
+    """How loads are called."""
+
+    VALUES = {"target": "1:2", "connections": 3, "depth": 1, "size": 64, "duration": "1",
+              "warmup": "0", "verify": "sample", "seed": 1, "operation": "noop", "path": "/x"}
+
+    def test_no_load_needs_io_uring(self):
+        """Where it is forbidden the load runs on epoll, whatever the protocol and by turns, too."""
+        for cell in (scenario.Cell("a"), scenario.Cell("a", path="/x"),
+                     scenario.Cell("a", operation="noop")):
+            for turns in (False, True):
+                command = load.WeirLoad("L").command(cell, self.VALUES, turns)
+                self.assertEqual(command[command.index("--engine") + 1], "auto", command)
+
+
 class ForeignLoad(unittest.TestCase):
     def test_numbers_are_found_by_their_expressions(self):
         """With units, and thousands separators."""

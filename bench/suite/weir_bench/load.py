@@ -23,10 +23,10 @@ COMMON = ("{load} echo --connect {target} --connections {connections} --depth {d
 
 HTTP = ("{load} http --connect {target} --path {path} --connections {connections} "
         "--pipeline {depth} --duration {duration} --warmup {warmup} --verify {verify} "
-        "--engine uring --seed {seed} --json -")
+        "--engine auto --seed {seed} --json -")
 
 FTP = ("{load} ftp --connect {target} --operation {operation} --connections {connections} "
-       "--duration {duration} --warmup {warmup} --verify {verify} --engine uring --seed {seed} "
+       "--duration {duration} --warmup {warmup} --verify {verify} --engine auto --seed {seed} "
        "--json -")
 
 # What a load that is stopped between turns is told as its time: it must not end by itself.
