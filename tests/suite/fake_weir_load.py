@@ -19,7 +19,7 @@ def parse():
     parser.add_argument("command")
     for name in ("connect", "verify", "engine", "json", "arrivals"):
         parser.add_argument(f"--{name}")
-    for name in ("connections", "depth", "size", "seed", "churn", "idle"):
+    for name in ("connections", "depth", "size", "seed", "churn", "idle", "threads"):
         parser.add_argument(f"--{name}", type=int, default=0)
     for name in ("duration", "warmup", "rate"):
         parser.add_argument(f"--{name}", type=float, default=0)
@@ -119,7 +119,7 @@ def result_of(options, latencies, started, seconds):
             shown["mean"] = part * options.connections * seconds * 1e9 / max(done, 1)
             requests.update(carried_in_ns=0, carried_out_ns=0)
     return {
-        "schema": "weir-load/1", "parameters": {"warmup_s": options.warmup},
+        "schema": "weir-load/1", "parameters": {"warmup_s": options.warmup, "threads": 1},
         "times": {"started_unix_s": started, "measured_s": seconds, "interrupted": False},
         "ops": done, "ops_per_s": done / seconds * (1e9 if "boasts" in FAULTS else 1),
         "offered_per_s": options.rate or None, "requests": requests,

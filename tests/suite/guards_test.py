@@ -5,9 +5,10 @@ import os
 import tempfile
 import time
 import unittest
+from types import SimpleNamespace
 
 import suite_path
-from weir_bench import guards, witness
+from weir_bench import guards, trial, witness
 
 CLEAN = {
     "engine_asked": "uring", "open": False, "in_flight": 64, "errors": {"reset": 0},
@@ -157,6 +158,25 @@ class Guards(unittest.TestCase):
         """There it spins on purpose."""
         spinning = {**OPEN, "cpu": {"client_share": 1.0, "server_share": 0.4}}
         self.assertEqual(guards.check(changed(CLEAN, spinning)), [])
+
+
+class Cpus(unittest.TestCase):
+    """What "full" means for a server and a load that were given more than one CPU."""
+
+    def test_who_has_fewer_threads_than_cpus_is_full_before_all_of_them_are(self):
+        """A loop fills one, SQPOLL one more; who has a thread per connection, or does not say, may
+        fill all; what disturbs beside the load is counted as the load's."""
+        setting = SimpleNamespace(server_cpus={0, 1, 2}, client_cpus={3, 4, 5, 6})
+        for stats, engine, threads, crowd, wanted in (
+                ({"threads": 1}, "epoll", 1, 0, [1, 1]), ({"threads": 2}, "uring", 2, 1, [2, 3]),
+                ({"threads": 9}, "uring", 9, 0, [3, 4]),
+                ({"threads": 1, "plan": "buffer-ring sqpoll"}, "uring", 1, 0, [2, 1]),
+                ({"threads": 1, "plan": "buffer-ring no:sqpoll"}, "uring", 1, 0, [1, 1]),
+                ({"threads": 1}, "blocking", None, 0, [3, 4]), ({}, None, None, 2, [3, 4])):
+            record = {"server": {"stats": stats, "engine": engine, "command": []}}
+            self.assertEqual(trial.cpus_to_fill(setting, record,
+                                                SimpleNamespace(threads=threads), crowd),
+                             wanted, (stats, engine, threads))
 
 
 if __name__ == "__main__":

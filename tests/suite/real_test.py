@@ -134,7 +134,9 @@ class Places(Real):
 
 class Files(Real):
     def test_ftp_files_are_compared_and_cold_ones_stay_cold(self):
-        """Sizes and bytes are right, and the page cache is as asked."""
+        """Sizes and bytes are right, and the page cache is as asked. The load has as many threads
+        as CPUs, where it has clients for them, and none of its shares is more than all."""
+        cpus = sorted(os.sched_getaffinity(0))
         trials, _ = self.bench(
             'server = "ftp"\nvariants = ["epoll"]\n'
             '[files]\n"f.bin" = 300000\n"g.bin" = 8388608\n'
@@ -142,8 +144,13 @@ class Files(Real):
             'path = "/f.bin"\nsize = 300000\nconnections = 3\n'
             '[[cell]]\nname = "cold"\noperation = "retr"\n'
             'path = "/g.bin"\nsize = 8388608\ncache = "cold"\n',
-            "--seconds", "0.2")
+            "--seconds", "0.2", "--client-cpu", ",".join(map(str, cpus)))
         self.check(trials, 2)
+        for cell, clients in (("warm", 3), ("cold", 1)):
+            record = trials[cell, "epoll"]
+            self.assertEqual(record["load"]["result"]["parameters"]["threads"],
+                             min(len(cpus), clients))
+            self.assertLess(record["cpu"]["client_share"], 1.1)
         warm, cold = trials["warm", "epoll"], trials["cold", "epoll"]
         self.assertEqual(warm["file"]["before"], 1.0)
         self.assertLess(cold["file"]["before"], 0.01)

@@ -10,7 +10,7 @@ import types
 import unittest
 
 import suite_path
-from weir_bench import Problem, cli, load, sample, scenario, session
+from weir_bench import Problem, cli, load, sample, scenario, session, trial
 from weir_bench.load import OtherLoad
 
 CELLS = {"cell": [{"name": "a"}, {"name": "b", "connections": 8}, {"name": "c", "rate_of": "a"}]}
@@ -338,6 +338,29 @@ class Commands(unittest.TestCase):
             for turns in (False, True):
                 command = load.WeirLoad("L").command(cell, self.VALUES, turns)
                 self.assertEqual(command[command.index("--engine") + 1], "auto", command)
+
+    def test_a_load_has_a_thread_for_each_of_its_cpus(self):
+        """On this machine, as far as it has connections for them."""
+        values = {**self.VALUES, "threads": 2}
+        command = load.WeirLoad("L").command(scenario.Cell("a"), values)
+        self.assertEqual(command[-2:], ["--threads", "2"])
+        for one, given in ((load.WeirLoad("L"), {**values, "threads": 1}),
+                           (load.RemoteLoad("L", ["h"], "ssh"), values)):
+            self.assertNotIn("--threads", one.command(scenario.Cell("a"), given))
+        for connections, wanted in ((1, 1), (2, 2), (64, 3)):
+            told = self.told(scenario.Cell("a", connections=connections))
+            self.assertEqual(told["threads"], wanted)
+
+    def told(self, cell):
+        """What the command of a load with three CPUs may have in it."""
+        given = {}
+        setting = types.SimpleNamespace(
+            client_cpus={1, 2, 3}, folder="", load=types.SimpleNamespace(
+                command=lambda cell, values, turns: given.update(values) or ["x"]))
+        where = types.SimpleNamespace(connect=lambda address: address, load=None)
+        trial.start_load(setting, trial.Order(cell, None, 0, 1, 0, 1), where,
+                         types.SimpleNamespace(start=lambda *_: None), "127.0.0.1:7")
+        return given
 
 
 class ForeignLoad(unittest.TestCase):

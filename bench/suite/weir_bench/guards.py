@@ -119,13 +119,17 @@ def server_migrated(trial):
     return f"the server changed its CPU {moves} times" if moves > MIGRATIONS_MAX else None
 
 
-def more_threads_than_cores(trial):
+def uses_sqpoll(trial):
     plan = str(trial["server"].get("stats", {}).get("plan", ""))
+    return "sqpoll" in plan.replace("no:sqpoll", "") or "sqpoll" in " ".join(
+        trial["server"].get("command", []))
+
+
+def more_threads_than_cores(trial):
     seconds = trial["seconds"] + trial["warmup"]
     busy = sum(ns / 1e9 / seconds > CROWD_SHARE
                for ns in trial.get("witness", {}).get("thread_cpu_ns", []))
-    polls = "sqpoll" in plan.replace("no:sqpoll", "") or "sqpoll" in " ".join(
-        trial["server"].get("command", []))
+    polls = uses_sqpoll(trial)
     needed = max(busy, 2 if polls else 1) + 1
     if needed > trial["cpus_allowed"]:
         return (f"{needed} busy threads{', one of them SQPOLL,' if polls else ''} share "

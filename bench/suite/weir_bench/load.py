@@ -74,7 +74,8 @@ class Result:
     errors: dict = field(default_factory=dict)
     start_ns: int | None = None    # CLOCK_MONOTONIC, what was measured
     end_ns: int | None = None
-    client_share: float | None = None  # of its CPUs, where the load ran on another host
+    client_share: float | None = None  # of its CPU, where the load ran on another host
+    threads: int | None = None     # that it works with, if it says so
     raw: object = None
 
 
@@ -106,6 +107,8 @@ class WeirLoad:
         template = ftp_template(cell) if cell.operation else HTTP if cell.path else COMMON
         if turns:
             template = template.replace(TIMES, "--turns")
+        if values.get("threads", 1) > 1:
+            template += " --threads {threads}"
         if cell.is_open():
             template += f" --rate {{rate}} --arrivals {cell.arrivals}"
         if cell.churn:
@@ -160,7 +163,8 @@ def read_weir_load(raw):
         errors={kind: n for kind, n in raw["errors"].items() if kind != "total"},
         start_ns=None if remote else start_ns,
         end_ns=None if remote else start_ns + times["measured_s"] * 1e9,
-        client_share=raw["client"]["utilization"] if remote else None, raw=raw)
+        client_share=raw["client"]["utilization"] if remote else None,
+        threads=raw["parameters"].get("threads"), raw=raw)
 
 
 def unfinished_of(raw):
@@ -196,8 +200,9 @@ class RemoteLoad(WeirLoad):
         return False
 
     def command(self, cell, values, turns=False):
+        # How many CPUs it has there is not known here.
         return [LAUNCHER, "spread", self.ssh, ",".join(self.hosts),
-                *super().command(cell, values)]
+                *super().command(cell, {**values, "threads": 1})]
 
 
 class OtherLoad:

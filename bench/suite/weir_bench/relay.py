@@ -180,7 +180,7 @@ class Runner:
         record["spent"] = {**sums._asdict(), "time": wall_ns, "load": sum(columns["load_ns"]),
                            "server": sum(columns["server_ns"])}
         record["cpu"] = {"server_source": self.meter.source(),
-                         **shares_of(self.setting, record["spent"], columns)}
+                         **shares_of(self.setting, record, result)}
         if not result.ops:
             return
         for metric in ("server_cpu_ns", "machine_cpu_ns"):
@@ -195,16 +195,18 @@ def difference(before, after):
     return type(after)(*(b - a for a, b in zip(before, after)))
 
 
-def shares_of(setting, spent, columns):
+def shares_of(setting, record, result):
     """The same as of a trial, of all turns together."""
+    spent, columns = record["spent"], record["turns"]
     wall_ns, half = spent["time"], len(columns["ops"]) // 2
+    server_cpus, client_cpus = trial.cpus_to_fill(setting, record, result)
     halves = [(sum(columns["server_ns"][part]), sum(columns["wall_ns"][part]))
               for part in (slice(half), slice(half, None))]
     others = spent["machine"] - spent["own"] - spent["server"] - spent["load"]
     return {
         "window": "by turns", "window_s": wall_ns / 1e9, "machine_source": setting.machine.source,
-        "server_share": spent["server"] / wall_ns / len(setting.server_cpus),
-        "client_share": spent["load"] / wall_ns / len(setting.client_cpus),
+        "server_share": spent["server"] / wall_ns / server_cpus,
+        "client_share": spent["load"] / wall_ns / client_cpus,
         "others_share": max(others, 0) / wall_ns,
         "steal_share": spent["stolen"] / wall_ns / os.sysconf("SC_NPROCESSORS_ONLN"),
         "server_halves": [server / wall if wall else 0 for server, wall in halves],

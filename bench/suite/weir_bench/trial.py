@@ -308,6 +308,7 @@ def start_load(setting, order, where, children, address, turns=False):
         "path": cell.path, "operation": cell.operation,
         "duration": f"{order.seconds:g}", "warmup": f"{order.warmup:g}",
         "rate": f"{order.rate:.0f}", "churn": cell.churn, "idle": cell.idle,
+        "threads": min(len(setting.client_cpus), cell.connections),
         "verify": cell.verify, "seed": order.seed, "cpu": cpu_list(setting.client_cpus)},
         turns)
     try:
@@ -408,6 +409,21 @@ def window(order, result, meter):
     return start + margin, end - margin, "assumed: the last seconds before the load ended"
 
 
+def cpus_to_fill(setting, record, result, crowd=0):
+    """How many CPUs make the server and the load full: all that they were given, unless they say
+    that they have fewer threads than that."""
+    server = record["server"]
+    threads = server["stats"].get("threads", 0)
+    # That counts loops. Blocking has a thread per connection, and SQPOLL one beside the loop.
+    if threads and server.get("engine") == "blocking":
+        threads = 0
+    elif threads and guards.uses_sqpoll(record):
+        threads += 1
+    given = len(setting.server_cpus), len(setting.client_cpus)
+    theirs = threads, result.threads and result.threads + crowd
+    return [min(cpus, count or cpus) for cpus, count in zip(given, theirs)]
+
+
 def keep_costs(setting, order, record, result, meter):
     start, end, how = window(order, result, meter)
     spent = meter.spent(start, end)
@@ -417,11 +433,13 @@ def keep_costs(setting, order, record, result, meter):
     halves = [meter.spent(start, middle), meter.spent(middle, end)]
     others = spent.machine - spent.server - spent.load - spent.own
     cpus = os.sysconf("SC_NPROCESSORS_ONLN")
+    # What disturbs the server beside the load is the load's, too.
+    server_cpus, client_cpus = cpus_to_fill(setting, record, result, len(meter.load_pids) - 1)
     record["cpu"] = {
         "window": how, "window_s": spent.time / 1e9, "machine_source": setting.machine.source,
         "server_source": meter.source(), "samples_gap_s": meter.widest_gap(start, end) / 1e9,
-        "server_share": spent.server / spent.time / len(setting.server_cpus),
-        "client_share": spent.load / spent.time / len(setting.client_cpus)
+        "server_share": spent.server / spent.time / server_cpus,
+        "client_share": spent.load / spent.time / client_cpus
         if result.client_share is None else result.client_share,
         "others_share": max(others, 0) / spent.time,
         "steal_share": spent.stolen / spent.time / cpus,
