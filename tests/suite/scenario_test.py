@@ -362,6 +362,17 @@ class Commands(unittest.TestCase):
                          types.SimpleNamespace(start=lambda *_: None), "127.0.0.1:7")
         return given
 
+    def test_every_placeholder_of_another_load_is_named(self):
+        """In --help and on the manual's page."""
+        run = cli.make_parser()._subparsers._group_actions[0].choices["run"]
+        said = next(action.help for action in run._actions if action.dest == "load")
+        with open(os.path.join(suite_path.HERE, "../../docs/man/weir-bench.1"),
+                  encoding="ascii") as file:
+            page = file.read().partition(r"\-\-load\~")[2].partition(".TP")[0]
+        for name in self.told(scenario.Cell("a")):
+            self.assertIn(f"{{{name}}}", said)
+            self.assertIn(f"{{{name}}}", page)
+
 
 class ForeignLoad(unittest.TestCase):
     def test_numbers_are_found_by_their_expressions(self):

@@ -110,11 +110,13 @@ def add_run_options(parser):
     add("--cells", metavar="LIST", help="only these, * is a wildcard: echo-64-*,churn")
     add("--engines", metavar="LIST", help="only these variants: epoll,uring,blocking")
     add("--variant", action="append", default=[], metavar="NAME=COMMAND",
-        help="one more server; {port} {address} {host} {stats} {weir} are replaced; a COMMAND that "
-             "begins with - is options for weir's server")
+        help="one more server; {port} {address} {host} {stats} {weir} {size} {root} {file} "
+             "{folder} {peers} {cpu} are replaced; a COMMAND that begins with - is options for "
+             "weir's server")
     add("--base", metavar="NAME", help="the variant that ratios are to")
     add("--load", metavar="COMMAND", help="another load generator; {host} {port} {address} "
-        "{connections} {depth} {size} {duration} {warmup} {rate} {churn} {idle} are replaced")
+        "{target} {connections} {depth} {size} {path} {operation} {duration} {warmup} {rate} "
+        "{churn} {idle} {verify} {seed} {threads} {cpu} are replaced")
     add("--load-parse", action="append", default=[], metavar="NAME=EXPRESSION",
         help="how to find ops_per_s, ops, errors, p50_us, p99_us ... in its output")
     add("--load-turns", action="store_true",
