@@ -120,20 +120,26 @@ class Preparation(unittest.TestCase):
 
 CEILING_TEXT = {"ceiling": True, "blocks": 1, "turns": 40, "cell": [
     {"name": "turns", "connections": 9}, {"name": "trials", "connections": 9, "turns": 0},
-    {"name": "open", "rate": 10.0}, {"name": "churn", "churn": 1}]}
+    {"name": "open", "rate": 10.0}, {"name": "churn", "churn": 1},
+    {"name": "half", "rate_of": "source"}]}
+# The cell that another takes its rate from, and which is not run itself.
+SOURCE = Cell("source", connections=9, turns=40, turn=0.02)
 
 
 class Ceilings(unittest.TestCase):
-    """A run that measures the load's ceiling itself, with a load of 900/s that rests a third."""
+    """A run that measures the load's ceiling itself, with a load of 900/s that rests a third, and
+    of ten times as much where a server answers."""
 
-    def run_with(self, works, ceilings=()):
+    def run_with(self, works, ceilings=(), text=None):
         """Returns its report and all that was ordered."""
         options = SimpleNamespace(seed=5, server_cpu=None, client_cpu=None, json=None, quiet=True,
                                   seconds=None, skip_conformance=True, server_host=None,
                                   command_line="weir-bench")
         load = SimpleNamespace(name="load", given=None, takes_turns=lambda: True,
                                pauses=lambda: False, lacks=lambda cell: None)
-        one = session.Session(scenario.parse("x", dict(CEILING_TEXT)), {}, load, options)
+        chosen = scenario.parse("x", text or dict(CEILING_TEXT))
+        chosen.sources = {} if text else {"half": SOURCE}
+        one = session.Session(chosen, {}, load, options)
         one.report["ceilings"] = dict(ceilings)
         orders = []
 
@@ -141,7 +147,8 @@ class Ceilings(unittest.TestCase):
             orders.append((order, count))
             return {"cell": order.cell.name, "variant": order.variant.name, "block": 0, "round": 0,
                     "open": order.cell.is_open(), "status": "ok", "guards": [], "seconds": 1,
-                    "warmup": 0, "took": 1, "metrics": {"ops_per_s": 900},
+                    "warmup": 0, "took": 1,
+                    "metrics": {"ops_per_s": 900 if order.variant.name == "kernel" else 9000},
                     "cpu": {"client_share": 2 / 3, "machine_source": "x"}}
 
         with mock.patch("weir_bench.reflector.works", lambda: works), \
@@ -157,15 +164,30 @@ class Ceilings(unittest.TestCase):
         report, orders = self.run_with(None)
         self.assertEqual({cell: round(rate) for cell, rate in report["ceilings"].items()},
                          {"turns": 1350, "trials": 1350})
+        # What servers did in the cell that another's rate is a part of is no ceiling of the load.
+        at = [order.variant.name for order, _ in orders].index("kernel")
+        self.assertEqual({order.cell.name for order, _ in orders[:at]}, {"source"})
         self.assertEqual([(order.cell.name, order.variant.name, count)
-                          for order, count in orders[:2]],
+                          for order, count in orders[at:at + 2]],
                          [("turns", "kernel", session.CEILING_TURNS), ("trials", "kernel", 0)])
-        for order, _ in orders[2:]:
+        for order, _ in orders[at + 2:]:
             self.assertEqual(round(order.ceiling),
                              1350 if order.cell.name in ("turns", "trials") else 0)
         report, orders = self.run_with(None, {"turns": 7.0})
         self.assertEqual(report["ceilings"], {"turns": 7.0})
         self.assertNotIn("kernel", [order.variant.name for order, _ in orders])
+
+    def test_where_no_cell_can_have_a_ceiling_that_is_said(self):
+        """Connections that come and go, open loops, and what is no echo."""
+        cell = {"name": "a", "churn": 1}
+        for values in ({"cell": [cell]}, {"cell": [{"name": "a", "rate": 9.0}]},
+                       {"server": "http", "cell": [{"name": "a", "path": "/x"}]},
+                       {"cell": [{"name": "a", "transport": "unix"}]}):
+            report, _ = self.run_with(None, text={"ceiling": True, "blocks": 1, **values})
+            self.assertEqual((report["ceilings"], report["complete"]), ({}, True))
+            self.assertIn("rates are not held against the load's ceiling: the kernel can answer in "
+                          "none of these cells", table.as_text(report))
+        self.assertEqual(self.run_with(None)[0]["no_ceiling"], [])
 
     def test_without_the_kernels_reflector_no_rate_is_marked(self):
         """The run goes on, and its table says so; with one it says what the ceilings are."""

@@ -15,6 +15,8 @@ from .scenario import Variant, engine_variant
 TWIN = "again"
 REFLECTORS = ("epoll", "uring", "blocking")
 BLOCKING_CONNECTIONS_MAX = 256   # a thread each
+NONE_REFLECTED = ("the kernel can answer in none of these cells, only in closed ones of echoes "
+                  "over TCP whose connections stay")
 
 
 def prepare(scenario):

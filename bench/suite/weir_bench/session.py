@@ -492,13 +492,13 @@ class Session:
             return
         told = len(self.scenario.notes)
         variants = calibrate.kernel(self.scenario)
-        self.report["no_ceiling"] = self.scenario.notes[told:]
-        for cell, _ in self.plan if variants else ():
-            if not cell.is_open() and cell.name in variants[0].cells:
-                self.measure_ceiling(cell, variants[0])
-        measured = {"trials": self.report["calibration"]} if variants else {"trials": []}
+        cells = [cell for cell, _ in self.plan if variants and not cell.is_open()
+                 and cell.name in variants[0].cells]
+        self.report["no_ceiling"] = self.scenario.notes[told:] or \
+            [calibrate.NONE_REFLECTED] * (not cells)
+        records = [self.measure_ceiling(cell, variants[0]) for cell in cells]
         self.report["ceilings"] = {cell: rate for cell, (rate, _)
-                                   in calibrate.ceilings(measured).items()}
+                                   in calibrate.ceilings({"trials": records}).items()}
 
     def measure_ceiling(self, cell, variant):
         """By turns where the cell has them: a turn's beginning is dearer for the load, too."""
@@ -511,6 +511,7 @@ class Session:
         self.report["calibration"].append(record)
         if record["status"] != "ok":
             self.progress.say(f"{what}: {record.get('failure') or record['guards'][0]['text']}")
+        return record
 
     def measure_capacity(self, cell, variant, seconds):
         rates = []
