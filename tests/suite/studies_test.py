@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import subprocess
+import tempfile
 import unittest
 from types import SimpleNamespace
 from unittest import mock
@@ -252,6 +253,59 @@ class Explanations(unittest.TestCase):
             record = {"open": False, "in_flight": 64, **changes,
                       "cpu": dict(zip(("server_share", "client_share"), shares))}
             self.assertIn(text, explain.limiter(record))
+
+
+class ExplainedTrials(unittest.TestCase):
+    """The three trials of an explanation: each may go wrong alone."""
+
+    CLEAN = {"status": "ok", "open": False, "in_flight": 9, "guards": [],
+             "cpu": {"server_share": 0.99, "client_share": 0.5}, "server": {"stats": {}},
+             "metrics": {"ops_per_s": 1000.0}}
+    SAID = {"instrument": {"status": 0, "said": "500,,raw_syscalls:sys_enter,1,100.00,,\n"}}
+
+    def explain(self, *records):
+        """What it makes of trials that end so; perf has left a profile before the first."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "perf.data")
+            with open(path, "w", encoding="ascii"):
+                pass
+            session = SimpleNamespace(setting=SimpleNamespace(folder=folder), rates={}, seed=1,
+                                      scenario=SimpleNamespace(seconds=0.4, warmup=0.1))
+            script = " ffffffff81000000 tcp_ack\n"
+            with mock.patch.object(explain.trial, "run", side_effect=records), \
+                    mock.patch.object(explain, "perf_script", lambda _: script), \
+                    mock.patch.object(explain.shutil, "which", lambda name: name):
+                found = explain.explain(session, scenario.Cell("a"),
+                                        scenario.Variant("v", "x"))
+            self.assertFalse(os.path.exists(path), "an old profile could be taken for a new one")
+        return found, explain.as_text(found)
+
+    def test_three_trials_that_end_well_have_all_parts(self):
+        """Counts are divided by what was done in the whole of their trial."""
+        found, said = self.explain(self.CLEAN, self.CLEAN, {**self.CLEAN, **self.SAID})
+        self.assertEqual((found["status"], found["missing"]), ("ok", []))
+        self.assertRegex(said, r"100.0 %  TCP and IP\n(.*\n)* +1.000  raw_syscalls:sys_enter")
+
+    def test_a_server_that_ends_badly_under_an_instrument_is_a_failure(self):
+        """Though perf had spoken before; the rest of the explanation stands."""
+        bad = {"status": "failed", "failure": "the server ended with status 3", **self.SAID}
+        found, said = self.explain(self.CLEAN, self.CLEAN, bad)
+        self.assertEqual(found["status"], "failed")
+        self.assertIn("no counts: the server ended with status 3", said)
+        self.assertIn("TCP and IP", said)
+        found, said = self.explain(self.CLEAN, bad, {**self.CLEAN, **self.SAID})
+        self.assertEqual(found["status"], "failed")
+        self.assertIn("no profile: the server ended with status 3", said)
+        self.assertNotIn("TCP and IP", said)
+        self.assertIn("raw_syscalls:sys_enter", said)
+
+    def test_an_invalid_one_is_told(self):
+        """With what the guard says, and the instrument that it was under."""
+        wrong = {**self.CLEAN, "status": "invalid", "guards": [
+            {"guard": "engine", "severity": "invalid", "text": "another ran"}]}
+        found, said = self.explain(self.CLEAN, wrong, {**self.CLEAN, **self.SAID})
+        self.assertEqual(found["status"], "invalid")
+        self.assertIn("perf record: another ran", said)
 
 
 class Studies(RunFixture):

@@ -106,20 +106,33 @@ def explain(session, cell, variant):
                  guards=[guard["text"] for guard in clean["guards"]])
     if shutil.which("perf") is None:
         return {**found, "missing": ["no profile and no counts: perf is not installed"]}
-    order.instrument = RECORD
-    profiled = trial.run(setting, order)
-    found["parts"], found["symbols"] = group(perf_script(setting.folder))
-    if not found["parts"]:
+    profiled = watched(setting, order, RECORD, found)
+    if profiled["status"] != "failed":
+        found["parts"], found["symbols"] = group(perf_script(setting.folder))
+    if not found.get("parts"):
         found["missing"].append("no profile: " + complaint(profiled))
-    order.instrument = COUNT
-    counted = trial.run(setting, order)
-    found["counts"] = counts_of(counted.get("instrument", {}).get("said", ""))
-    if found["counts"]:
-        seconds += session.scenario.warmup
-        found["counted_ops"] = counted["metrics"]["ops_per_s"] * seconds
+    counted = watched(setting, order, COUNT, found)
+    counts = counts_of(counted.get("instrument", {}).get("said", ""))
+    # A server that ended badly, though perf had spoken, leaves nothing to divide by.
+    if counts and (rate := counted.get("metrics", {}).get("ops_per_s")):
+        found.update(counts=counts, counted_ops=rate * (seconds + session.scenario.warmup))
     else:
         found["missing"].append("no counts: " + complaint(counted))
     return found
+
+
+def watched(setting, order, instrument, found):
+    """A trial under that instrument. That it went wrong is in `found`, too."""
+    if os.path.exists(path := os.path.join(setting.folder, "perf.data")):
+        os.unlink(path)   # another trial's
+    order.instrument = instrument
+    record = trial.run(setting, order)
+    if record["status"] != "ok":
+        found["status"] = record["status"]
+        found["missing"] += [f"{' '.join(instrument.split()[:2])}: {guard['text']}"
+                             for guard in record.get("guards", ())
+                             if guard["severity"] == "invalid"]
+    return record
 
 
 def complaint(record):
