@@ -622,7 +622,7 @@ usage: ./do COMMAND
                     fuzz a target, or all (default), for so long each (default 20); needs clang
   bench --peers [http|ftp] [ARG...]
                     install nginx, h2o, lighttpd, haproxy and vsftpd, and compare weir http
-                    (default) or weir ftp with them
+                    (default) or weir ftp with them, in half an hour
   serve ARG...      build and run a server:  ./do serve echo --listen 127.0.0.1:7777
   load ARG...       build and run the load generator (weir-load)
   doctor [ARG...]   what this kernel can do for weir, and how to mend what it cannot

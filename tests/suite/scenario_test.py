@@ -10,7 +10,7 @@ import types
 import unittest
 
 import suite_path
-from weir_bench import Problem, cli, load, sample, scenario, session, trial
+from weir_bench import Problem, cli, load, sample, scenario, session, summary, trial, verdict
 from weir_bench.load import OtherLoad
 
 CELLS = {"cell": [{"name": "a"}, {"name": "b", "connections": 8}, {"name": "c", "rate_of": "a"}]}
@@ -37,6 +37,23 @@ class Files(unittest.TestCase):
         self.assertGreaterEqual(len(paths), 2)
         for path in paths:
             self.assertTrue(scenario.load_file(path).cells, path)
+
+    def test_every_scenario_has_blocks_enough_for_a_verdict(self):
+        """As many as can show something after Holm over all rows of an endpoint, were all variants
+        there; and the two that take long have a budget."""
+        for path in glob.glob(os.path.join(suite_path.SUITE, "../scenarios/*.toml")):
+            chosen = scenario.load_file(path)
+            rows = {}
+            for cell in chosen.cells:
+                names = [variant.name for variant in chosen.variants_of(cell)]
+                for endpoint in summary.endpoints_of(
+                        {"scenario": {"endpoints": chosen.endpoints}}, vars(cell)):
+                    if chosen.base in names:
+                        rows[endpoint] = rows.get(endpoint, 0) + len(names) - 1
+            rows.pop("capacity_per_s", None)   # capacity's alone
+            self.assertGreaterEqual(chosen.blocks,
+                                    verdict.pairs_for_significance(max(rows.values())), path)
+            self.assertEqual(chosen.budget > 0, chosen.name in ("quick", "http", "ftp"), path)
 
     def test_quick_has_the_cells_that_are_promised(self):
         """Eight cells for two engines, and blocking in three of them."""
