@@ -6,6 +6,7 @@ import os
 import resource
 import subprocess
 import unittest
+from types import SimpleNamespace
 from unittest import mock
 
 import suite_path
@@ -55,10 +56,29 @@ def no_namespace():
     raise Problem("no network namespace: Operation not permitted")
 
 
+def no_veth(mtu):
+    raise Problem("ip link add veth0: Operation not permitted")
+
+
+class Closable:
+    def close(self):
+        pass
+
+
+REFUSED = "Error:\nNo permission to enable raw_syscalls:sys_enter event.\n\nThe default is 2\n"
+
+
+def perf_that_refuses(word, status, said):
+    """A perf that ends and says so for the events with that word, and counts all others."""
+    def run(command, **_):
+        refused = word in command[3]
+        return SimpleNamespace(returncode=status if refused else 0, stderr=said if refused else "")
+    return mock.patch.object(doctor.subprocess, "run", run)
+
+
 CPUS = {n: mock.patch.object(doctor.os, "sched_getaffinity", lambda _, n=n: set(range(n)))
         for n in (1, 2)}
-USER, ROOT = (mock.patch.object(doctor.os, "geteuid", lambda user=user: user)
-              for user in (1000, 0))
+USER = mock.patch.object(doctor.os, "geteuid", lambda: 1000)
 NOTHING_INSTALLED = mock.patch.object(doctor.shutil, "which", lambda _: None)
 INSTALLED = mock.patch.object(doctor.shutil, "which", lambda name: "/usr/bin/" + name)
 
@@ -111,9 +131,10 @@ CASES = (
     (doctor.check_machine, [replaced("cpu_info", lambda: ("a CPU", True))], "ok",
      "virtual machine", ""),
     (doctor.check_machine, [replaced("cpu_info", lambda: ("a CPU", False))], "ok", "a CPU", ""),
-    (doctor.check_veth, [NOTHING_INSTALLED, ROOT], "warn", "ip is not installed", "iproute2"),
-    (doctor.check_veth, [INSTALLED, USER], "warn", "veth pair are not run", "run as root"),
-    (doctor.check_veth, [INSTALLED, ROOT], "ok", "a pair", ""),
+    (doctor.check_veth, [NOTHING_INSTALLED], "warn", "ip is not installed", "iproute2"),
+    (doctor.check_veth, [INSTALLED, replaced("Veth", no_veth)], "warn",
+     "veth pair are not run: ip link add veth0: Operation not permitted", "CAP_NET_ADMIN"),
+    (doctor.check_veth, [INSTALLED, replaced("Veth", lambda mtu: Closable())], "ok", "a pair", ""),
     (doctor.check_groups, [mock.patch.object(doctor.cgroup, "lacks", lambda: "no hierarchy")],
      "warn", "come and go are measured by trials, in steps of 10 ms: no hierarchy", "run as root"),
     (doctor.check_groups, [mock.patch.object(doctor.cgroup, "lacks", lambda: None)],
@@ -123,10 +144,16 @@ CASES = (
     (doctor.check_bpf, [mock.patch.object(doctor.reflector, "works", lambda: None)],
      "ok", "can reflect", ""),
     (doctor.check_perf, [NOTHING_INSTALLED], "warn", "perf is not installed", "linux-perf"),
-    (doctor.check_perf, [INSTALLED, USER, lines(perf_event_paranoid="2")], "warn",
-     "no counts: kernel.perf_event_paranoid is 2", "kernel.perf_event_paranoid=-1"),
-    (doctor.check_perf, [INSTALLED, USER, lines(perf_event_paranoid="-1")], "ok", "profile", ""),
-    (doctor.check_perf, [INSTALLED, ROOT, lines(perf_event_paranoid="4")], "ok", "profile", ""),
+    (doctor.check_perf, [INSTALLED, perf_that_refuses("raw", 255, REFUSED),
+                         lines(perf_event_paranoid="2")], "warn",
+     "no counts: No permission to enable raw_syscalls:sys_enter event. "
+     "(kernel.perf_event_paranoid is 2)", "kernel.perf_event_paranoid=-1"),
+    (doctor.check_perf, [INSTALLED, perf_that_refuses("cpu-clock", 255, ""), lines()], "warn",
+     "no profile and no counts: perf ended with status 255", "perf_event_open"),
+    (doctor.check_perf, [INSTALLED, perf_that_refuses("cpu-clock", 0, "<not supported> cpu-clock"),
+                         lines()], "warn", "no profile and no counts: it is not supported", "root"),
+    (doctor.check_perf, [INSTALLED, perf_that_refuses("nothing", 0, ""), lines()], "ok",
+     "profile", ""),
 )
 
 

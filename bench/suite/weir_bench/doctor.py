@@ -5,19 +5,23 @@ import errno
 import os
 import resource
 import shutil
+import subprocess
 import time
 
 from . import Problem, cgroup, reflector
 from .environment import by_cpu, cpu_info, read_line
 from .namespace import LIBC, Namespace
 from .sample import Machine
+from .veth import Veth
 
 SYS_IO_URING_SETUP = 425   # the same on all architectures but alpha
 FILES_WANTED = 4096
 MEMLOCK_WANTED = 8 << 20
 PORTS_WANTED = 20000
 BACKLOG_WANTED = 1024
-PARANOID_MAX = -1          # of perf_event_paranoid: above, tracepoints are the administrator's
+PARANOID = -1              # perf_event_paranoid: above, tracepoints are the administrator's
+PERF_SECONDS = 10
+MTU = 1500
 BUSY_MAX = 0.05
 LOOK_SECONDS = 0.5
 
@@ -160,8 +164,11 @@ def check_veth():
     if shutil.which("ip") is None:
         return ("warn", "cells over a veth pair are not run: ip is not installed",
                 "install iproute2")
-    if os.geteuid() != 0:
-        return "warn", "cells over a veth pair are not run", "run as root"
+    try:
+        Veth(MTU).close()
+    except (Problem, OSError) as error:
+        return ("warn", f"cells over a veth pair are not run: {error}",
+                "run as root, in a container with CAP_NET_ADMIN and CAP_SYS_ADMIN")
     return fine("a pair can be made")
 
 
@@ -179,14 +186,32 @@ def check_bpf():
     return fine("the kernel can reflect, for the load's ceiling")
 
 
+def perf_refuses(event):
+    """Why perf cannot count that event here, by its own words; None if it can."""
+    try:
+        said = subprocess.run(["perf", "stat", "-e", event, "true"], capture_output=True, text=True,
+                              env={**os.environ, "LC_ALL": "C"}, timeout=PERF_SECONDS,
+                              check=False)
+    except (OSError, subprocess.SubprocessError) as error:
+        return str(error)
+    if said.returncode == 0:
+        return "it is not supported" if "<not" in said.stderr else None
+    words = [line.strip() for line in said.stderr.splitlines() if line.strip(" \n:") != "Error"]
+    return next(filter(None, words), f"perf ended with status {said.returncode}")
+
+
 def check_perf():
     if shutil.which("perf") is None:
         return ("warn", "explain has no profile and no counts: perf is not installed",
                 "install linux-perf (linux-tools on Ubuntu)")
-    level = int(read_line("/proc/sys/kernel/perf_event_paranoid") or 0)
-    if os.geteuid() != 0 and level > PARANOID_MAX:
-        return ("warn", f"explain has no counts: kernel.perf_event_paranoid is {level}",
-                f"run as root, or sysctl kernel.perf_event_paranoid={PARANOID_MAX}")
+    for event, lost in (("cpu-clock", "profile and no counts"),
+                        ("raw_syscalls:sys_enter", "counts")):
+        if reason := perf_refuses(event):
+            level = read_line("/proc/sys/kernel/perf_event_paranoid")
+            return ("warn", f"explain has no {lost}: {reason} (kernel.perf_event_paranoid is "
+                    f"{level})", f"run as root, or sysctl kernel.perf_event_paranoid={PARANOID}; "
+                    "in a container also CAP_PERFMON and a seccomp profile that allows "
+                    "perf_event_open")
     return fine("explain can profile and count")
 
 
