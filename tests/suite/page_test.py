@@ -158,6 +158,17 @@ class Pages(RunFixture):
                                  check=False)
         self.assertEqual((missing.returncode, "No such file" in missing.stderr), (2, True))
 
+    def test_a_replay_says_what_is_over_what(self):
+        """Each answer with its variant, and with its base, the run's or its own."""
+        cells = [{"name": name, "expect": {"variant": "uring", "ratio": 2.0, "source": "s", **base}}
+                 for name, base in (("a", {}), ("b", {"base": "one-shot"}))]
+        report = {"base": "epoll", "table": [], "trials": [],
+                  "scenario": {"cells": [{**cell, "title": ""} for cell in cells], "variants": []}}
+        read = Reader(page.published(report))
+        said = [element["text"] for element in read.of("td")]
+        for cell, ratio in (("a", "uring over epoll"), ("b", "uring over one-shot")):
+            self.assertIn(ratio, said, cell)
+
     def test_names_cannot_break_the_page(self):
         """A variant's name is text, whatever is in it."""
         run = run_of(100, 0.01, random.Random(1))

@@ -132,10 +132,11 @@ def published(report):
     rows = []
     for cell, expect, answer, seen in replay.answers(report):
         here = f"{seen['ratio']:.2f} {escape(seen.get('by', ''))}" if "ratio" in seen else "&ndash;"
-        rows.append([escape(cell), escape(expect["source"]), f"{expect['ratio']:.2f}", here,
-                     badge(seen), f"<b>{answer}</b>"])
-    return table("Published results, rate of the variant over the base's",
-                 ["cell", "source", "published", "here", "verdict", "answer"], rows)
+        ratio = f"{expect['variant']} over {expect.get('base', report['base'])}"
+        rows.append([escape(cell), escape(expect["source"]), escape(ratio),
+                     f"{expect['ratio']:.2f}", here, badge(seen), f"<b>{answer}</b>"])
+    return table("Published results, ratios of rates",
+                 ["cell", "source", "ratio of", "published", "here", "verdict", "answer"], rows)
 
 
 def environment_of(report):
