@@ -53,19 +53,33 @@ class Real(unittest.TestCase):
         text = self.write("test.toml", "blocks = 1\nseconds = 0.1\nwarmup = 0.02\n" + text)
         command = [suite_path.LAUNCHER, "run", text, "--build", BUILD, "--json", self.json,
                    *arguments, *["--skip-conformance"] * (not conforms)]
+        said = self.launch(command, status, within)
+        return {(t["cell"], t["variant"]): t for t in self.report["trials"]}, said
+
+    def launch(self, command, status=0, within=None):
+        """Runs it, and reads its report; returns what it printed. A window as short as these can
+        pass while others have both CPUs, which the report must say: then it is tried again."""
         for _ in range(TRIES):
             run = subprocess.run(command, capture_output=True, text=True, timeout=60,
                                  env={**os.environ, "TMPDIR": self.folder}, check=False,
                                  preexec_fn=within and within.enter)
-            # A window as short as these can pass while others have both CPUs.
-            if NO_TIME not in run.stderr:
+            self.assertNotIn("Traceback", run.stderr)
+            with open(self.json, encoding="utf-8") as file:
+                self.report = json.load(file)
+            if run.returncode == status or not (NO_TIME in run.stderr or self.was_disturbed()):
                 break
         self.assertEqual(run.returncode, status, run.stdout + run.stderr)
-        self.assertNotIn("Traceback", run.stderr)
-        with open(self.json, encoding="utf-8") as file:
-            self.report = json.load(file)
-        return {(t["cell"], t["variant"]): t for t in self.report["trials"]}, \
-            run.stdout + run.stderr
+        return run.stdout + run.stderr
+
+    def was_disturbed(self):
+        """Whether others used the CPUs in a trial."""
+        return any(disturbed(trial_) for trial_ in self.report["trials"])
+
+    def check_turns(self, record):
+        """Each did something. Who is kept from its CPU for as long as a turn lasts begins nothing
+        more in it: then that is said, and there are other turns."""
+        done = record["turns"]["ops"]
+        self.assertGreater((sum if disturbed(record) else min)(done), 0, record)
 
     def check(self, trials, count):
         """All went well and nothing was wrong with any byte."""
@@ -75,6 +89,11 @@ class Real(unittest.TestCase):
             self.assertEqual([g for g in record["guards"] if g["severity"] == "invalid"], [], key)
             self.assertGreater(record["metrics"]["machine_cpu_ns"], 0)
             self.assertEqual(sum(record["errors"].values()), 0, record["errors"])
+
+
+def disturbed(record):
+    """Whether others used the CPUs meanwhile, as the trial itself says."""
+    return bool({"machine-busy", "steal"} & {g["guard"] for g in record.get("guards", ())})
 
 
 class Places(Real):
@@ -187,7 +206,7 @@ class Turns(Real):
         trials = {(t["cell"], t["variant"]): t for t in self.report["trials"]}
         self.check(trials, 7 if IS_ROOT else 5)
         for (cell, variant), record in trials.items():
-            self.assertGreater(min(record["turns"]["ops"]), 0, (cell, variant))
+            self.check_turns(record)
             self.assertEqual(len(record["turns"]["ops"]), 10 if cell == "tcp" else 4)
             self.assertEqual(sum(record["turns"]["ops"]), record["load"]["result"]["ops"])
         self.check_injected(*(trials["tcp", name] for name in ("epoll", "dearer")))
@@ -212,7 +231,7 @@ class Turns(Real):
         self.check(trials, 2)
         roots = set()
         for record in trials.values():
-            self.assertGreater(min(record["turns"]["ops"]), 0)
+            self.check_turns(record)
             command = record["server"]["command"]
             roots.add(command[command.index("--root") + 1])
         self.assertEqual(len(roots), 2)
@@ -261,7 +280,7 @@ class Peers(Real):
             + '[[cell]]\nname = "1k"\npath = "/1k.bin"\nconnections = 4\nverify = "full"\n')
         self.check(trials, len(installed))
         for key, record in trials.items():
-            self.assertGreater(min(record["turns"]["ops"]), 0, key)
+            self.check_turns(record)
             result = record["load"]["result"]
             self.assertGreater(result["bytes"], 1024 * result["ops"], key)
 
@@ -368,13 +387,9 @@ class Reflectors(Real):
         text = self.write("test.toml", 'variants = ["epoll"]\nturns = 3\n'
                           '[[cell]]\nname = "a"\nconnections = 9\n'
                           '[[cell]]\nname = "b"\nsize = 100000\nconnections = 3\ndepth = 3\n')
-        run = subprocess.run([suite_path.LAUNCHER, "calibrate", text, "--build", BUILD, "--json",
-                              self.json, "--blocks", "1", "--warmup", "0.02",
-                              "--skip-conformance"],
-                             capture_output=True, text=True, timeout=60, check=False)
-        self.assertEqual(run.returncode, 0, run.stdout + run.stderr)
-        with open(self.json, encoding="utf-8") as file:
-            report = json.load(file)
+        self.launch([suite_path.LAUNCHER, "calibrate", text, "--build", BUILD, "--json", self.json,
+                     "--blocks", "1", "--warmup", "0.02", "--skip-conformance"])
+        report = self.report
         self.assertEqual(set(report["ceilings_found"]), {"a", "b"})
         self.assertIn("kernel", {t["variant"] for t in report["trials"]})
         for trial_ in report["trials"]:
@@ -403,13 +418,10 @@ class Studies(Real):
         """Runs it with one cell and two engines; returns its report and what it printed."""
         text = self.write("test.toml", 'blocks = 1\nvariants = ["epoll", "uring"]\n'
                           '[[cell]]\nname = "a"\nconnections = 4\n')
-        run = subprocess.run([suite_path.LAUNCHER, name, "--scenario", text, "--build", BUILD,
-                              "--json", self.json, "--skip-conformance", "--warmup", "0.02",
-                              *arguments], capture_output=True, text=True, timeout=60,
-                             env={**os.environ, "TMPDIR": self.folder}, check=False)
-        self.assertEqual(run.returncode, 0, run.stdout + run.stderr)
-        with open(self.json, encoding="utf-8") as file:
-            return json.load(file), run.stdout
+        said = self.launch([suite_path.LAUNCHER, name, "--scenario", text, "--build", BUILD,
+                            "--json", self.json, "--skip-conformance", "--warmup", "0.02",
+                            *arguments])
+        return self.report, said
 
     def test_a_sweep_serves_each_size(self):
         """What the servers sent is what was asked for, at every size and in both engines."""
@@ -427,13 +439,13 @@ class Studies(Real):
     def test_a_capacity_keeps_its_objective(self):
         """The rate that is told was offered and kept the objective, and every step that was below
         kept it, too; above the best one none did. A lax objective, for a machine that is busy."""
-        report, said = self.study("capacity", "--slo", "p50=20ms", "--seconds", "0.05",
+        report, said = self.study("capacity", "--slo", "p50=1s", "--seconds", "0.05",
                                   "--engines", "epoll", "--turns", "3")
-        self.assertIn("Objective: p50=20ms", said)
+        self.assertIn("Objective: p50=1s", said)
         record, = report["trials"]
         best = record["metrics"]["capacity_per_s"]
         self.assertAlmostEqual(record["rate"], best, delta=1)
-        self.assertLessEqual(record["metrics"]["p50_ns"], 20e6)
+        self.assertLessEqual(record["metrics"]["p50_ns"], 1e9)
         self.assertGreaterEqual(len(record["turns"]["ops"]), 3)
         self.assertGreater(record["metrics"]["ops_per_s"], 0.97 * record["offered_per_s"])
         kept = [rate for rate, _, met in record["steps"] if met]
@@ -446,7 +458,7 @@ class Studies(Real):
         run = subprocess.run([suite_path.LAUNCHER, "run", "--resume", self.json, "--build", BUILD,
                               "--skip-conformance"], capture_output=True, text=True, timeout=60,
                              check=False)
-        self.assertIn("Objective: p50=20ms", run.stdout)
+        self.assertIn("Objective: p50=1s", run.stdout)
         with open(self.json, encoding="utf-8") as file:
             self.assertTrue(all(t["steps"] for t in json.load(file)["trials"]))
 

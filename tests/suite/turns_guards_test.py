@@ -100,7 +100,8 @@ class Guards(unittest.TestCase):
         """Servers and loads with faults, all alive at once: each guard speaks where its fault is
         and nowhere else, and one that has no fault is left alone."""
         changes = {CLOSED[1][0]: {"ceiling": 1.0, "conformance": "wrong"}}
-        with mock.patch.object(process.Child.stop, "__defaults__", (0.2,)):
+        # Long enough for one that has to wait for a CPU; who must be killed costs so much once.
+        with mock.patch.object(process.Child.stop, "__defaults__", (2,)):
             found = self.run_turns(Cell("a", connections=4, turns=TURNS, turn=TURN), CLOSED,
                                    changes=changes)
         for names, spoke in found.items():

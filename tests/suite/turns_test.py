@@ -20,6 +20,7 @@ from weir_bench.load import Result
 from weir_bench.scenario import Cell, Variant
 
 ROUNDS = 30
+TRIES = 5
 LOAD = SimpleNamespace(takes_turns=lambda: True, pauses=lambda: False, name="load")
 PAUSED = SimpleNamespace(takes_turns=lambda: True, pauses=lambda: True, name="wrk")
 
@@ -234,6 +235,14 @@ class Runs(RunFixture):
         return self.bench("--cells", "echo", "--turns", "6", "--variant", "twin=--engine epoll",
                           *arguments, **options)
 
+    def check_turns(self, trial, names):
+        """There are six, each with work in it. Where others have the CPUs for as long as a turn
+        lasts it may be over before the load knows of it; then that is said."""
+        busy = {guard["guard"] for guard in trial["guards"]} & {"machine-busy", "steal"}
+        for name in names:
+            self.assertEqual(len(trial["turns"][name]), 6)
+            self.assertGreater((sum if busy else min)(trial["turns"][name]), 0, (name, trial))
+
     def test_every_turn_is_kept(self):
         """All servers answer, each turn has its numbers, and the table is made of them; the whole
         is read again from the file, as CSV, too."""
@@ -243,9 +252,7 @@ class Runs(RunFixture):
         for trial in report["trials"]:
             self.assertEqual(trial["status"], "ok", trial)
             columns = trial["turns"]
-            for name in ("ops", "server_ns", "wall_ns"):
-                self.assertEqual(len(columns[name]), 6)
-                self.assertGreater(min(columns[name]), 0)
+            self.check_turns(trial, ("ops", "server_ns", "wall_ns"))
             self.assertEqual(sum(columns["ops"]), trial["load"]["result"]["ops"])
             self.assertEqual(trial["spent"]["server"], sum(columns["server_ns"]))
             self.assertGreater(trial["metrics"]["pss_bytes"], 1 << 20)
@@ -288,8 +295,7 @@ class Runs(RunFixture):
             self.assertEqual(trial["status"], "ok", trial)
             columns, total = trial["turns"], int(trial["load"]["result"].split()[0])
             self.assertEqual(len(columns["ops"]), 6)
-            for name in ("ops", "server_ns", "load_ns"):
-                self.assertGreater(min(columns[name]), 0)
+            self.check_turns(trial, ("ops", "server_ns", "load_ns"))
             self.assertLess(sum(columns["ops"]), total)
             self.assertEqual(trial["server"]["stats"]["sent_bytes"], 64 * total)
             self.assertNotIn("p99_ns", trial["metrics"])
@@ -309,11 +315,17 @@ class Runs(RunFixture):
         """It cannot be told by its options here, so its CPU time in the others' turns does, and
         what all of the cell cost is INVALID. One that tells is measured by trials, and so are
         loads that cannot rest."""
-        report, out, _ = self.turned("--variant", "hot=--engine epoll --fault polls")
-        for trial in report["trials"]:
-            unrest = [g for g in trial["guards"] if g["guard"] == "unrest"]
-            self.assertEqual(len(unrest), 1, trial)
-            self.assertRegex(unrest[0]["text"], "hot used .* while others had their turns")
+        for _ in range(TRIES):
+            report, out, _ = self.turned("--variant", "hot=--engine epoll --fault polls")
+            said = [{g["guard"]: g["text"] for g in t["guards"]} for t in report["trials"]]
+            if all("unrest" in guards for guards in said):
+                break
+            # Its part of a CPU that many others want may be small.
+            self.assertTrue(any("machine-busy" in guards for guards in said), said)
+        else:
+            self.skipTest(f"others had the server's CPU in each of {TRIES} tries")
+        for guards in said:
+            self.assertRegex(guards["unrest"], "hot used .* while others had their turns")
         self.assertIn("INVALID: unrest", out)
         report, out, err = self.turned("--variant", "busy=--engine epoll --counter busy-poll=0")
         self.assertIn("echo: not by turns: busy polls", err)
