@@ -49,7 +49,7 @@ static void log_report(struct http_access_log *log, int error, uint64_t lost)
     if (atomic_exchange(&worker->site->access_log_fails, error != 0) == (error != 0))
         return;
     snprintf(text, sizeof text, "access log: %s", error ? strerror(-error) : "it is written again");
-    serve_log_write(&worker->site->log, error ? WEIR_LOG_WARNING : WEIR_LOG_INFO, text);
+    http_worker_say(worker, error ? WEIR_LOG_WARNING : WEIR_LOG_INFO, text);
 }
 
 static void log_write_now(struct http_access_log *log, const char *data, size_t size)

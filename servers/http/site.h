@@ -36,7 +36,7 @@ enum http_counter {
     COUNTER_FILE_ERRORS,      // files that could not be read, or were shorter than their answer
     COUNTER_BODIES_REFUSED,   // for want of memory, or beyond --max-bodies
     COUNTER_LISTINGS_REFUSED, // for want of memory, or as many are being made as may be
-    COUNTER_LOG_DROPPED,      // lines of the access log that found both buffers full, or the disk
+    COUNTER_LOG_DROPPED,      // lines of both logs that found their buffers full, or the disk
     COUNTER_COUNT,
 };
 
@@ -57,6 +57,13 @@ struct http_settings {
 
 struct http_worker;
 struct http_access_log;
+struct line_queue;
+
+// Refusals are logged, but not more than a few a second.
+struct http_log_pace {
+    uint64_t second;
+    uint32_t lines; // in it, also those that were left out
+};
 
 struct http_site {
     const struct http_settings *settings;
@@ -68,6 +75,8 @@ struct http_site {
     struct http_cache_budget cache_budget;
     _Atomic uint64_t bodies_used; // bytes of request bodies that are being collected
     struct serve_log log, access_log;
+    struct line_queue *lines; // for `log`, while loops run; otherwise NULL
+    _Atomic uint64_t lines_dropped;
     _Atomic bool access_log_fails; // and that was said
     pthread_mutex_t access_log_lock;
     pthread_mutex_t lock;        // of the list
@@ -87,8 +96,7 @@ struct http_worker {
     char date[HTTP_DATE_SIZE];
     time_t date_time;
     uint64_t date_until_ns; // of the loop's clock
-    uint64_t log_second;    // refusals are logged, but not more than a few a second
-    uint32_t log_lines;
+    struct http_log_pace log_pace;
     struct http_access_log *access_log; // NULL: none
     _Atomic uint64_t counters[COUNTER_COUNT];
 };
@@ -133,6 +141,9 @@ static inline void http_count(struct http_worker *worker, enum http_counter coun
 // The sums over all workers. Any thread.
 void http_site_counters(struct http_site *site, uint64_t ret_counters[COUNTER_COUNT]);
 extern const char *const http_counter_names[COUNTER_COUNT];
+
+// A line for the log; its loop does not wait until it is written.
+void http_worker_say(struct http_worker *worker, enum weir_log_level level, const char *text);
 
 // Tells the log about a connection that was refused or timed out.
 void http_worker_log(struct http_worker *worker, struct weir_stream *stream, const char *what,
