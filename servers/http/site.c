@@ -11,7 +11,8 @@
 #include "access_log.h"
 #include "routes.h"
 
-enum { SITE_LOG_LINES_MAX = 10 }; // a second and worker
+// A second; and at the same time, with two MiB each. More are asked to come again.
+enum { SITE_LOG_LINES_MAX = 10, SITE_LISTINGS_MAX = 16 };
 
 // --- The site ------------------------------------------------------------------------------------
 
@@ -99,14 +100,18 @@ int http_site_open(void *context, uint32_t connections)
     return status;
 }
 
-// Says how many lines the last second left out.
-static void worker_count_lines(struct http_worker *worker, struct http_log_pace pace)
+// How many lines of its last second were left out.
+static uint32_t site_lines_left_out(const struct http_bounds *bounds)
+{
+    return bounds->log_lines > SITE_LOG_LINES_MAX ? bounds->log_lines - SITE_LOG_LINES_MAX : 0;
+}
+
+static void worker_say_left_out(struct http_worker *worker, uint32_t lines)
 {
     char text[64];
-    if (pace.lines <= SITE_LOG_LINES_MAX)
-        return;
-    snprintf(text, sizeof text, "and %u more such lines", pace.lines - SITE_LOG_LINES_MAX);
-    http_worker_say(worker, WEIR_LOG_WARNING, text);
+    snprintf(text, sizeof text, "and %u more such lines", lines);
+    if (lines)
+        http_worker_say(worker, WEIR_LOG_WARNING, text);
 }
 
 static void worker_free(struct http_worker *worker)
@@ -133,8 +138,10 @@ static void site_end_logs(struct http_site *site)
     uint64_t counters[COUNTER_COUNT];
     line_queue_destroy(site->lines);
     site->lines = NULL;
+    if (site->workers)
+        worker_say_left_out(site->workers, site_lines_left_out(&site->bounds));
     for (struct http_worker *worker = site->workers; worker; worker = worker->next) {
-        worker_count_lines(worker, worker->log_pace);
+        worker_say_left_out(worker, site_lines_left_out(&worker->bounds));
         http_access_log_destroy(worker->access_log);
         worker->access_log = NULL;
     }
@@ -219,6 +226,36 @@ void http_worker_give(struct http_worker *worker)
     pthread_mutex_unlock(&worker->site->lock);
 }
 
+// Those of the loop, or those that all connections share. Only these have a lock.
+static struct http_bounds *worker_bounds_lock(struct http_worker *worker)
+{
+    if (!worker->ephemeral)
+        return &worker->bounds;
+    pthread_mutex_lock(&worker->site->lock);
+    return &worker->site->bounds;
+}
+
+static void worker_bounds_unlock(struct http_worker *worker)
+{
+    if (worker->ephemeral)
+        pthread_mutex_unlock(&worker->site->lock);
+}
+
+bool http_worker_take_listing(struct http_worker *worker)
+{
+    struct http_bounds *bounds = worker_bounds_lock(worker);
+    bool taken = bounds->listings < SITE_LISTINGS_MAX;
+    bounds->listings += taken;
+    worker_bounds_unlock(worker);
+    return taken;
+}
+
+void http_worker_give_listing(struct http_worker *worker)
+{
+    worker_bounds_lock(worker)->listings--;
+    worker_bounds_unlock(worker);
+}
+
 void http_worker_drain(struct http_worker *worker)
 {
     const uint64_t spare_max_ns = 1000000000; // a busy machine comes late to its timers
@@ -286,16 +323,20 @@ void http_worker_say(struct http_worker *worker, enum weir_log_level level, cons
         serve_log_write(&site->log, level, text);
 }
 
-// Whether one more line may be written in this second. What it ends is the last one, or nothing.
-static bool site_log_admits(struct http_log_pace *pace, uint64_t second,
-                            struct http_log_pace *ret_last)
+// Whether one more line may be written in this second; and how many the last one left out.
+static bool worker_log_admits(struct http_worker *worker, uint32_t *ret_left_out)
 {
-    *ret_last = (struct http_log_pace){ 0 };
-    if (second > pace->second) {
-        *ret_last = *pace;
-        *pace = (struct http_log_pace){ .second = second };
+    uint64_t second = weir_loop_now(worker->loop) / 1000000000ULL;
+    struct http_bounds *bounds = worker_bounds_lock(worker);
+    *ret_left_out = 0;
+    if (second > bounds->log_second) {
+        *ret_left_out = site_lines_left_out(bounds);
+        bounds->log_second = second;
+        bounds->log_lines = 0;
     }
-    return ++pace->lines <= SITE_LOG_LINES_MAX;
+    bool admitted = ++bounds->log_lines <= SITE_LOG_LINES_MAX;
+    worker_bounds_unlock(worker);
+    return admitted;
 }
 
 void http_worker_log(struct http_worker *worker, struct weir_stream *stream, const char *what,
@@ -303,10 +344,9 @@ void http_worker_log(struct http_worker *worker, struct weir_stream *stream, con
 {
     char host[WEIR_ADDRESS_TEXT_SIZE], text[256];
     struct weir_address address;
-    struct http_log_pace last;
-    uint64_t second = weir_loop_now(worker->loop) / 1000000000ULL;
-    bool admitted = site_log_admits(&worker->log_pace, second, &last);
-    worker_count_lines(worker, last);
+    uint32_t left_out;
+    bool admitted = worker_log_admits(worker, &left_out);
+    worker_say_left_out(worker, left_out);
     if (!admitted)
         return;
     weir_stream_peer_address(stream, &address);

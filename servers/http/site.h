@@ -59,10 +59,12 @@ struct http_worker;
 struct http_access_log;
 struct line_queue;
 
-// Refusals are logged, but not more than a few a second.
-struct http_log_pace {
-    uint64_t second;
-    uint32_t lines; // in it, also those that were left out
+// What a thread has of what is bounded: lines a second for refusals, and listings at once. With
+// blocking each connection has a thread; they share one.
+struct http_bounds {
+    uint64_t log_second;
+    uint32_t log_lines; // in it, also those that were left out
+    uint32_t listings;  // that are being made
 };
 
 struct http_site {
@@ -70,6 +72,7 @@ struct http_site {
     struct http_parser_limits limits;
     int root; // descriptor, or -1
     struct http_needs needs;
+    struct http_bounds bounds; // of all workers whose loops end with their connection; with `lock`
     struct http_route routes[SITE_ROUTES_MAX];
     size_t routes_count;
     struct http_cache_budget cache_budget;
@@ -88,15 +91,14 @@ struct http_worker {
     struct http_site *site;
     struct weir_loop *loop; // NULL: waits for one
     uint32_t connections;
-    uint32_t listings;     // that are being made
+    struct http_bounds bounds;
     bool ephemeral;        // the loop ends with its connection
     uint64_t drain_end_ns; // when clients have had their time to read; 0: the server serves
     struct http_head *head;
     struct http_cache cache;
     char date[HTTP_DATE_SIZE];
     time_t date_time;
-    uint64_t date_until_ns; // of the loop's clock
-    struct http_log_pace log_pace;
+    uint64_t date_until_ns;             // of the loop's clock
     struct http_access_log *access_log; // NULL: none
     _Atomic uint64_t counters[COUNTER_COUNT];
 };
@@ -141,6 +143,10 @@ static inline void http_count(struct http_worker *worker, enum http_counter coun
 // The sums over all workers. Any thread.
 void http_site_counters(struct http_site *site, uint64_t ret_counters[COUNTER_COUNT]);
 extern const char *const http_counter_names[COUNTER_COUNT];
+
+// Whether one more listing may be made; the end of one gives its place back.
+bool http_worker_take_listing(struct http_worker *worker);
+void http_worker_give_listing(struct http_worker *worker);
 
 // A line for the log; its loop does not wait until it is written.
 void http_worker_say(struct http_worker *worker, enum weir_log_level level, const char *text);
