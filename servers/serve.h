@@ -86,8 +86,9 @@ void serve_log_write(void *log, enum weir_log_level level, const char *text);
 // The line that serve_log_write() writes; returns its size. The text is cut where it does not fit.
 size_t serve_log_format(const struct serve_log *log, enum weir_log_level level, const char *text,
                         char ret_line[SERVE_LOG_LINE_MAX]);
-// Writes whole lines, as they are, and ends a line before them of which a part is there. -errno,
-// and how many did not get there. One thread at a time.
+// Writes whole lines, as they are, and ends a line before them of which a part is there; lines that
+// serve_log_write() writes meanwhile stand between them, also in a pipe. -errno, and how many did
+// not get there. One thread at a time.
 int serve_log_write_lines(struct serve_log *log, const char *data, size_t size, uint64_t *ret_lost);
 
 // Writes the statistics as one JSON object; a regular file is replaced as a whole or not at all.

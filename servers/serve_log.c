@@ -94,6 +94,18 @@ static ssize_t serve_log_write_once(int fd, const char *data, size_t size)
     return count < 0 ? -errno : count;
 }
 
+// How much is written at once: whole lines that a pipe takes at once or not at all, so that no line
+// of another thread stands within ours. A longer line goes alone.
+static size_t serve_log_part(const char *data, size_t size)
+{
+    if (size <= PIPE_BUF)
+        return size;
+    const char *end = memrchr(data, '\n', PIPE_BUF);
+    if (!end)
+        end = memchr(data, '\n', size);
+    return end ? (size_t)(end - data) + 1 : size;
+}
+
 int serve_log_write_lines(struct serve_log *log, const char *data, size_t size, uint64_t *ret_lost)
 {
     ssize_t count = 0;
@@ -102,7 +114,7 @@ int serve_log_write_lines(struct serve_log *log, const char *data, size_t size, 
         count = serve_log_write_once(log->fd, "\n", 1);
     log->torn = log->torn && count <= 0;
     while (count >= 0 && size) {
-        count = serve_log_write_once(log->fd, data, size);
+        count = serve_log_write_once(log->fd, data, serve_log_part(data, size));
         // UNTESTED: write of some bytes never takes none
         if (count == 0)
             count = -EIO;

@@ -1,5 +1,7 @@
 // See access_log.h. Two buffers: one fills while the other is written. When both are full, or the
-// disk is, lines are dropped and counted; the alternative would be to wait.
+// disk is, lines are dropped and counted; the alternative would be to wait. A job that cannot be
+// started is tried again later: only the end of the server, or a connection's own thread, writes by
+// itself.
 #include "access_log.h"
 
 #include <errno.h>
@@ -17,6 +19,7 @@ struct http_access_log {
     struct weir_operation operation; // the write in flight
     struct weir_timer timer;
     bool writing, timing;
+    bool ran; // the write in flight, and was not refused as a job
     char *filling, *emptying;
     size_t filled, emptied;
     uint64_t lost; // lines of the write in flight
@@ -49,7 +52,7 @@ static void log_report(struct http_access_log *log, int error, uint64_t lost)
     if (atomic_exchange(&worker->site->access_log_fails, error != 0) == (error != 0))
         return;
     snprintf(text, sizeof text, "access log: %s", error ? strerror(-error) : "it is written again");
-    serve_log_write(&worker->site->log, error ? WEIR_LOG_WARNING : WEIR_LOG_INFO, text);
+    http_worker_say(worker, error ? WEIR_LOG_WARNING : WEIR_LOG_INFO, text);
 }
 
 static void log_write_now(struct http_access_log *log, const char *data, size_t size)
@@ -64,19 +67,30 @@ static int log_run(struct weir_operation *operation)
 {
     struct http_access_log *log =
         (void *)((char *)operation - offsetof(struct http_access_log, operation));
+    log->ran = true;
     return log_write(log, log->emptying, log->emptied, &log->lost);
 }
 
 static void log_flush(struct http_access_log *log);
+
+static void log_flush_later(struct http_access_log *log)
+{
+    if (log->timing)
+        return;
+    log->timing = true;
+    weir_timer_start(log->worker->loop, &log->timer, LOG_FLUSH_NS);
+}
 
 static void log_done(struct weir_operation *operation, int64_t result)
 {
     struct http_access_log *log =
         (void *)((char *)operation - offsetof(struct http_access_log, operation));
     log->writing = false;
-    // UNTESTED: needs 1,024 jobs in the queue
-    if (result == -EAGAIN) // the queue of jobs is full
-        result = log_run(operation);
+    if (!log->ran) { // too many jobs, or no memory for one: `emptying` keeps its lines
+        log_flush_later(log);
+        return;
+    }
+    log->emptied = 0;
     log_report(log, (int)result, log->lost);
     // The timer may have rung meanwhile.
     if (log->filled >= LOG_FLUSH_SIZE || !log->timing)
@@ -85,19 +99,22 @@ static void log_done(struct weir_operation *operation, int64_t result)
 
 static void log_flush(struct http_access_log *log)
 {
-    if (log->writing || !log->filled)
+    if (log->writing || !(log->filled || log->emptied))
         return;
     if (log->worker->ephemeral) { // a job's end would outlive the worker's stay on this loop
         log_write_now(log, log->filling, log->filled);
         log->filled = 0;
         return;
     }
-    char *full = log->filling;
-    log->filling = log->emptying;
-    log->emptying = full;
-    log->emptied = log->filled;
-    log->filled = 0;
+    if (!log->emptied) {
+        char *full = log->filling;
+        log->filling = log->emptying;
+        log->emptying = full;
+        log->emptied = log->filled;
+        log->filled = 0;
+    }
     log->writing = true;
+    log->ran = false;
     log->operation = (struct weir_operation){ .done = log_done };
     weir_job_start(log->worker->loop, &log->operation, log_run);
 }
@@ -133,8 +150,10 @@ void http_access_log_leave(struct http_access_log *log)
 
 void http_access_log_destroy(struct http_access_log *log)
 {
-    if (log)
-        log_write_now(log, log->filling, log->filled);
+    if (!log)
+        return;
+    log_write_now(log, log->emptying, log->emptied);
+    log_write_now(log, log->filling, log->filled);
     free(log);
 }
 
@@ -255,10 +274,8 @@ void http_access_log_add(struct http_access_log *log, struct weir_stream *stream
         log_common(&line, stream, request, status, size, format == LOG_COMBINED);
     *line.at++ = '\n';
     log->filled += (size_t)(line.at - start);
-    if (log->filled >= LOG_FLUSH_SIZE) {
+    if (log->filled >= LOG_FLUSH_SIZE)
         log_flush(log);
-    } else if (!log->timing) {
-        log->timing = true;
-        weir_timer_start(log->worker->loop, &log->timer, LOG_FLUSH_NS);
-    }
+    else
+        log_flush_later(log);
 }

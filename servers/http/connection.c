@@ -30,6 +30,7 @@ void http_connection_enter(struct http_exchange *exchange, enum connection_phase
 {
     exchange->phase = (uint8_t)phase;
     exchange->since_ns = connection_now(exchange);
+    exchange->behind = false;
 }
 
 void http_connection_watch(struct http_exchange *exchange, uint64_t due_ns)
@@ -117,8 +118,7 @@ static uint64_t connection_timeout(const struct http_exchange *exchange)
     return 0;
 }
 
-// Since when the connection waits for its client. Who has not taken its answers is not idle, and
-// not late with what follows them.
+// Since when the connection waits for its client. Who has not taken its answers is not idle.
 static uint64_t connection_waits_since(const struct http_exchange *exchange)
 {
     uint64_t active_ns = weir_stream_active_ns(exchange->stream);
@@ -129,6 +129,19 @@ static uint64_t connection_waits_since(const struct http_exchange *exchange)
     return exchange->since_ns;
 }
 
+// Nor is it late with what follows them: the time for a head that has begun begins again when they
+// are taken, which the timer sees within a window. Whether there is such a head.
+static bool connection_head_waits(struct http_exchange *exchange, uint64_t now_ns)
+{
+    if (exchange->phase != CONNECTION_HEAD)
+        return false;
+    bool behind = weir_stream_queued(exchange->stream) > 0;
+    if (exchange->behind && !behind)
+        exchange->since_ns = now_ns;
+    exchange->behind = behind;
+    return behind;
+}
+
 // The one timer of a connection. It rings early rather than being moved at each request.
 static void connection_timer(struct weir_loop *loop, struct weir_timer *timer)
 {
@@ -137,6 +150,7 @@ static void connection_timer(struct weir_loop *loop, struct weir_timer *timer)
     const struct http_settings *settings = exchange->worker->site->settings;
     uint64_t now_ns = weir_loop_now(loop), window_ns = RATE_WINDOW_NS;
     exchange->due_ns = WEIR_NEVER;
+    bool head_waits = connection_head_waits(exchange, now_ns);
     if (settings->rate_min && connection_is_moving(exchange)) {
         if (connection_is_slow(exchange, now_ns))
             connection_expired(exchange, "slower than --min-rate");
@@ -153,7 +167,7 @@ static void connection_timer(struct weir_loop *loop, struct weir_timer *timer)
     else if (over)
         connection_expired(exchange,
                            exchange->phase == CONNECTION_HEAD ? "the head took too long" : "idle");
-    else if (timeout_ns)
+    else if (timeout_ns && !head_waits)
         http_connection_watch(exchange, since_ns + timeout_ns);
     else if (exchange->phase != CONNECTION_CLOSING)
         http_connection_watch(exchange, now_ns + window_ns);

@@ -42,6 +42,7 @@ struct http_exchange {
     bool kept : 1;          // request and body are this exchange's own
     bool final : 1;         // the connection closes behind this answer
     bool chunked : 1;       // the streamed answer is
+    bool behind : 1;        // the head that is coming was last seen behind untaken answers
     int status;             // of the answer, for the log
     uint32_t requests;
     struct weir_slice held; // input behind the request that is being answered

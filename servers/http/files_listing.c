@@ -10,9 +10,6 @@
 #include "connection.h"
 #include "listing.h"
 
-// On one loop at the same time: with two MiB each. More are asked to come again.
-enum { FILES_LISTINGS_MAX = 16 };
-
 struct files_listing {
     struct weir_operation operation;
     struct http_exchange *exchange;
@@ -28,7 +25,7 @@ static void files_listing_let_go(struct files_listing *state)
 
 static void files_listing_free(struct files_listing *state)
 {
-    state->exchange->worker->listings--;
+    http_worker_give_listing(state->exchange->worker);
     http_listing_destroy(state->listing);
     free(state);
 }
@@ -47,15 +44,19 @@ static void files_listing_next(struct files_listing *state)
     weir_job_start(state->exchange->worker->loop, &state->operation, files_listing_run);
 }
 
+static void files_listing_count_error(struct http_exchange *exchange, int status,
+                                      const char *reason)
+{
+    http_count(exchange->worker, COUNTER_FILE_ERRORS);
+    http_worker_log(exchange->worker, exchange->stream, http_status_text(status), reason);
+}
+
 // Nothing was told of the directory yet.
 static void files_listing_refuse(struct http_exchange *exchange, int error)
 {
     bool scarce = error == -EAGAIN || error == -ENOMEM;
-    if (!scarce) {
-        http_count(exchange->worker, COUNTER_FILE_ERRORS);
-        http_worker_log(exchange->worker, exchange->stream, http_status_text(500),
-                        "the directory cannot be read");
-    }
+    if (!scarce)
+        files_listing_count_error(exchange, 500, "the directory cannot be read");
     exchange->final |= !scarce;
     http_answer_status(exchange, scarce ? 503 : 500);
 }
@@ -75,6 +76,8 @@ static enum files_listing_turn files_listing_tell(struct files_listing *state)
         .varies_by_accept = true,
     };
     bool ended = http_listing_ended(state->listing), more = true;
+    if (ended && !http_listing_complete(state->listing)) // the listing itself tells its client
+        files_listing_count_error(exchange, 200, "the rest of the directory cannot be read");
     if (ended && !exchange->begun) {
         files_listing_let_go(state);
         http_answer(exchange, &answer, text.data, text.size);
@@ -104,8 +107,10 @@ static void files_listing_failed(struct files_listing *state, int error)
         files_listing_refuse(exchange, error);
         return;
     }
-    exchange->phase = CONNECTION_CLOSING; // UNTESTED: needs a directory that fails in the middle
-    weir_stream_abort(exchange->stream);  // UNTESTED: as above
+    const char *reason = "no job for the listing"; // UNTESTED: needs 1,024 jobs in the queue
+    http_worker_log(exchange->worker, exchange->stream, "aborted", reason); // UNTESTED: as above
+    exchange->phase = CONNECTION_CLOSING;                                   // UNTESTED: as above
+    weir_stream_abort(exchange->stream);                                    // UNTESTED: as above
 }
 
 static void files_listing_done(struct weir_operation *operation, int64_t result)
@@ -125,33 +130,37 @@ static void files_listing_done(struct weir_operation *operation, int64_t result)
         files_listing_free(state);
 }
 
-static void files_listing_decline(struct http_exchange *exchange)
+// NULL when memory is out.
+static struct files_listing *files_listing_create(struct http_exchange *exchange,
+                                                  struct http_lookup *lookup)
 {
-    http_count(exchange->worker, COUNTER_LISTINGS_REFUSED);
-    http_answer_status(exchange, 503);
-}
-
-void http_files_list(struct http_exchange *exchange, struct http_lookup *lookup)
-{
-    struct http_worker *worker = exchange->worker;
-    struct files_listing *state = NULL;
-    if (worker->listings < FILES_LISTINGS_MAX && !http_exchange_keep(exchange))
-        state = malloc(sizeof *state);
-    if (!state) {
-        files_listing_decline(exchange);
-        return;
-    }
+    struct files_listing *state = http_exchange_keep(exchange) ? NULL : malloc(sizeof *state);
+    if (!state)
+        return NULL;
     bool json = http_accept_prefers_json(http_exchange_request(exchange));
     struct http_listing *listing =
         http_listing_create(lookup->root, lookup->fd, lookup->path, json);
     lookup->fd = -1;
     if (!listing) {
         free(state);
-        files_listing_decline(exchange);
-        return;
+        return NULL;
     }
     *state = (struct files_listing){ .exchange = exchange, .listing = listing, .json = json };
-    worker->listings++;
+    return state;
+}
+
+void http_files_list(struct http_exchange *exchange, struct http_lookup *lookup)
+{
+    struct http_worker *worker = exchange->worker;
+    bool taken = http_worker_take_listing(worker);
+    struct files_listing *state = taken ? files_listing_create(exchange, lookup) : NULL;
+    if (!state) {
+        if (taken)
+            http_worker_give_listing(worker);
+        http_count(worker, COUNTER_LISTINGS_REFUSED);
+        http_answer_status(exchange, 503);
+        return;
+    }
     http_count(worker, COUNTER_JOBS);
     http_exchange_set_state(exchange, state);
     files_listing_next(state);

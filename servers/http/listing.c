@@ -372,3 +372,8 @@ bool http_listing_ended(const struct http_listing *listing)
 {
     return listing->ended;
 }
+
+bool http_listing_complete(const struct http_listing *listing)
+{
+    return listing->ended && listing->complete;
+}

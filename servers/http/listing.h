@@ -20,9 +20,10 @@ void http_listing_destroy(struct http_listing *listing);
 // The next step; it may block. -errno: the directory cannot be read, and nothing was told of it. A
 // later error ends the listing, which says so itself.
 int http_listing_step(struct http_listing *listing);
-// What the last step has made, perhaps nothing; and whether that was all.
+// What the last step has made, perhaps nothing; and whether that was all, and without an error.
 struct http_text http_listing_text(const struct http_listing *listing);
 bool http_listing_ended(const struct http_listing *listing);
+bool http_listing_complete(const struct http_listing *listing);
 
 // Percent-encodes what may not stand in a path, but slashes. At most three times the size.
 size_t http_listing_escape_url(struct http_text text, char *ret_text);

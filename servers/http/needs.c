@@ -37,7 +37,7 @@ static const struct sandbox_call needs_calls[] = {
 void http_needs_complete(struct http_needs *ret_needs, const struct http_settings *settings,
                          int root)
 {
-    // The access log is written in jobs.
+    // The logs are written in jobs.
     struct sandbox_needs needs = {
         .abilities = WEIR_ABILITY_ACCEPT | WEIR_ABILITY_END | WEIR_ABILITY_JOBS,
     };

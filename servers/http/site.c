@@ -7,16 +7,24 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "../line_queue.h"
 #include "access_log.h"
 #include "routes.h"
 
-enum { SITE_LOG_LINES_MAX = 10 }; // a second and worker
+// A second; and at the same time, with two MiB each. More are asked to come again.
+enum { SITE_LOG_LINES_MAX = 10, SITE_LISTINGS_MAX = 16 };
 
 // --- The site ------------------------------------------------------------------------------------
 
 static void site_add_route(struct http_site *site, struct http_route route)
 {
     site->routes[site->routes_count++] = route;
+}
+
+static int site_fault(const char *what, int error)
+{
+    fprintf(stderr, "weir http: %s: %s\n", what, strerror(-error));
+    return SERVE_EXIT_RUN;
 }
 
 static int site_open_root(struct http_site *site)
@@ -29,21 +37,27 @@ static int site_open_root(struct http_site *site)
     return SERVE_EXIT_RUN;
 }
 
-static int site_open_logs(struct http_site *site)
+static int site_open_log(struct http_site *site)
 {
-    const struct http_settings *settings = site->settings;
-    site->log = (struct serve_log){ .path = settings->serve.log_path, .fd = -1 };
-    site->access_log = (struct serve_log){ .path = settings->access_log, .fd = -1 };
+    struct line_queue_config config = { .log = &site->log, .dropped = &site->lines_dropped };
+    site->log = (struct serve_log){ .path = site->settings->serve.log_path, .fd = -1 };
     int error = serve_log_open(&site->log);
-    if (!error && settings->access_log && strcmp(settings->access_log, "-") == 0)
+    if (error)
+        return site_fault(site->log.path, error);
+    site->lines = line_queue_create(&config);
+    return site->lines ? 0 : site_fault("lines of the log", -ENOMEM);
+}
+
+static int site_open_access_log(struct http_site *site)
+{
+    const char *path = site->settings->access_log;
+    int error = 0;
+    site->access_log = (struct serve_log){ .path = path, .fd = -1 };
+    if (path && strcmp(path, "-") == 0)
         site->access_log = (struct serve_log){ .path = NULL, .fd = STDOUT_FILENO };
-    else if (!error && settings->access_log)
+    else if (path)
         error = serve_log_open(&site->access_log);
-    if (!error)
-        return 0;
-    const char *path = site->log.fd < 0 ? settings->serve.log_path : settings->access_log;
-    fprintf(stderr, "weir http: %s: %s\n", path, strerror(-error));
-    return SERVE_EXIT_RUN;
+    return error ? site_fault(path, error) : 0;
 }
 
 void http_site_init(struct http_site *site, const struct http_settings *settings)
@@ -76,7 +90,9 @@ int http_site_open(void *context, uint32_t connections)
 {
     struct http_site *site = context;
     (void)connections;
-    int status = site_open_logs(site);
+    int status = site_open_log(site);
+    if (!status)
+        status = site_open_access_log(site);
     if (!status && !site->settings->echo)
         status = site_open_root(site);
     if (!status)
@@ -84,17 +100,18 @@ int http_site_open(void *context, uint32_t connections)
     return status;
 }
 
-// Begins another second; says how many lines the last one left out.
-static void worker_count_lines(struct http_worker *worker, uint64_t second)
+// How many lines of its last second were left out.
+static uint32_t site_lines_left_out(const struct http_bounds *bounds)
+{
+    return bounds->log_lines > SITE_LOG_LINES_MAX ? bounds->log_lines - SITE_LOG_LINES_MAX : 0;
+}
+
+static void worker_say_left_out(struct http_worker *worker, uint32_t lines)
 {
     char text[64];
-    if (worker->log_lines > SITE_LOG_LINES_MAX) {
-        snprintf(text, sizeof text, "and %u more such lines",
-                 worker->log_lines - SITE_LOG_LINES_MAX);
-        serve_log_write(&worker->site->log, WEIR_LOG_WARNING, text);
-    }
-    worker->log_second = second;
-    worker->log_lines = 0;
+    snprintf(text, sizeof text, "and %u more such lines", lines);
+    if (lines)
+        http_worker_say(worker, WEIR_LOG_WARNING, text);
 }
 
 static void worker_free(struct http_worker *worker)
@@ -105,29 +122,39 @@ static void worker_free(struct http_worker *worker)
     free(worker);
 }
 
-// Writes what the access logs still hold, and says how many lines they could not.
-static void site_end_access_logs(struct http_site *site)
+static void site_say_dropped(struct http_site *site, const char *log, uint64_t lines)
+{
+    char text[64];
+    if (!lines)
+        return;
+    snprintf(text, sizeof text, "%s: %llu lines were dropped", log, (unsigned long long)lines);
+    serve_log_write(&site->log, WEIR_LOG_WARNING, text);
+}
+
+// Writes what the logs still hold, and says how many lines they could not. No loop runs any more:
+// what is said from here on is written at once.
+static void site_end_logs(struct http_site *site)
 {
     uint64_t counters[COUNTER_COUNT];
-    char text[64];
+    line_queue_destroy(site->lines);
+    site->lines = NULL;
+    if (site->workers)
+        worker_say_left_out(site->workers, site_lines_left_out(&site->bounds));
     for (struct http_worker *worker = site->workers; worker; worker = worker->next) {
+        worker_say_left_out(worker, site_lines_left_out(&worker->bounds));
         http_access_log_destroy(worker->access_log);
         worker->access_log = NULL;
     }
     http_site_counters(site, counters);
-    if (!counters[COUNTER_LOG_DROPPED])
-        return;
-    snprintf(text, sizeof text, "access log: %llu lines were dropped",
-             (unsigned long long)counters[COUNTER_LOG_DROPPED]);
-    serve_log_write(&site->log, WEIR_LOG_WARNING, text);
+    uint64_t lines = atomic_load(&site->lines_dropped);
+    site_say_dropped(site, "access log", counters[COUNTER_LOG_DROPPED] - lines);
+    site_say_dropped(site, "log", lines);
 }
 
 void http_site_fini(struct http_site *site)
 {
     struct http_worker *next;
-    for (struct http_worker *worker = site->workers; worker; worker = worker->next)
-        worker_count_lines(worker, 0);
-    site_end_access_logs(site);
+    site_end_logs(site);
     for (struct http_worker *worker = site->workers; worker; worker = next) {
         next = worker->next;
         worker_free(worker);
@@ -199,6 +226,36 @@ void http_worker_give(struct http_worker *worker)
     pthread_mutex_unlock(&worker->site->lock);
 }
 
+// Those of the loop, or those that all connections share. Only these have a lock.
+static struct http_bounds *worker_bounds_lock(struct http_worker *worker)
+{
+    if (!worker->ephemeral)
+        return &worker->bounds;
+    pthread_mutex_lock(&worker->site->lock);
+    return &worker->site->bounds;
+}
+
+static void worker_bounds_unlock(struct http_worker *worker)
+{
+    if (worker->ephemeral)
+        pthread_mutex_unlock(&worker->site->lock);
+}
+
+bool http_worker_take_listing(struct http_worker *worker)
+{
+    struct http_bounds *bounds = worker_bounds_lock(worker);
+    bool taken = bounds->listings < SITE_LISTINGS_MAX;
+    bounds->listings += taken;
+    worker_bounds_unlock(worker);
+    return taken;
+}
+
+void http_worker_give_listing(struct http_worker *worker)
+{
+    worker_bounds_lock(worker)->listings--;
+    worker_bounds_unlock(worker);
+}
+
 void http_worker_drain(struct http_worker *worker)
 {
     const uint64_t spare_max_ns = 1000000000; // a busy machine comes late to its timers
@@ -254,6 +311,32 @@ void http_site_counters(struct http_site *site, uint64_t ret_counters[COUNTER_CO
             ret_counters[i] += atomic_load_explicit(&worker->counters[i], memory_order_relaxed);
     }
     pthread_mutex_unlock(&site->lock);
+    ret_counters[COUNTER_LOG_DROPPED] += atomic_load(&site->lines_dropped);
+}
+
+void http_worker_say(struct http_worker *worker, enum weir_log_level level, const char *text)
+{
+    struct http_site *site = worker->site;
+    if (site->lines)
+        line_queue_say(site->lines, worker->loop, level, text);
+    else
+        serve_log_write(&site->log, level, text);
+}
+
+// Whether one more line may be written in this second; and how many the last one left out.
+static bool worker_log_admits(struct http_worker *worker, uint32_t *ret_left_out)
+{
+    uint64_t second = weir_loop_now(worker->loop) / 1000000000ULL;
+    struct http_bounds *bounds = worker_bounds_lock(worker);
+    *ret_left_out = 0;
+    if (second > bounds->log_second) {
+        *ret_left_out = site_lines_left_out(bounds);
+        bounds->log_second = second;
+        bounds->log_lines = 0;
+    }
+    bool admitted = ++bounds->log_lines <= SITE_LOG_LINES_MAX;
+    worker_bounds_unlock(worker);
+    return admitted;
 }
 
 void http_worker_log(struct http_worker *worker, struct weir_stream *stream, const char *what,
@@ -261,13 +344,13 @@ void http_worker_log(struct http_worker *worker, struct weir_stream *stream, con
 {
     char host[WEIR_ADDRESS_TEXT_SIZE], text[256];
     struct weir_address address;
-    uint64_t second = weir_loop_now(worker->loop) / 1000000000ULL;
-    if (second != worker->log_second)
-        worker_count_lines(worker, second);
-    if (++worker->log_lines > SITE_LOG_LINES_MAX)
+    uint32_t left_out;
+    bool admitted = worker_log_admits(worker, &left_out);
+    worker_say_left_out(worker, left_out);
+    if (!admitted)
         return;
     weir_stream_peer_address(stream, &address);
     weir_address_print(&address, host);
     snprintf(text, sizeof text, "%s: %s: %s", host, what, reason);
-    serve_log_write(&worker->site->log, WEIR_LOG_WARNING, text);
+    http_worker_say(worker, WEIR_LOG_WARNING, text);
 }

@@ -36,7 +36,7 @@ enum http_counter {
     COUNTER_FILE_ERRORS,      // files that could not be read, or were shorter than their answer
     COUNTER_BODIES_REFUSED,   // for want of memory, or beyond --max-bodies
     COUNTER_LISTINGS_REFUSED, // for want of memory, or as many are being made as may be
-    COUNTER_LOG_DROPPED,      // lines of the access log that found both buffers full, or the disk
+    COUNTER_LOG_DROPPED,      // lines of both logs that found their buffers full, or the disk
     COUNTER_COUNT,
 };
 
@@ -57,17 +57,29 @@ struct http_settings {
 
 struct http_worker;
 struct http_access_log;
+struct line_queue;
+
+// What a thread has of what is bounded: lines a second for refusals, and listings at once. With
+// blocking each connection has a thread; they share one.
+struct http_bounds {
+    uint64_t log_second;
+    uint32_t log_lines; // in it, also those that were left out
+    uint32_t listings;  // that are being made
+};
 
 struct http_site {
     const struct http_settings *settings;
     struct http_parser_limits limits;
     int root; // descriptor, or -1
     struct http_needs needs;
+    struct http_bounds bounds; // of all workers whose loops end with their connection; with `lock`
     struct http_route routes[SITE_ROUTES_MAX];
     size_t routes_count;
     struct http_cache_budget cache_budget;
     _Atomic uint64_t bodies_used; // bytes of request bodies that are being collected
     struct serve_log log, access_log;
+    struct line_queue *lines; // for `log`, while loops run; otherwise NULL
+    _Atomic uint64_t lines_dropped;
     _Atomic bool access_log_fails; // and that was said
     pthread_mutex_t access_log_lock;
     pthread_mutex_t lock;        // of the list
@@ -79,16 +91,14 @@ struct http_worker {
     struct http_site *site;
     struct weir_loop *loop; // NULL: waits for one
     uint32_t connections;
-    uint32_t listings;     // that are being made
+    struct http_bounds bounds;
     bool ephemeral;        // the loop ends with its connection
     uint64_t drain_end_ns; // when clients have had their time to read; 0: the server serves
     struct http_head *head;
     struct http_cache cache;
     char date[HTTP_DATE_SIZE];
     time_t date_time;
-    uint64_t date_until_ns; // of the loop's clock
-    uint64_t log_second;    // refusals are logged, but not more than a few a second
-    uint32_t log_lines;
+    uint64_t date_until_ns;             // of the loop's clock
     struct http_access_log *access_log; // NULL: none
     _Atomic uint64_t counters[COUNTER_COUNT];
 };
@@ -133,6 +143,13 @@ static inline void http_count(struct http_worker *worker, enum http_counter coun
 // The sums over all workers. Any thread.
 void http_site_counters(struct http_site *site, uint64_t ret_counters[COUNTER_COUNT]);
 extern const char *const http_counter_names[COUNTER_COUNT];
+
+// Whether one more listing may be made; the end of one gives its place back.
+bool http_worker_take_listing(struct http_worker *worker);
+void http_worker_give_listing(struct http_worker *worker);
+
+// A line for the log; its loop does not wait until it is written.
+void http_worker_say(struct http_worker *worker, enum weir_log_level level, const char *text);
 
 // Tells the log about a connection that was refused or timed out.
 void http_worker_log(struct http_worker *worker, struct weir_stream *stream, const char *what,

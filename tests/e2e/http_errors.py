@@ -1,15 +1,19 @@
 """Bad files, disks and requests: the exact answer, one line in the log, a counter, and the next
 connection is served."""
 
+import contextlib
+import fcntl
 import http.client
 import json
 import os
 import pwd
 import re
+import select
 import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 import unittest
@@ -39,9 +43,10 @@ class Refusals(http_programs.HttpTest):
     """Requests that are refused."""
 
     handler = "echo"
-    # A worker logs ten lines a second: the time-outs keep these apart.
+    # A worker logs ten lines a second: the time-outs keep these apart. They are longer than a busy
+    # machine keeps a client from its first byte.
     options = ("--max-header-bytes", "2048", "--max-headers", "10", "--max-body", "1K",
-               "--header-timeout", "0.5")
+               "--header-timeout", "1.5")
     kinds = (
         (400, b"GET / HTTP/1.1\r\n\r\n", "no Host"),
         (400, b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n"
@@ -60,7 +65,8 @@ class Refusals(http_programs.HttpTest):
     def test_each_refusal_is_answered_logged_and_counted(self):
         """The status, the close that is announced, one line that says why, one more refusal in the
         counter, and the next connection is served."""
-        def check(address, server):
+        def check(address):
+            server, = (one for one in self.servers.values() if one.addresses == [address])
             for number, (status, data, reason) in enumerate(self.kinds, 1):
                 received = http_programs.converse(address, data, half_close=False)
                 answers = http_programs.parse(received, http_programs.methods_of(data))
@@ -72,9 +78,7 @@ class Refusals(http_programs.HttpTest):
                 self.assertEqual(got["refused"], number)
                 self.assertEqual(got["timeouts"],
                                  sum(kind[0] == 408 for kind in self.kinds[:number]))
-        for engine, server in self.servers.items():
-            with self.subTest(engine=engine):
-                check(server.addresses[0], server)
+        self.on_all_engines(check)
 
 
 class RefusedPaths(Refusals):
@@ -169,6 +173,98 @@ class Reading(unittest.TestCase):
                                   for answer in answers], [(500, "close")])
                 self.assertIn("cannot be read", server.log.until(": 500 "))
                 self.assertEqual(counters(address)["file_errors"], 1)
+
+
+class FullPipes(unittest.TestCase):
+    """Logs in pipes that nobody reads."""
+
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory(prefix="weir-http-")
+        self.addCleanup(folder.cleanup)
+        self.folder = folder.name
+
+    def test_a_log_that_nobody_reads_holds_nobody_up(self):
+        """Who is refused, and who asks after that, is answered; with blocking all but the one that
+        writes, which is answered when somebody reads. Then each line is there, once and whole. What
+        a broken pipe does not take is counted."""
+        for engine in http_programs.ENGINES:
+            with self.subTest(engine=engine):
+                path = os.path.join(self.folder, engine)
+                os.mkfifo(path)
+                pipe = os.open(path, os.O_RDWR | os.O_NONBLOCK)
+                stats = os.path.join(self.folder, f"{engine}.json")
+                server = programs.Server(engine, "--handler", "echo", "--log", path,
+                                         "--stats-json", stats, name="http")
+                self.addCleanup(server.kill)
+                with open(pipe, "rb", buffering=0) as reader:
+                    self.refuse_in_full(server, reader, engine == "blocking")
+                self.assertEqual(self.refused(server.addresses[0]), 505)
+                server.signal(signal.SIGTERM)
+                self.assertEqual(server.wait(), 0)
+                with open(stats, encoding="ascii") as file:
+                    self.assertEqual(json.load(file)["protocol"]["log_dropped"], 1)
+
+    def refused(self, address):
+        data = http_programs.converse(address, b"GET / HTTP/9.9\r\n\r\n", half_close=False)
+        return http_programs.parse(data)[0].status
+
+    def refuse_in_full(self, server, reader, held):
+        """Fills the pipe, has some refused, of whom so many have to wait, and empties it."""
+        address, count = server.addresses[0], 4
+        with self.assertRaises(BlockingIOError):
+            while os.write(reader.fileno(), b"-" * 4095 + b"\n"):
+                pass
+        with contextlib.ExitStack() as stack:
+            clients = [stack.enter_context(programs.connect(address)) for _ in range(count)]
+            for client in clients:
+                client.sendall(b"GET / HTTP/9.9\r\n\r\n")
+            while len(clients) > held:
+                ready = select.select(clients, [], [], programs.LIMIT)[0]
+                self.assertTrue(ready, "nobody is answered")
+                for client in ready:
+                    self.assertEqual(http_programs.parse(programs.receive_end(client))[0].status,
+                                     505)
+                    clients.remove(client)
+            data = http_programs.converse(address, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            self.assertEqual(http_programs.parse(data)[0].status, 200)
+            text = b""
+            while text.count(b": 505 ") < count or not text.endswith(b"\n"):
+                self.assertTrue(select.select([reader], [], [], programs.LIMIT)[0], text[-1000:])
+                text += reader.read(65536)
+            for client in clients:
+                self.assertEqual(http_programs.parse(programs.receive_end(client))[0].status, 505)
+        whole = re.compile(rb"\S+Z warning: 127\.0\.0\.1:\d+: 505 .*")
+        lines = [line for line in text.split(b"\n") if b": 505 " in line]
+        self.assertEqual(len({line for line in lines if whole.fullmatch(line)}), count, lines)
+        self.assertEqual(len(lines), count)
+
+    def test_an_output_that_does_not_block_gets_each_line_once(self):
+        """The access log on a standard output that others made so, and do not read: what finds no
+        room is lost, told and counted, and is nothing that was written."""
+        wrapper = (sys.executable, "-c", "import os, sys; os.set_blocking(1, False); "
+                   "os.execv(sys.argv[1], sys.argv[1:])")
+        request, count = b"GET /%b HTTP/1.1\r\nHost: x\r\n\r\n" % (b"x" * 300), 200
+        for engine in http_programs.ENGINES:
+            with self.subTest(engine=engine):
+                server = programs.Server(engine, "--handler", "echo", "--access-log", "-",
+                                         name="http", wrapper=wrapper)
+                self.addCleanup(server.kill)
+                fcntl.fcntl(server.process.stdout, fcntl.F_SETPIPE_SZ, 4096)
+                answers = http_programs.parse(http_programs.converse(server.addresses[0],
+                                                                     request * count))
+                self.assertEqual([answer.status for answer in answers], [200] * count)
+                server.log.until("access log: Resource temporarily unavailable")
+                server.signal(signal.SIGTERM)
+                self.assertEqual(server.wait(), 0)
+                text = server.process.stdout.read()
+                whole = re.compile(rb'127\.0\.0\.1 - - \[.*\] "GET /x{300} HTTP/1.1" 200 .*')
+                lines = text.split(b"\n")
+                self.assertEqual(lines.pop(), b"")
+                self.assertEqual([line for line in lines if not whole.fullmatch(line)], [])
+                told = server.log.until("lines were dropped")
+                dropped = re.search(r"access log: (\d+) lines", told)
+                self.assertEqual(len(lines) + int(dropped[1]), count)
+                self.assertGreater(len(lines), 0)
 
 
 class Disks(unittest.TestCase):

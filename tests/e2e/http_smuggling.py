@@ -30,7 +30,8 @@ class Table(http_programs.HttpTest):
         """What is wrong with the server's conduct, or an empty text."""
         name, data, statuses, closes = row
         try:
-            received = http_programs.converse(address, data, piece, half_close=not closes)
+            received = (http_programs.converse_refused(address, data, piece) if closes else
+                        http_programs.converse(address, data, piece))
         except TimeoutError:
             return f"{name}: it does not close"
         answers = http_programs.parse(received, http_programs.methods_of(data))

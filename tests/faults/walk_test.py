@@ -7,6 +7,7 @@ neighbours are served, and nothing of the session is left.
 
 import contextlib
 import http.client
+import json
 import os
 import socket
 import unittest
@@ -185,6 +186,37 @@ class HttpWalk(walks.WalkTest):
         for outcome in ("served", "refused", "lost"):
             self.assertGreater(self.outcomes[outcome], 0, self.outcomes)
         self.finish(server)
+
+    def test_a_listing_that_breaks_off_says_so(self):
+        """A directory that cannot be read to its end, behind the group of names with which the
+        answer began: what was read is listed, the listing says that it is not all, a line and a
+        counter do, and the connection goes on."""
+        names, broken = 7600, 7550  # of 255 bytes: a group has 7,489
+        folder = walks.tempfile.TemporaryDirectory(prefix="weir-", dir="/dev/shm")
+        self.addCleanup(folder.cleanup)
+        os.mkdir(os.path.join(folder.name, "sub"))
+        for at in range(names):
+            os.close(os.open(os.path.join(folder.name, "sub", f"{at:0255}"), os.O_CREAT, 0o644))
+        for engine in ("uring", "epoll", "blocking"):
+            with self.subTest(engine=engine):
+                log = os.path.join(folder.name, engine)
+                server = self.start(engine, "http", "--root", folder.name, "--listing",
+                                    "--status", "/.status", "--log", log)
+                host, _, port = server.addresses[0].rpartition(":")
+                self.strike.arm("readdir", broken)
+                client = http.client.HTTPConnection(host, int(port), timeout=walks.PATIENCE)
+                with contextlib.closing(client):
+                    client.request("GET", "/sub/", headers={"Accept": "application/json"})
+                    listing = json.load(client.getresponse())
+                    self.assertTrue(self.strike.disarm())
+                    client.request("GET", "/.status")
+                    self.assertEqual(json.load(client.getresponse())["file_errors"], 1)
+                self.assertIs(listing["complete"], False)
+                self.assertEqual(len(listing["entries"]), broken - 3)  # and "." and ".."
+                self.finish(server)
+                with open(log, encoding="ascii") as file:
+                    self.assertEqual(file.read().count(
+                        ": 200 OK: the rest of the directory cannot be read\n"), 1)
 
     def test_uring(self):
         """Opens and reads of files go through the ring."""

@@ -1,9 +1,13 @@
 // How long clients of the HTTP server may take, on the simulated kernel, where minutes cost
 // nothing: what it makes of peers that are slow to take an answer, with the settings of weir http.
+// And what becomes of lines of its logs while no job can be had.
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include <core/engines/sim/sim.h>
 #include <servers/http/connection.h>
@@ -14,11 +18,13 @@
 #define SECOND 1000000000ULL
 
 // An answer is more than the buffers of the sockets and the queue's high mark hold. When its most
-// is taken, what is left of the queue is below the low mark.
-enum { PACE_CONTENT = 900000, PACE_MOST = 600000, PACE_PART = 50000, PACE_HEAD_MAX = 400 };
+// is taken, what is left of the queue is one send of less than the low mark: what follows is read.
+enum { PACE_CONTENT = 826000, PACE_MOST = 600000, PACE_PART = 50000, PACE_HEAD_MAX = 400 };
 
 struct pace {
     struct sim *sim;
+    struct loop_base base; // the simulation's, but for
+    struct system system;  // its jobs
     struct http_settings settings;
     struct http_site site;
     struct weir_loop *loop;
@@ -59,6 +65,22 @@ static void pace_serve_late(struct http_exchange *exchange, void *context)
     weir_timer_start(pace->loop, &pace->timer, MILLISECOND);
 }
 
+static bool pace_lacks_jobs;
+
+static int pace_no_memory(struct weir_operation *operation)
+{
+    (void)operation;
+    return -ENOMEM;
+}
+
+// A job that cannot be started ends with an error, and does not run.
+static void pace_job(void *state, struct weir_operation *operation)
+{
+    if (pace_lacks_jobs)
+        operation->run = pace_no_memory;
+    sim_base(state)->system->job(state, operation);
+}
+
 // The test changes pace->settings between the two.
 static void pace_init(struct pace *pace)
 {
@@ -88,7 +110,11 @@ static void pace_start(struct pace *pace)
     assert_int_equal(http_site_open(&pace->site, 1), 0);
     http_site_serve(&pace->site, &serve);
     serve_settings_loop(&serve, &config);
-    assert_int_equal(loop_create_on(&config, sim_base(pace->sim), &pace->loop), 0);
+    pace->base = *sim_base(pace->sim);
+    pace->system = *pace->base.system;
+    pace->system.job = pace_job;
+    pace->base.system = &pace->system;
+    assert_int_equal(loop_create_on(&config, &pace->base, &pace->loop), 0);
     assert_int_equal(weir_address_parse("127.0.0.1:0", &address), 0);
     assert_int_equal(weir_listener_open(pace->loop, &address, &listen, &listener), 0);
     weir_listener_address(listener, &address);
@@ -246,24 +272,34 @@ static void a_long_download_is_no_idleness(void **state)
     pace_fini(&pace);
 }
 
+static bool pace_reads_head(const struct pace *pace)
+{
+    const struct http_exchange *exchange = weir_stream_session(pace->stream);
+    return exchange->phase == CONNECTION_HEAD;
+}
+
 // A head that has begun behind an answer that is not taken resets nothing, whether it was read or
-// waits with a long queue: its rest may come when the answer is taken. If it does not, it is late
-// as every head is.
+// waits with a long queue: from when the answer is taken, its rest has the time that every head
+// has. If it does not come, it is late.
 static void a_head_behind_an_answer_waits_for_it(void **state)
 {
     struct pace pace;
     (void)state;
-    for (uint64_t taken = 0; taken <= PACE_MOST; taken += PACE_MOST) {
+    for (int i = 0; i < 4; i++) {
+        bool any = i % 2;
         pace_init(&pace);
-        pace.settings.rate_min = 0;
+        if (any)
+            pace.settings.rate_min = 0;
         pace_start(&pace);
         pace_say(&pace, pace_ask);
-        pace_take(&pace, taken);
+        pace_take(&pace, i < 2 ? 0 : PACE_MOST);
         pace_say(&pace, "GET /big HTTP/1.1\r\nHost");
         assert_int_not_equal(weir_stream_queued(pace.stream), 0);
-        pace_pass(&pace, 1000 * SECOND);
+        assert_int_equal(pace_reads_head(&pace), i >= 2);
+        pace_pass(&pace, (any ? 1000 : 30) * SECOND);
         pace_take(&pace, UINT64_MAX);
         pace_has(&pace, 1);
+        pace_pass(&pace, 9 * SECOND);
         pace_say(&pace, ": x\r\n\r\n");
         pace_take(&pace, UINT64_MAX);
         pace_has(&pace, 2);
@@ -274,6 +310,31 @@ static void a_head_behind_an_answer_waits_for_it(void **state)
         assert_true(pace.ended);
         pace_fini(&pace);
     }
+}
+
+// And its bytes do not move that end, however steadily they drip.
+static void a_head_behind_an_answer_has_one_deadline(void **state)
+{
+    struct pace pace;
+    uint64_t seconds = 0;
+    (void)state;
+    pace_init(&pace);
+    pace_start(&pace);
+    pace_say(&pace, pace_ask);
+    pace_take(&pace, PACE_MOST);
+    pace_say(&pace, "GET /big HTTP/1.1\r\nHost");
+    assert_true(pace_reads_head(&pace));
+    pace_pass(&pace, 30 * SECOND);
+    pace_take(&pace, UINT64_MAX);
+    pace_has(&pace, 1);
+    for (; !pace.ended && seconds < 20; seconds++) {
+        pace_say(&pace, "a");
+        pace_pass(&pace, SECOND);
+        pace_take(&pace, UINT64_MAX);
+    }
+    assert_non_null(strstr(pace.text, "HTTP/1.1 408 "));
+    assert_in_range(seconds, 10, 13);
+    pace_fini(&pace);
 }
 
 // A drain that comes behind a long download closes lingering: the end of the answer is still on its
@@ -340,15 +401,82 @@ static void the_last_answer_is_taken_or_lost(void **state)
     }
 }
 
+// --- Logs ----------------------------------------------------------------------------------------
+
+// A log in memory, and the path that opens it.
+static int pace_log(char ret_path[64])
+{
+    int fd = memfd_create("log", MFD_CLOEXEC);
+    assert_true(fd >= 0);
+    snprintf(ret_path, 64, "/proc/self/fd/%d", fd);
+    return fd;
+}
+
+// How many lines the log has, and how many of them have this word.
+static int pace_lines(int fd, const char *word, int *ret_found)
+{
+    char text[4096];
+    int lines = 0;
+    ssize_t size = pread(fd, text, sizeof text - 1, 0);
+    assert_in_range(size, 0, sizeof text - 1);
+    text[size] = '\0';
+    *ret_found = 0;
+    for (char *rest, *line = strtok_r(text, "\n", &rest); line; lines++) {
+        *ret_found += strstr(line, word) != NULL;
+        line = strtok_r(NULL, "\n", &rest);
+    }
+    return lines;
+}
+
+// Lines for which no job can be had are not lost, and the loop does not write them: they are
+// written once, as soon as there are jobs again, or when the server ends.
+static void lines_without_a_job_wait(void **state)
+{
+    struct pace pace;
+    char path[64], access_path[64];
+    int found, fd = pace_log(path), access_fd = pace_log(access_path);
+    (void)state;
+    pace_init(&pace);
+    pace.settings.serve.log_path = path;
+    pace.settings.access_log = access_path;
+    pace_start(&pace);
+    pace_lacks_jobs = true;
+    pace_say(&pace, "GET /1 HTTP/1.1\r\nHost: x\r\n\r\n");
+    pace_pass(&pace, 5 * SECOND);
+    pace_say(&pace, "GET /2 HTTP/1.1\r\nHost: x\r\n\r\n");
+    pace_pass(&pace, 5 * SECOND);
+    assert_int_equal(pace_lines(access_fd, "", &found), 0);
+    pace_lacks_jobs = false;
+    pace_pass(&pace, 2 * SECOND);
+    assert_int_equal(pace_lines(access_fd, "\"GET /1 ", &found), 2);
+    assert_int_equal(found, 1);
+    pace_lacks_jobs = true;
+    pace_say(&pace, "GET / HTTP/9.9\r\n\r\n");
+    pace_pass(&pace, 5 * SECOND);
+    assert_int_equal(pace_lines(access_fd, "", &found), 2);
+    assert_int_equal(pace_lines(fd, "", &found), 0);
+    assert_int_equal(pace_counter(&pace, COUNTER_LOG_DROPPED), 0);
+    pace_fini(&pace);
+    pace_lacks_jobs = false;
+    assert_int_equal(pace_lines(access_fd, "\"-\" 505 ", &found), 3);
+    assert_int_equal(found, 1);
+    assert_int_equal(pace_lines(fd, ": 505 ", &found), 1);
+    assert_int_equal(found, 1);
+    close(access_fd);
+    close(fd);
+}
+
 int main(int argc, char **argv)
 {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_answer_that_is_not_taken_is_no_idleness),
         cmocka_unit_test(a_long_download_is_no_idleness),
         cmocka_unit_test(a_head_behind_an_answer_waits_for_it),
+        cmocka_unit_test(a_head_behind_an_answer_has_one_deadline),
         cmocka_unit_test(a_drain_cuts_off_no_download),
         cmocka_unit_test(the_last_answer_has_the_patience_of_every_other),
         cmocka_unit_test(the_last_answer_is_taken_or_lost),
+        cmocka_unit_test(lines_without_a_job_wait),
     };
     if (argc > 1)
         cmocka_set_test_filter(argv[1]);
