@@ -372,6 +372,7 @@ static int serve_prepare_privileges(struct serve *serve)
     int error = settings->user ? privileges_find(settings->user, &serve->privileges) : 0;
     if (error)
         return serve_fault(serve, settings->user,
+                           // UNTESTED: users that cannot be looked up
                            error == -ENOENT ? "no such user" : strerror(-error));
     error = settings->chroot ? privileges_chroot(settings->chroot) : 0;
     return error ? serve_fault(serve, settings->chroot, strerror(-error)) : 0;
