@@ -141,7 +141,7 @@ static int filter_build(const struct sandbox *sandbox, uint32_t threads,
         sandbox->mode == SANDBOX_STRICT ? SCMP_ACT_KILL_PROCESS : SCMP_ACT_ERRNO(EPERM);
     scmp_filter_ctx filter = seccomp_init(refusal);
     if (!filter)
-        return -ENOMEM;
+        return -ENOMEM; // UNTESTED: the library's own memory
     // Calls by another architecture's numbers, too: the library would end only the thread.
     int error = seccomp_attr_set(filter, SCMP_FLTATR_ACT_BADARCH, refusal);
     if (!error)

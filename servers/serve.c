@@ -38,6 +38,7 @@ struct serve {
     bool root;       // it kept root's privileges
     bool starting;   // errors are kept, so that a failed start is one line
     char error[512]; // the first of them
+    char limit[160]; // what there is to say of the limit of descriptors; empty: nothing
 };
 
 __attribute__((format(printf, 3, 4))) static void
@@ -78,6 +79,8 @@ static uint32_t serve_fit_connections(struct serve *serve)
     const struct serve_settings *settings = serve->settings;
     struct rlimit limit;
     uint32_t wanted = (uint32_t)settings->connections_max;
+    // A thread of a connection has a descriptor to be woken by.
+    const rlim_t each = settings->engine == WEIR_ENGINE_BLOCKING ? 2 : 1;
     rlim_t other = SERVE_FILES_BASE + settings->threads * SERVE_FILES_THREAD +
                    settings->threads * settings->listens_count * SERVE_FILES_LISTENER;
     // UNTESTED: getrlimit of a known limit
@@ -88,14 +91,14 @@ static uint32_t serve_fit_connections(struct serve *serve)
         setrlimit(RLIMIT_NOFILE, &limit);
         getrlimit(RLIMIT_NOFILE, &limit);
     }
-    if (limit.rlim_cur == RLIM_INFINITY || limit.rlim_cur >= other + wanted)
+    if (limit.rlim_cur == RLIM_INFINITY || limit.rlim_cur >= other + each * wanted)
         return wanted;
-    uint32_t fit = limit.rlim_cur > other ? (uint32_t)(limit.rlim_cur - other) : 1;
-    serve_say(serve, WEIR_LOG_WARNING,
-              "the file limit of %llu leaves room for %u connections, not %u; raise it with: "
-              "ulimit -Hn %llu",
-              (unsigned long long)limit.rlim_cur, fit, wanted,
-              (unsigned long long)(other + wanted));
+    uint32_t fit = limit.rlim_cur >= other + each ? (uint32_t)((limit.rlim_cur - other) / each) : 1;
+    snprintf(serve->limit, sizeof serve->limit,
+             "the file limit of %llu leaves room for %u connections, not %u; raise it with: "
+             "ulimit -Hn %llu",
+             (unsigned long long)limit.rlim_cur, fit, wanted,
+             (unsigned long long)(other + each * wanted));
     return fit;
 }
 
@@ -252,6 +255,8 @@ static int serve_announce(struct serve *serve, const struct weir_address *bounds
         if (error)
             return serve_fault(serve, "standard output", strerror(-error));
     }
+    if (*serve->limit)
+        serve_say(serve, WEIR_LOG_WARNING, "%s", serve->limit);
     serve_say(serve, WEIR_LOG_INFO, "plan: %s%s%s", engine,
               *weir_server_plan(serve->server) ? ": " : "", weir_server_plan(serve->server));
     serve_say_sandbox(serve);
@@ -367,6 +372,7 @@ static int serve_prepare_privileges(struct serve *serve)
     int error = settings->user ? privileges_find(settings->user, &serve->privileges) : 0;
     if (error)
         return serve_fault(serve, settings->user,
+                           // UNTESTED: users that cannot be looked up
                            error == -ENOENT ? "no such user" : strerror(-error));
     error = settings->chroot ? privileges_chroot(settings->chroot) : 0;
     return error ? serve_fault(serve, settings->chroot, strerror(-error)) : 0;

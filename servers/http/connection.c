@@ -316,6 +316,7 @@ static bool connection_reads(const struct http_exchange *exchange)
 // end tells.
 static void connection_give_up(struct http_exchange *exchange, int status, const char *reason)
 {
+    // UNTESTED: what is dropped has a length, and nothing in it can be misunderstood
     if (exchange->phase == CONNECTION_DISCARD)
         weir_stream_linger(exchange->stream, CONNECTION_DISCARD_MAX, SECOND_NS);
     else

@@ -145,23 +145,30 @@ static struct weir_loop *post_loop(struct world *world)
     return loop;
 }
 
+static uint64_t least(uint64_t one, uint64_t other)
+{
+    return one < other ? one : other;
+}
+
 // A turn with nothing to do lasts until its deadline and no longer; one without a deadline returns
-// at once.
+// at once. As above, the machine may be late with any of them, and the loop would be with each.
 static void turns_keep_their_deadline(struct world *world)
 {
     struct weir_loop *loop = post_loop(world);
+    uint64_t waited_ns = WEIR_NEVER, looked_ns = WEIR_NEVER;
     for (int i = 0; i < 5; i++) {
         uint64_t start = weir_clock_now(), deadline = start + 20 * MILLISECOND;
         // Any event of the engine's own may end a turn early; the next one goes on.
         while (weir_clock_now() < deadline)
             assert_true(weir_loop_turn(loop, deadline) >= 0);
-        assert_in_range(weir_clock_now() - start, 20 * MILLISECOND,
-                        120 * MILLISECOND * WORLD_SLOWNESS);
+        waited_ns = least(waited_ns, weir_clock_now() - start);
         start = weir_clock_now();
         assert_true(weir_loop_turn(loop, 0) >= 0);
-        assert_in_range(weir_clock_now() - start, 0, 15 * MILLISECOND * WORLD_SLOWNESS);
+        looked_ns = least(looked_ns, weir_clock_now() - start);
         assert_true(weir_loop_now(loop) >= start);
     }
+    assert_in_range(waited_ns, 20 * MILLISECOND, 120 * MILLISECOND * WORLD_SLOWNESS);
+    assert_in_range(looked_ns, 0, 15 * MILLISECOND * WORLD_SLOWNESS);
     weir_loop_destroy(loop);
 }
 
@@ -218,7 +225,7 @@ static void posts_wake_a_sleeping_loop(struct world *world)
         pthread_mutex_unlock(&sender.mutex);
     }
     pthread_join(thread, NULL);
-    assert_in_range(weir_clock_now() - start, 0, 5 * SECOND * WORLD_SLOWNESS);
+    assert_in_range(weir_clock_now() - start, 0, WORLD_PATIENCE);
     weir_loop_destroy(sender.loop);
 }
 

@@ -105,8 +105,9 @@ static void witness_wait(pid_t program)
     _exit(0);
 }
 
-// After gcov's own constructors, which have a priority and so come first.
-__attribute__((constructor)) static void witness_start(void)
+// After gcov's own constructors, whose priority is the one before, and before those of the program:
+// what these open or map is nothing to the witness.
+__attribute__((constructor(101))) static void witness_start(void)
 {
     pid_t program = getpid();
     int status = 0;

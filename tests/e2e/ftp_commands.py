@@ -396,7 +396,7 @@ class Limits:
     # By default so many sessions are let in that each finds a descriptor for its data connection.
     def test_sessions_fit_into_the_descriptors(self):
         server = self.start_server(*self.options, preexec_fn=lambda: resource.setrlimit(
-            resource.RLIMIT_NOFILE, (120, 120)))
+            resource.RLIMIT_NOFILE, (300, 300)))
         line = server.log.until("leaves room for")
         fit = int(re.search(r"leaves room for (\d+) connections", line)[1])
         sessions = [self.login(server) for _ in range(fit // 2)]

@@ -225,7 +225,7 @@ class FtpWalk(walks.WalkTest):
         self.root = os.path.join(folder.name, "root")
         os.mkdir(self.root)
         server = self.start(engine, "ftp", "--root", self.root, "--user", "bob:plain:secret",
-                            "--allow-active", "--data-timeout", "2", "--login-delay", "0")
+                            "--allow-active", "--data-timeout", "5", "--login-delay", "0")
         self.strike.page.uncached = 1  # so that files are opened by the engine
         neighbour = self.neighbour(engine, lambda: Control(server.addresses[0]))
 

@@ -21,6 +21,8 @@ LARGE = bytes(at * 7 % 251 for at in range(300 * 1024))
 # More than a socket takes, whatever its kernel thinks of its buffers.
 HUGE = LARGE * 40
 POLLS = 4
+# More than one session makes.
+ALLOCATIONS = 40
 LOST = (OSError, EOFError, http.client.IncompleteRead, http.client.BadStatusLine)
 
 
@@ -154,6 +156,32 @@ class HttpWalk(walks.WalkTest):
             except LOST:
                 return "lost"
 
+    def echoed(self, client, body):
+        """Whether a body that is sent when it was asked for comes back."""
+        client.putrequest("POST", "/")
+        client.putheader("Content-Length", str(len(body)))
+        client.putheader("Expect", "100-continue")
+        client.endheaders()
+        asked = b"HTTP/1.1 100"
+        if client.sock.recv(len(asked), socket.MSG_PEEK | socket.MSG_WAITALL) == asked:
+            client.send(body)
+        answer = client.getresponse()
+        if answer.status >= 400:
+            return False
+        if (answer.status, answer.read()) != (200, body):
+            raise walks.Violation(f"echo: {answer.status}")
+        return True
+
+    def echo_session(self, address):
+        with contextlib.closing(
+                http.client.HTTPConnection(*address, timeout=walks.PATIENCE)) as client:
+            try:
+                return "served" if self.echoed(client, LARGE) else "refused"
+            except TimeoutError:
+                raise
+            except LOST:
+                return "lost"
+
     def serve(self, engine):
         """The server, its address, and a neighbour's visit."""
         self.serial = 0
@@ -233,6 +261,24 @@ class HttpWalk(walks.WalkTest):
         self.walk(server, lambda: self.full_session(address), served,
                   kinds={"ring poll": POLLS, "ring install": 1})
         self.assertEqual(self.met, {"ring poll", "ring install"})
+        self.finish(server)
+
+    def test_bodies(self):
+        """What a head and its body need while the body is on its way may not be there."""
+        server = self.start("uring", "http", "--handler", "echo")
+        host, _, port = server.addresses[0].rpartition(":")
+        address = (host, int(port))
+        client = http.client.HTTPConnection(*address, timeout=walks.PATIENCE)
+        self.addCleanup(client.close)
+
+        def served():
+            self.assertTrue(self.echoed(client, b"neighbour"))
+
+        self.walk(server, lambda: self.echo_session(address), served,
+                  kinds={"malloc": ALLOCATIONS, "realloc": ALLOCATIONS})
+        self.assertIn("malloc", self.met)
+        self.assertGreater(self.outcomes["refused"], 1, self.outcomes)
+        client.close()
         self.finish(server)
 
     def test_epoll(self):

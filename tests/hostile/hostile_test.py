@@ -55,6 +55,10 @@ class Ends(Scenes):
         requests wait behind it."""
         self.play(scenes_end.term_http_pipelined)
 
+    def test_sigterm_http_starved(self):
+        """Clients that get no processor meanwhile find every answer of a request that was read."""
+        self.play(scenes_end.term_http_starved)
+
     def test_sigterm_echo(self):
         """Clients in the middle of sending finish after SIGTERM, and lose nothing."""
         self.play(scenes_end.term_echo)
@@ -91,10 +95,6 @@ class Bounds(Scenes):
     def test_sigterm_http(self):
         """SIGTERM under load leaves nobody without an answer who did not rest."""
         self.play(scenes_end.term_http)
-
-    def test_sigterm_http_starved(self):
-        """Clients that get no processor meanwhile find every answer of a request that was read."""
-        self.play(scenes_end.term_http_starved)
 
     def test_kill_and_restart(self):
         """A killed server's addresses serve again at once."""

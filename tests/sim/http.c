@@ -167,11 +167,17 @@ static int http_open(struct run *run, struct weir_loop_config *config)
     return status ? -EIO : 0;
 }
 
+static uint64_t http_timeouts(void)
+{
+    uint64_t counters[COUNTER_COUNT];
+    http_site_counters(&http.site, counters);
+    return counters[COUNTER_TIMEOUTS];
+}
+
 static void http_close(struct run *run)
 {
     uint64_t counters[COUNTER_COUNT];
     http_site_counters(&http.site, counters);
-    http.world.timeouts = counters[COUNTER_TIMEOUTS];
     http.world.requests = counters[COUNTER_REQUESTS];
     http.world.log_dropped = counters[COUNTER_LOG_DROPPED];
     http_site_fini(&http.site);
@@ -404,8 +410,7 @@ static bool http_may_break(struct http_script *script, const struct client *clie
 static void http_check_client(struct run *run, struct client *client)
 {
     struct http_script *script = client->script;
-    bool lost = run_may_lose_client(run, client) || http.world.timeouts;
-    if (lost || client->end != CLIENT_ENDS)
+    if (run_may_lose_client(run, client) || client->end != CLIENT_ENDS)
         return;
     if (script->closed || script->answering == script->asks_count) {
         if (!client->ended && !script->closed)
@@ -418,13 +423,13 @@ static void http_check_client(struct run *run, struct client *client)
                      script->asks_count, client->ended ? "the end" : strerror(-client->error));
 }
 
-// A line of the log for each request that was answered.
+// A line of the log for each request that was answered, whatever ended its connection.
 static void http_check(struct run *run)
 {
     const struct http_world *world = &http.world;
     const char *data;
     size_t size, lines = 0;
-    if (!world->logs || world->faulty || run_may_lose(run) || run->lacks_memory ||
+    if (!world->logs || world->faulty || run->lacks_memory ||
         !sim_file_content(run->sim, "access.log", &data, &size))
         return;
     for (size_t i = 0; i < size; i++)
@@ -443,5 +448,6 @@ const struct run_protocol run_http = {
     .draw = http_draw,
     .check_client = http_check_client,
     .check = http_check,
+    .timeouts = http_timeouts,
     .close = http_close,
 };

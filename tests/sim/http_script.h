@@ -79,7 +79,7 @@ struct http_world {
     struct run *run;
     bool echo, impatient, faulty;
     uint64_t requests_max, body_max;
-    uint64_t timeouts, requests, log_dropped;
+    uint64_t requests, log_dropped;
     bool logs;
     struct http_file *files;
     size_t files_count;

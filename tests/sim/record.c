@@ -12,6 +12,15 @@ static struct {
     size_t at; // of the record's pointer, in the session
 } record;
 
+void __real_weir_stream_close(struct weir_stream *stream);
+void __wrap_weir_stream_close(struct weir_stream *stream);
+void __real_weir_stream_linger(struct weir_stream *stream, uint64_t discard_max,
+                               uint64_t timeout_ns);
+void __wrap_weir_stream_linger(struct weir_stream *stream, uint64_t discard_max,
+                               uint64_t timeout_ns);
+void __real_weir_stream_abort(struct weir_stream *stream);
+void __wrap_weir_stream_abort(struct weir_stream *stream);
+
 // The stream's, which begins with its first callback.
 static struct run_stream *record_of(struct weir_stream *stream)
 {
@@ -28,6 +37,18 @@ static struct run_stream *record_of(struct weir_stream *stream)
     }
     found->late |= found->closed > 0;
     return found;
+}
+
+// A protocol that has counted a time-out of its own ends the stream that it met next.
+static void record_ends(struct weir_stream *stream)
+{
+    struct run *run = record.run;
+    if (!run || !run->protocol->timeouts || run->protocol->timeouts() == run->timeouts)
+        return;
+    run->timeouts = run->protocol->timeouts();
+    struct run_stream *found = record_of(stream);
+    if (found->client)
+        found->client->excused = true;
 }
 
 static void record_trace(const char *what, const struct run_stream *stream, int64_t value)
@@ -112,6 +133,7 @@ static void record_expired(struct weir_stream *stream)
         found->client->excused = true;
     record_trace("expired", found, 0);
     record.inner->expired(stream);
+    record_ends(stream);
 }
 
 static void record_closed(struct weir_stream *stream, int reason)
@@ -137,6 +159,7 @@ const struct weir_protocol *record_protocol(struct run *run, const struct weir_p
     record.run = run;
     record.inner = protocol;
     record.at = protocol->session_size;
+    run->timeouts = 0;
     record.outer = (struct weir_protocol){
         .name = protocol->name,
         .session_size = protocol->session_size + sizeof(struct run_stream *),
@@ -150,4 +173,23 @@ const struct weir_protocol *record_protocol(struct run *run, const struct weir_p
         .closed = record_closed,
     };
     return &record.outer;
+}
+
+void __wrap_weir_stream_close(struct weir_stream *stream)
+{
+    record_ends(stream);
+    __real_weir_stream_close(stream);
+}
+
+void __wrap_weir_stream_linger(struct weir_stream *stream, uint64_t discard_max,
+                               uint64_t timeout_ns)
+{
+    record_ends(stream);
+    __real_weir_stream_linger(stream, discard_max, timeout_ns);
+}
+
+void __wrap_weir_stream_abort(struct weir_stream *stream)
+{
+    record_ends(stream);
+    __real_weir_stream_abort(stream);
 }

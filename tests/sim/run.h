@@ -25,6 +25,9 @@ struct run_protocol {
     void (*check_client)(struct run *run, struct client *client);
     // The rest: what the files must be. May be NULL.
     void (*check)(struct run *run);
+    // How many time-outs of its own the protocol has counted, each of which ends a stream. NULL: it
+    // has none, or whom they met is not known.
+    uint64_t (*timeouts)(void);
     // Frees what open() made, after the loop. May be NULL.
     void (*close)(struct run *run);
 };
@@ -69,6 +72,7 @@ struct run {
     bool crowded;           // more completes at once than a turn takes
     bool repeats;           // operations of streams that are gone complete again
     uint64_t repeated;      // how often one did
+    uint64_t timeouts;      // of the protocol's own; whom they met is excused
     struct client clients[RUN_CROWD];
     uint32_t clients_count, clients_done;
     struct run_stream streams[RUN_STREAMS_MAX];

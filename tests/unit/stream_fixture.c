@@ -167,7 +167,7 @@ const struct weir_protocol stream_flooding = {
 int stream_run_all(const char *name, const struct CMUnitTest *tests, size_t count,
                    const char *filter)
 {
-    enum { TESTS_MAX = 16, VARIANTS = sizeof stream_variants / sizeof stream_variants[0] };
+    enum { TESTS_MAX = 20, VARIANTS = sizeof stream_variants / sizeof stream_variants[0] };
     static struct CMUnitTest all[TESTS_MAX * VARIANTS];
     static char names[TESTS_MAX * VARIANTS][128];
     if (count > TESTS_MAX)
