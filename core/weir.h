@@ -141,7 +141,8 @@ struct weir_loop_config {
     uint32_t buffer_size;       // bytes of each, 4 to 64 KiB, a multiple of 4 KiB
     size_t send_high;           // a stream's queue above this (at most 1 GiB) stops its credit
     size_t send_low;            // and at or below this returns it
-    size_t queued_max;          // memory of all queues; each stream may use 1/64 of what is left
+    size_t queued_max;          // memory of all queues; each stream may use 1/64 of what is left,
+                                // and 16 KiB at least
     uint64_t idle_timeout_ns;   // no byte either way for this long closes a stream; 0: never
     uint64_t close_timeout_ns;  // no progress for this long after close aborts; 0: never
     uint64_t total_timeout_ns;  // a stream this old is told `expired`, and one twice this old is
