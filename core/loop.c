@@ -14,7 +14,9 @@
 
 #define SLOT_NONE UINT32_MAX
 
-enum { SLOTS_EXTRA = 2048 };
+// What each stream may need: itself, a read ahead and a write of its sink (file.c), and what its
+// protocol has beside it, an operation or a listener. The rest is for those that belong to nobody.
+enum { SLOTS_EACH = 4, SLOTS_EXTRA = 2048 };
 
 // Header, payload, and for the largest class the read operation behind the payload (file.c).
 static const size_t loop_block_sizes[BLOCK_CLASSES] = { 1024, 4096 + 64, 16384 + 64, 65536 + 512 };
@@ -178,7 +180,7 @@ static void loop_lists_init(struct weir_loop *loop)
 // Slots are reserved as address space; only those in use become memory.
 static int loop_slots_init(struct weir_loop *loop)
 {
-    loop->slots_max = loop->config.streams_max + SLOTS_EXTRA;
+    loop->slots_max = SLOTS_EACH * loop->config.streams_max + SLOTS_EXTRA;
     loop->slots_free = SLOT_NONE;
     void *memory = mmap(NULL, loop->slots_max * sizeof(struct slot), PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
