@@ -482,7 +482,7 @@ static int loop_confine(struct weir_loop *loop)
     const uint32_t helped =
         WEIR_ABILITY_JOBS | WEIR_ABILITY_OPEN | WEIR_ABILITY_READ | WEIR_ABILITY_WRITE;
     int error = 0;
-    if (config->abilities & helped && loop->engine->job == jobs_start)
+    if ((!config->abilities || config->abilities & helped) && loop->engine->job == jobs_start)
         error = jobs_confine(loop);
     if (!error)
         error = config->confine(config->confine_context, WEIR_THREAD_LOOP);

@@ -221,12 +221,14 @@ static void confine_runs_once_and_after_the_helpers(void **state)
 {
     static const enum weir_engine engines[] = { WEIR_ENGINE_URING, WEIR_ENGINE_EPOLL,
                                                 WEIR_ENGINE_BLOCKING };
+    // The first has no jobs; 0 is all of them.
+    static const uint32_t abilities[] = { WEIR_ABILITY_ACCEPT,
+                                          WEIR_ABILITY_ACCEPT | WEIR_ABILITY_JOBS, 0 };
     (void)state;
     for (size_t i = 0; i < sizeof engines / sizeof engines[0]; i++) {
-        for (int jobs = 0; jobs < 2; jobs++) {
+        for (size_t jobs = 0; jobs < sizeof abilities / sizeof abilities[0]; jobs++) {
             struct confined confined = { .lock = PTHREAD_MUTEX_INITIALIZER };
-            uint32_t abilities = WEIR_ABILITY_ACCEPT | (jobs ? WEIR_ABILITY_JOBS : 0);
-            struct weir_loop *loop = restrict_create(engines[i], abilities, &confined);
+            struct weir_loop *loop = restrict_create(engines[i], abilities[jobs], &confined);
             assert_int_equal(confined.loops, 0);
             assert_int_equal(weir_loop_turn(loop, WEIR_NEVER), 0);
             assert_int_equal(weir_loop_turn(loop, 0), 0);
@@ -251,6 +253,32 @@ static void failure_to_confine_ends_the_loop(void **state)
     loop = restrict_create(WEIR_ENGINE_EPOLL, WEIR_ABILITY_JOBS, &confined);
     assert_int_equal(weir_loop_turn(loop, WEIR_NEVER), -ENOSYS);
     assert_int_equal(confined.loops, 0);
+    weir_loop_destroy(loop);
+}
+
+static int restrict_run(struct weir_operation *operation)
+{
+    (void)operation;
+    return 1;
+}
+
+// Where a helper cannot be confined, jobs do not run; they end with its error, so that nobody waits
+// for them, and the loop can end.
+static void jobs_without_a_confined_helper_are_refused(void **state)
+{
+    (void)state;
+    struct confined confined = { .lock = PTHREAD_MUTEX_INITIALIZER, .job_result = -EPERM };
+    // It does not expect jobs, so that the helpers are made by them.
+    struct weir_loop *loop = restrict_create(WEIR_ENGINE_EPOLL, WEIR_ABILITY_ACCEPT, &confined);
+    assert_int_equal(weir_loop_turn(loop, 0), 0);
+    for (int i = 0; i < 2; i++) {
+        struct opening job = { .operation = { .done = restrict_opened } };
+        weir_job_start(loop, &job.operation, restrict_run);
+        for (int turn = 0; turn < RESTRICT_TRIES && !job.done; turn++)
+            assert_true(weir_loop_turn(loop, weir_clock_now() + RESTRICT_PATIENCE_NS) >= 0);
+        assert_true(job.done);
+        assert_int_equal(job.result, -EPERM);
+    }
     weir_loop_destroy(loop);
 }
 
@@ -280,6 +308,7 @@ int main(void)
         cmocka_unit_test(ring_made_by_root_opens_as_the_user),
         cmocka_unit_test(confine_runs_once_and_after_the_helpers),
         cmocka_unit_test(failure_to_confine_ends_the_loop),
+        cmocka_unit_test(jobs_without_a_confined_helper_are_refused),
         cmocka_unit_test(failure_to_confine_ends_the_server),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
