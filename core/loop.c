@@ -263,10 +263,11 @@ static void loop_settle_all(struct weir_loop *loop)
     }
 }
 
-// A broken engine completed nothing any more, and is gone now. Everybody is told all the same: each
-// operation is done, with the engine's error, jobs with their results, then each stream closes. No
-// system call is left to wait in, so this needs no turns. Helpers stay until then: in a program
-// that confines its threads, the loop's own may not do what jobs do.
+// A broken engine completed nothing any more, and is gone now. Everybody is told all the same: what
+// helpers have done, with its result (with epoll, operations too), then each operation that is left
+// with the engine's error, then each stream closes. No system call is left to wait in, so this
+// needs no turns. Helpers stay until then: in a program that confines its threads, the loop's own
+// may not do what jobs do.
 static void loop_abandon(struct weir_loop *loop)
 {
     loop->engine = &engine_broken;
@@ -279,8 +280,8 @@ static void loop_abandon(struct weir_loop *loop)
     }
     uint32_t events;
     do {
-        events = loop_abandon_operations(loop);
-        events += loop_run_posts(loop);
+        events = loop_run_posts(loop);
+        events += loop_abandon_operations(loop);
         events += loop_run_attention(loop);
         loop_settle_all(loop);
         jobs_settle(loop);

@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -162,14 +163,14 @@ static void ring_registers_nothing_more(void **state)
 
 struct opening {
     struct weir_operation operation;
-    bool done;
+    int done;
     int64_t result;
 };
 
 static void restrict_opened(struct weir_operation *operation, int64_t result)
 {
     struct opening *opening = (struct opening *)operation;
-    opening->done = true;
+    opening->done++;
     opening->result = result;
 }
 
@@ -256,6 +257,40 @@ static void failure_to_confine_ends_the_loop(void **state)
     weir_loop_destroy(loop);
 }
 
+static void restrict_opened_late(struct weir_operation *operation, int64_t result)
+{
+    restrict_opened(operation, result);
+    if (!result)
+        weir_file_release(*operation->ret_file);
+}
+
+// An open that a helper is at when the loop breaks is told once, with what came of it.
+static void an_open_that_outlives_its_loop_is_told_once(void **state)
+{
+    char path[] = "/tmp/weir-restrict-XXXXXX";
+    struct opening opening = { .operation = { .done = restrict_opened_late } };
+    struct confined confined = { .lock = PTHREAD_MUTEX_INITIALIZER, .result = -EPERM };
+    struct weir_file *file = NULL;
+    (void)state;
+    assert_non_null(mkdtemp(path));
+    int directory = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    assert_true(directory >= 0);
+    assert_int_equal(mkfifoat(directory, "fifo", 0600), 0);
+    struct weir_loop *loop = restrict_create(WEIR_ENGINE_EPOLL, WEIR_ABILITY_OPEN, &confined);
+    weir_file_open(loop, &opening.operation, directory, "fifo", O_RDONLY, 0, 0, &file);
+    assert_int_equal(weir_loop_turn(loop, 0), -EPERM);
+    assert_int_equal(opening.done, 0);
+    int writer = openat(directory, "fifo", O_RDWR | O_CLOEXEC); // lets the helper go on
+    assert_true(writer >= 0);
+    weir_loop_destroy(loop);
+    assert_int_equal(opening.done, 1);
+    assert_int_equal(opening.result, 0);
+    close(writer);
+    assert_int_equal(unlinkat(directory, "fifo", 0), 0);
+    assert_int_equal(rmdir(path), 0);
+    close(directory);
+}
+
 static int restrict_run(struct weir_operation *operation)
 {
     (void)operation;
@@ -308,6 +343,7 @@ int main(void)
         cmocka_unit_test(ring_made_by_root_opens_as_the_user),
         cmocka_unit_test(confine_runs_once_and_after_the_helpers),
         cmocka_unit_test(failure_to_confine_ends_the_loop),
+        cmocka_unit_test(an_open_that_outlives_its_loop_is_told_once),
         cmocka_unit_test(jobs_without_a_confined_helper_are_refused),
         cmocka_unit_test(failure_to_confine_ends_the_server),
     };
