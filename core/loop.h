@@ -276,8 +276,13 @@ struct loop_base {
 };
 int loop_create_on(const struct weir_loop_config *config, const struct loop_base *base,
                    struct weir_loop **ret_loop);
+
+// config.c
 // Names the first field that is out of its range, or returns NULL.
 const char *loop_config_fault(const struct weir_loop_config *config);
+// Whether `auto` means epoll after all, because there is no room for a ring of the loop's size, as
+// `error` says; then the log has a line.
+bool loop_falls_back(const struct weir_loop_config *config, int error);
 
 // stream.c
 // Makes the record of a stream; `fd` stays the caller's on failure. Not yet receiving.

@@ -106,7 +106,7 @@ struct weir_protocol {
 // --- Loops ---------------------------------------------------------------------------------------
 
 enum weir_engine {
-    WEIR_ENGINE_AUTO, // uring where it works, otherwise epoll with one log line
+    WEIR_ENGINE_AUTO, // uring where it works and has room, otherwise epoll with one log line
     WEIR_ENGINE_URING,
     WEIR_ENGINE_EPOLL,
     WEIR_ENGINE_BLOCKING,
