@@ -92,14 +92,6 @@ void file_completed(struct weir_operation *operation, int64_t result)
     }
 }
 
-// An error before the engine was asked reaches `done` in the next turn, like any other.
-static void file_refused(struct weir_loop *loop, struct weir_post *post)
-{
-    (void)loop;
-    struct weir_operation *operation = container_of(post, struct weir_operation, post);
-    file_completed(operation, operation->result);
-}
-
 static void file_start(struct weir_loop *loop, struct weir_operation *operation,
                        enum file_kind kind)
 {
@@ -111,9 +103,7 @@ static void file_start(struct weir_loop *loop, struct weir_operation *operation,
     int error = loop_slot_take(loop, SLOT_OPERATION, operation, &operation->slot);
     if (error) {
         operation->slot = UINT32_MAX;
-        operation->result = error;
-        operation->post.function = file_refused;
-        weir_loop_post(loop, &operation->post);
+        job_deliver(loop, operation, error); // in the next turn, like any other
         return;
     }
     loop->engine->file(loop, operation);
@@ -449,11 +439,8 @@ void weir_stream_receive_file(struct weir_stream *stream, struct weir_file *file
     bool closing = stream->state > STREAM_OPEN;
     if (!sink || closing) {
         free(sink);
-        operation->result = -ENOMEM;
-        if (closing)
-            operation->result = stream->reason ? stream->reason : -ECANCELED;
-        operation->post.function = file_refused;
-        weir_loop_post(loop, &operation->post);
+        int reason = stream->reason ? stream->reason : -ECANCELED;
+        job_deliver(loop, operation, closing ? reason : -ENOMEM);
         return;
     }
     sink->stream = stream;

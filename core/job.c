@@ -48,7 +48,7 @@ static void job_completed(struct weir_loop *loop, struct weir_post *post)
 }
 
 // The last touch: as soon as it is posted, the loop may run it and the caller reuse its memory.
-static void job_deliver(struct weir_loop *loop, struct weir_operation *operation, int64_t result)
+void job_deliver(struct weir_loop *loop, struct weir_operation *operation, int64_t result)
 {
     operation->result = result;
     operation->post.function = job_completed;

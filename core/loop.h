@@ -379,6 +379,8 @@ void listener_abandon(struct weir_listener *listener);
 void listener_stream_released(struct weir_stream *stream);
 
 // job.c
+// The operation ends with this result: `done` follows through a post. Any thread.
+void job_deliver(struct weir_loop *loop, struct weir_operation *operation, int64_t result);
 void jobs_start(struct weir_loop *loop, struct weir_operation *operation);
 // Runs it now, on this thread; `done` follows through a post.
 void jobs_run(struct weir_loop *loop, struct weir_operation *operation);
