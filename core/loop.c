@@ -159,6 +159,17 @@ free_loop:
 
 static uint32_t loop_run_posts(struct weir_loop *loop);
 static uint32_t loop_run_attention(struct weir_loop *loop);
+static void loop_dispatch(struct weir_loop *loop, const struct completion *completion);
+
+// Descriptors that came in the last flush are known to nobody else. Streams need not hear.
+static void loop_tell_untold(struct weir_loop *loop)
+{
+    for (uint32_t i = 0; i < loop->untold; i++) {
+        uint64_t operation = loop->completions[i].token >> TOKEN_OPERATION_SHIFT;
+        if (operation == OPERATION_FILE || operation == OPERATION_ACCEPT)
+            loop_dispatch(loop, &loop->completions[i]);
+    }
+}
 
 // Ends what the engine had in flight, and what `done` began anew: it finds no engine.
 static uint32_t loop_abandon_operations(struct weir_loop *loop)
@@ -196,6 +207,7 @@ static void loop_abandon(struct weir_loop *loop)
         if (loop->slots[i].object && loop->slots[i].kind == SLOT_STREAM)
             stream_abandon(loop->slots[i].object);
     }
+    loop_tell_untold(loop);
     uint32_t events;
     do {
         events = loop_run_posts(loop);
@@ -409,13 +421,15 @@ static int loop_confine(struct weir_loop *loop)
     return error;
 }
 
-// The first flush enables the ring. What it already brings is told when the thread is confined.
+// The first flush enables the ring. What it already brings is told when the thread is confined; if
+// it cannot be, weir_loop_destroy() sees to it.
 static int loop_flush(struct weir_loop *loop, uint64_t deadline_ns)
 {
     if (loop->confined || !loop->config.confine)
         return loop->engine->flush(loop, deadline_ns);
     int count = loop->engine->flush(loop, 0);
     int error = count < 0 ? 0 : loop_confine(loop);
+    loop->untold = error ? (uint32_t)count : 0;
     return error ? error : count;
 }
 

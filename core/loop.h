@@ -219,6 +219,7 @@ struct weir_loop {
     bool confined; // config.confine ran
     bool failed;   // the engine broke; turns return `failure`
     int failure;
+    uint32_t untold; // completions of the flush after which the thread could not be confined
 
     struct slot *slots;
     uint32_t slots_max, slots_used; // slots_used: those that were ever taken

@@ -291,6 +291,26 @@ static void an_open_that_outlives_its_loop_is_told_once(void **state)
     close(directory);
 }
 
+// What a loop's first flush brings is not lost if its thread cannot be confined then: an open that
+// was done is told as done, and its descriptor can be closed.
+static void what_came_before_a_failure_to_confine_is_told(void **state)
+{
+    struct opening opening = { .operation = { .done = restrict_opened_late } };
+    struct confined confined = { .lock = PTHREAD_MUTEX_INITIALIZER, .result = -EPERM };
+    struct weir_file *file = NULL;
+    (void)state;
+    struct weir_loop *loop = restrict_create(WEIR_ENGINE_URING, WEIR_ABILITY_OPEN, &confined);
+    int lowest = fcntl(0, F_DUPFD_CLOEXEC, 0);
+    close(lowest);
+    weir_file_open(loop, &opening.operation, AT_FDCWD, "/", O_RDONLY | O_DIRECTORY, 0, 0, &file);
+    assert_int_equal(weir_loop_turn(loop, 0), -EPERM);
+    assert_int_equal(opening.done, 0);
+    weir_loop_destroy(loop);
+    assert_int_equal(opening.done, 1);
+    assert_int_equal(opening.result, 0);
+    assert_int_equal(fcntl(lowest, F_GETFD), -1);
+}
+
 static int restrict_run(struct weir_operation *operation)
 {
     (void)operation;
@@ -344,6 +364,7 @@ int main(void)
         cmocka_unit_test(confine_runs_once_and_after_the_helpers),
         cmocka_unit_test(failure_to_confine_ends_the_loop),
         cmocka_unit_test(an_open_that_outlives_its_loop_is_told_once),
+        cmocka_unit_test(what_came_before_a_failure_to_confine_is_told),
         cmocka_unit_test(jobs_without_a_confined_helper_are_refused),
         cmocka_unit_test(failure_to_confine_ends_the_server),
     };
