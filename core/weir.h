@@ -181,8 +181,9 @@ WEIR_PUBLIC int weir_loop_create(const struct weir_loop_config *config,
                                  struct weir_loop **ret_loop);
 
 // Aborts what is open (each `closed` is called with -ECANCELED, after its operations), then frees.
-// After an error of weir_loop_turn(), operations and streams end with that error instead. On the
-// loop's thread, outside of callbacks. NULL is allowed.
+// Posts that come when nothing else is left do not run. After an error of weir_loop_turn(),
+// operations and streams end with that error instead. On the loop's thread, outside of callbacks.
+// NULL is allowed.
 WEIR_PUBLIC void weir_loop_destroy(struct weir_loop *loop);
 
 // One turn: submits what is queued, waits for an event until deadline_ns (0: does not wait,
@@ -207,8 +208,9 @@ struct weir_post {
     struct weir_post *next; // private
 };
 
-// Runs post->function on the loop's thread, in its next turn, and wakes it. Any thread, as long as
-// the loop exists. A post must not be posted again before it ran.
+// Runs post->function on the loop's thread, in its next turn, and wakes it. Any thread; the loop
+// must exist until this has returned, which may be after the post has run. A post must not be
+// posted again before it ran.
 WEIR_PUBLIC void weir_loop_post(struct weir_loop *loop, struct weir_post *post);
 
 // --- Timers --------------------------------------------------------------------------------------

@@ -42,7 +42,8 @@ static const struct feature features_rows[FEATURES] = {
                                  probe_receive_bundle },
     [FEATURE_QUIET_SENDS] = { "quiet-sends", "5.17",
                               "sends that succeed at once post no completion", true, NULL },
-    // From then on sendfile hands pages over, and asks the socket alone whether it may wait.
+    // From then on sendfile hands pages over many at a time. The probe does not ask for that: older
+    // kernels whose default this is use the sendfile that they have.
     [FEATURE_SENDFILE] = { "sendfile", "6.5", "files that are in memory leave without a copy", true,
                            probe_sendfile },
     // Not part of a set, but an option (min_wait_ns): then it is needed.
