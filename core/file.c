@@ -11,7 +11,9 @@
 
 #include "loop.h"
 
-enum { FILE_AHEAD_MAX = 128 * 1024, FILE_READ_SIZE = 64 * 1024 };
+// A read ahead brings at most FILE_READ_SIZE, and no more than FILE_READ_SMALL, which fits with its
+// operation into a block of 16 KiB, where the stream has no larger share of the queues' memory.
+enum { FILE_AHEAD_MAX = 128 * 1024, FILE_READ_SIZE = 64 * 1024, FILE_READ_SMALL = 16000 };
 
 struct weir_file {
     struct weir_loop *loop;
@@ -90,14 +92,6 @@ void file_completed(struct weir_operation *operation, int64_t result)
     }
 }
 
-// An error before the engine was asked reaches `done` in the next turn, like any other.
-static void file_refused(struct weir_loop *loop, struct weir_post *post)
-{
-    (void)loop;
-    struct weir_operation *operation = container_of(post, struct weir_operation, post);
-    file_completed(operation, operation->result);
-}
-
 static void file_start(struct weir_loop *loop, struct weir_operation *operation,
                        enum file_kind kind)
 {
@@ -109,9 +103,7 @@ static void file_start(struct weir_loop *loop, struct weir_operation *operation,
     int error = loop_slot_take(loop, SLOT_OPERATION, operation, &operation->slot);
     if (error) {
         operation->slot = UINT32_MAX;
-        operation->result = error;
-        operation->post.function = file_refused;
-        weir_loop_post(loop, &operation->post);
+        job_deliver(loop, operation, error); // in the next turn, like any other
         return;
     }
     loop->engine->file(loop, operation);
@@ -176,15 +168,23 @@ void weir_job_start_background(struct weir_loop *loop, struct weir_operation *op
 
 // --- A file range as a source --------------------------------------------------------------------
 
-// Lies behind the payload of a block of the largest class (loop.c sizes it so).
+// Lies behind the bytes that it reads. (loop.c gives blocks of the largest class room for both.)
 struct file_ahead {
     struct weir_operation operation;
     struct piece *block;
 };
 
-static struct file_ahead *file_ahead_of(struct piece *block)
+// A block for a read of `size` bytes, or NULL.
+static struct file_ahead *file_ahead_make(struct weir_loop *loop, size_t size)
 {
-    return (struct file_ahead *)(void *)((char *)(block + 1) + FILE_READ_SIZE);
+    size_t place = (size + _Alignof(max_align_t) - 1) & ~(_Alignof(max_align_t) - 1);
+    struct piece *block = send_block(loop, place + sizeof(struct file_ahead));
+    if (!block)
+        return NULL;
+    struct file_ahead *ahead = (struct file_ahead *)(void *)((char *)(block + 1) + place);
+    memset(ahead, 0, sizeof *ahead);
+    ahead->block = block;
+    return ahead;
 }
 
 // One byte of each step is looked at, its last. Pages come and go in runs: read-ahead fills them
@@ -310,25 +310,34 @@ static void file_ahead_done(struct weir_operation *operation, int64_t result)
         stream_fail(stream, result ? (int)result : -EIO, true);
 }
 
+// How many of `left` bytes may be read behind `before` that are queued: those that fit into the
+// stream's share of the loop's memory, and always a few if nothing else is there to be sent.
+static size_t file_ahead_size(const struct weir_stream *stream, uint64_t before, uint64_t left)
+{
+    size_t share = send_high(stream->loop);
+    size_t most = share < FILE_READ_SIZE ? FILE_READ_SMALL : FILE_READ_SIZE;
+    if (before >= FILE_AHEAD_MAX || (before && before + most > share))
+        return 0;
+    return left < most ? (size_t)left : most;
+}
+
 void file_read_ahead(struct weir_stream *stream)
 {
     uint64_t before;
     struct piece **link = file_range_find(stream, &before);
-    if (stream->file_read_armed || !link || before >= FILE_AHEAD_MAX)
+    size_t size = link ? file_ahead_size(stream, before, (*link)->size) : 0;
+    if (stream->file_read_armed || !size)
         return;
-    struct piece *range = *link, *block = send_block(stream->loop, FILE_READ_SIZE);
-    if (!block) {
+    struct file_ahead *ahead = file_ahead_make(stream->loop, size);
+    if (!ahead) {
         stream_doom(stream, -ENOMEM);
         return;
     }
-    struct file_ahead *ahead = file_ahead_of(block);
-    memset(ahead, 0, sizeof *ahead);
-    ahead->block = block;
     ahead->operation.done = file_ahead_done;
     ahead->operation.stream = stream;
     stream->file_read_armed = true;
-    size_t size = range->size < FILE_READ_SIZE ? (size_t)range->size : FILE_READ_SIZE;
-    weir_file_read(range->file, &ahead->operation, (char *)block->data, size, range->offset);
+    weir_file_read((*link)->file, &ahead->operation, (char *)ahead->block->data, size,
+                   (*link)->offset);
 }
 
 // --- A file as a sink ----------------------------------------------------------------------------
@@ -430,11 +439,8 @@ void weir_stream_receive_file(struct weir_stream *stream, struct weir_file *file
     bool closing = stream->state > STREAM_OPEN;
     if (!sink || closing) {
         free(sink);
-        operation->result = -ENOMEM;
-        if (closing)
-            operation->result = stream->reason ? stream->reason : -ECANCELED;
-        operation->post.function = file_refused;
-        weir_loop_post(loop, &operation->post);
+        int reason = stream->reason ? stream->reason : -ECANCELED;
+        job_deliver(loop, operation, closing ? reason : -ENOMEM);
         return;
     }
     sink->stream = stream;

@@ -26,7 +26,6 @@ struct job_pool {
     uint32_t queued;   // in the list
     uint32_t idle;     // helpers that wait for a job
     uint32_t confined; // helpers that have tried to confine themselves
-    uint32_t gone;     // helpers that could not
     int failure;       // the first error of that
     bool ending;
     bool settling; // the loop waits in jobs_settle()
@@ -49,7 +48,7 @@ static void job_completed(struct weir_loop *loop, struct weir_post *post)
 }
 
 // The last touch: as soon as it is posted, the loop may run it and the caller reuse its memory.
-static void job_deliver(struct weir_loop *loop, struct weir_operation *operation, int64_t result)
+void job_deliver(struct weir_loop *loop, struct weir_operation *operation, int64_t result)
 {
     operation->result = result;
     operation->post.function = job_completed;
@@ -81,22 +80,21 @@ static struct weir_operation *job_next(struct job_pool *pool)
     return post ? job_of_post(post) : NULL;
 }
 
-// Whether this helper may go on.
-static bool job_confine(struct job_pool *pool)
+// 0, or why this helper is not confined.
+static int job_confine(struct job_pool *pool)
 {
     const struct weir_loop_config *config = &pool->loop->config;
     int error;
 
     if (!config->confine)
-        return true;
+        return 0;
     error = config->confine(config->confine_context, WEIR_THREAD_JOB);
     pthread_mutex_lock(&pool->lock);
     pool->confined++;
-    pool->gone += error != 0;
     pool->failure = pool->failure ? pool->failure : error;
     pthread_cond_broadcast(&pool->changed);
     pthread_mutex_unlock(&pool->lock);
-    return !error;
+    return error;
 }
 
 // The nicest, and the longest slice that there is (Linux 6.12; older kernels ignore it).
@@ -129,17 +127,19 @@ static void job_give_way(void)
     syscall(SYS_sched_setattr, 0, &schedule, 0);
 }
 
+// A helper that is not confined runs nothing, but it stays: the jobs that are queued, or that come
+// before the loop knows, must end, and perhaps it is the only one.
 static void *job_help(void *argument)
 {
     struct job_pool *pool = argument;
     struct weir_operation *operation;
+    int error;
 
     if (pool->background)
         job_give_way();
-    if (!job_confine(pool))
-        return NULL;
+    error = job_confine(pool);
     while ((operation = job_next(pool)))
-        job_deliver(pool->loop, operation, operation->run(operation));
+        job_deliver(pool->loop, operation, error ? error : operation->run(operation));
     return NULL;
 }
 
@@ -272,27 +272,17 @@ void jobs_start(struct weir_loop *loop, struct weir_operation *operation)
         job_queue(pool, operation);
 }
 
+// Nothing is queued where there is no helper: see job_admit().
 static void job_pool_settle(struct job_pool *pool)
 {
-    struct weir_post *post, *next;
-
     if (!pool)
         return;
     pthread_mutex_lock(&pool->lock);
     pool->settling = true;
-    while (pool->idle + pool->gone < pool->threads_count || (pool->first && pool->idle))
+    while (pool->first || pool->idle < pool->threads_count)
         pthread_cond_wait(&pool->changed, &pool->lock);
     pool->settling = false;
-    post = pool->first; // nobody is there to run them
-    pool->first = NULL;
-    pool->last = &pool->first;
-    pool->queued = 0;
     pthread_mutex_unlock(&pool->lock);
-    // UNTESTED: needs jobs that wait when the first helper cannot be made
-    for (; post; post = next) {
-        next = post->next;
-        job_deliver(pool->loop, job_of_post(post), pool->failure);
-    }
 }
 
 void jobs_settle(struct weir_loop *loop)

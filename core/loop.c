@@ -14,7 +14,9 @@
 
 #define SLOT_NONE UINT32_MAX
 
-enum { SLOTS_EXTRA = 2048 };
+// What each stream may need: itself, a read ahead and a write of its sink (file.c), and what its
+// protocol has beside it, an operation or a listener. The rest is for those that belong to nobody.
+enum { SLOTS_EACH = 4, SLOTS_EXTRA = 2048 };
 
 // Header, payload, and for the largest class the read operation behind the payload (file.c).
 static const size_t loop_block_sizes[BLOCK_CLASSES] = { 1024, 4096 + 64, 16384 + 64, 65536 + 512 };
@@ -80,88 +82,6 @@ void *loop_token_object(const struct weir_loop *loop, uint64_t token)
 
 // --- Creation and end ----------------------------------------------------------------------------
 
-void weir_loop_config_init(struct weir_loop_config *config)
-{
-    *config = (struct weir_loop_config){
-        .engine = WEIR_ENGINE_AUTO,
-        .uring_features = "default",
-        .streams_max = 16384,
-        .buffer_count = 256,
-        .buffer_size = 16384,
-        .send_high = 1024 * 1024,
-        .send_low = 256 * 1024,
-        .queued_max = 64 * 1024 * 1024,
-        .close_timeout_ns = 30 * 1000000000ULL,
-        .job_threads = 2,
-    };
-}
-
-const char *loop_config_fault(const struct weir_loop_config *config)
-{
-    uint32_t count = config->buffer_count;
-    if (config->engine > WEIR_ENGINE_BLOCKING)
-        return "engine";
-    if (config->streams_max < 1 || config->streams_max > 1000000)
-        return "streams_max: 1 to 1,000,000";
-    if (count < 8 || count > 32768 || (count & (count - 1)))
-        return "buffer_count: a power of two from 8 to 32,768";
-    if (config->buffer_size < 4096 || config->buffer_size > 65536 || config->buffer_size % 4096)
-        return "buffer_size: 4 to 64 KiB, a multiple of 4 KiB";
-    if (config->send_low >= config->send_high || config->send_high > 1U << 30)
-        return "send_low must be below send_high, and that at most 1 GiB";
-    if (config->job_threads < 1 || config->job_threads > 64)
-        return "job_threads: 1 to 64";
-    if (config->min_wait_ns > LOOP_MIN_WAIT_MAX_NS)
-        return "min_wait_ns: at most 100 ms";
-    if (config->min_wait_ns && config->busy_poll_ns)
-        return "min_wait_ns: not with busy_poll_ns";
-    if (config->min_wait_ns &&
-        (config->engine == WEIR_ENGINE_EPOLL || config->engine == WEIR_ENGINE_BLOCKING))
-        return "min_wait_ns: only the uring engine has it";
-    return NULL;
-}
-
-static const struct engine *loop_engine_choose(const struct weir_loop_config *config,
-                                               int *ret_error)
-{
-    char reason[256];
-    *ret_error = 0;
-    switch (config->engine) {
-    case WEIR_ENGINE_EPOLL:
-        return &engine_epoll;
-    case WEIR_ENGINE_BLOCKING:
-        return &engine_blocking;
-    case WEIR_ENGINE_URING:
-    case WEIR_ENGINE_AUTO:
-        break;
-    }
-    int error = weir_uring_available(reason, sizeof reason);
-    if (!error)
-        return &engine_uring;
-    struct weir_loop log = { .config = *config };
-    if (config->engine == WEIR_ENGINE_AUTO) {
-        loop_log(&log, WEIR_LOG_WARNING, "io_uring is not available, using epoll%s: %s",
-                 config->min_wait_ns ? " without min_wait_ns" : "", reason);
-        return &engine_epoll;
-    }
-    loop_log(&log, WEIR_LOG_ERROR, "io_uring is not available: %s", reason);
-    *ret_error = error;
-    return NULL;
-}
-
-int weir_loop_create(const struct weir_loop_config *config, struct weir_loop **ret_loop)
-{
-    int error;
-    struct loop_base base = { .system = &system_kernel };
-    base.engine = loop_engine_choose(config, &error);
-    if (error)
-        return error;
-    error = loop_create_on(config, &base, ret_loop);
-    if (!error && config->engine == WEIR_ENGINE_AUTO && base.engine == &engine_epoll)
-        stats_add(*ret_loop, fallbacks, 1);
-    return error;
-}
-
 static void loop_lists_init(struct weir_loop *loop)
 {
     loop->senders_last = &loop->senders;
@@ -178,7 +98,7 @@ static void loop_lists_init(struct weir_loop *loop)
 // Slots are reserved as address space; only those in use become memory.
 static int loop_slots_init(struct weir_loop *loop)
 {
-    loop->slots_max = loop->config.streams_max + SLOTS_EXTRA;
+    loop->slots_max = SLOTS_EACH * loop->config.streams_max + SLOTS_EXTRA;
     loop->slots_free = SLOT_NONE;
     void *memory = mmap(NULL, loop->slots_max * sizeof(struct slot), PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -239,6 +159,17 @@ free_loop:
 
 static uint32_t loop_run_posts(struct weir_loop *loop);
 static uint32_t loop_run_attention(struct weir_loop *loop);
+static void loop_dispatch(struct weir_loop *loop, const struct completion *completion);
+
+// Descriptors that came in the last flush are known to nobody else. Streams need not hear.
+static void loop_tell_untold(struct weir_loop *loop)
+{
+    for (uint32_t i = 0; i < loop->untold; i++) {
+        uint64_t operation = loop->completions[i].token >> TOKEN_OPERATION_SHIFT;
+        if (operation == OPERATION_FILE || operation == OPERATION_ACCEPT)
+            loop_dispatch(loop, &loop->completions[i]);
+    }
+}
 
 // Ends what the engine had in flight, and what `done` began anew: it finds no engine.
 static uint32_t loop_abandon_operations(struct weir_loop *loop)
@@ -261,10 +192,11 @@ static void loop_settle_all(struct weir_loop *loop)
     }
 }
 
-// A broken engine completed nothing any more, and is gone now. Everybody is told all the same: each
-// operation is done, with the engine's error, jobs with their results, then each stream closes. No
-// system call is left to wait in, so this needs no turns. Helpers stay until then: in a program
-// that confines its threads, the loop's own may not do what jobs do.
+// A broken engine completed nothing any more, and is gone now. Everybody is told all the same: what
+// helpers have done, with its result (with epoll, operations too), then each operation that is left
+// with the engine's error, then each stream closes. No system call is left to wait in, so this
+// needs no turns. Helpers stay until then: in a program that confines its threads, the loop's own
+// may not do what jobs do.
 static void loop_abandon(struct weir_loop *loop)
 {
     loop->engine = &engine_broken;
@@ -275,10 +207,11 @@ static void loop_abandon(struct weir_loop *loop)
         if (loop->slots[i].object && loop->slots[i].kind == SLOT_STREAM)
             stream_abandon(loop->slots[i].object);
     }
+    loop_tell_untold(loop);
     uint32_t events;
     do {
-        events = loop_abandon_operations(loop);
-        events += loop_run_posts(loop);
+        events = loop_run_posts(loop);
+        events += loop_abandon_operations(loop);
         events += loop_run_attention(loop);
         loop_settle_all(loop);
         jobs_settle(loop);
@@ -480,7 +413,7 @@ static int loop_confine(struct weir_loop *loop)
     const uint32_t helped =
         WEIR_ABILITY_JOBS | WEIR_ABILITY_OPEN | WEIR_ABILITY_READ | WEIR_ABILITY_WRITE;
     int error = 0;
-    if (config->abilities & helped && loop->engine->job == jobs_start)
+    if ((!config->abilities || config->abilities & helped) && loop->engine->job == jobs_start)
         error = jobs_confine(loop);
     if (!error)
         error = config->confine(config->confine_context, WEIR_THREAD_LOOP);
@@ -488,13 +421,15 @@ static int loop_confine(struct weir_loop *loop)
     return error;
 }
 
-// The first flush enables the ring. What it already brings is told when the thread is confined.
+// The first flush enables the ring. What it already brings is told when the thread is confined; if
+// it cannot be, weir_loop_destroy() sees to it.
 static int loop_flush(struct weir_loop *loop, uint64_t deadline_ns)
 {
     if (loop->confined || !loop->config.confine)
         return loop->engine->flush(loop, deadline_ns);
     int count = loop->engine->flush(loop, 0);
     int error = count < 0 ? 0 : loop_confine(loop);
+    loop->untold = error ? (uint32_t)count : 0;
     return error ? error : count;
 }
 

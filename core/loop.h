@@ -219,6 +219,7 @@ struct weir_loop {
     bool confined; // config.confine ran
     bool failed;   // the engine broke; turns return `failure`
     int failure;
+    uint32_t untold; // completions of the flush after which the thread could not be confined
 
     struct slot *slots;
     uint32_t slots_max, slots_used; // slots_used: those that were ever taken
@@ -276,8 +277,13 @@ struct loop_base {
 };
 int loop_create_on(const struct weir_loop_config *config, const struct loop_base *base,
                    struct weir_loop **ret_loop);
+
+// config.c
 // Names the first field that is out of its range, or returns NULL.
 const char *loop_config_fault(const struct weir_loop_config *config);
+// Whether `auto` means epoll after all, because there is no room for a ring of the loop's size, as
+// `error` says; then the log has a line.
+bool loop_falls_back(const struct weir_loop_config *config, int error);
 
 // stream.c
 // Makes the record of a stream; `fd` stays the caller's on failure. Not yet receiving.
@@ -374,6 +380,8 @@ void listener_abandon(struct weir_listener *listener);
 void listener_stream_released(struct weir_stream *stream);
 
 // job.c
+// The operation ends with this result: `done` follows through a post. Any thread.
+void job_deliver(struct weir_loop *loop, struct weir_operation *operation, int64_t result);
 void jobs_start(struct weir_loop *loop, struct weir_operation *operation);
 // Runs it now, on this thread; `done` follows through a post.
 void jobs_run(struct weir_loop *loop, struct weir_operation *operation);

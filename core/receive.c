@@ -13,11 +13,12 @@
 // While the queues use less than this part of their bound, a credit may be used up.
 enum { CREDIT_FREE_PART = 4 };
 
-// Deliveries wait: the protocol asked for it, its output is too long, or its file is too slow.
+// Deliveries wait: the protocol asked for it, its output is too long, or its file is too slow. What
+// a linger discards goes nowhere, and waits for neither.
 static bool receive_withheld(const struct weir_stream *stream)
 {
-    return stream->receive_paused || (stream->above_high && stream->state == STREAM_OPEN) ||
-           (stream->sink && sink_full(stream->sink));
+    bool full = stream->above_high || (stream->sink && sink_full(stream->sink));
+    return stream->receive_paused || (full && stream->state == STREAM_OPEN);
 }
 
 static bool receive_wanted(const struct weir_stream *stream)

@@ -32,7 +32,9 @@ static enum system_signal sendfile_signal(void)
 }
 
 // A library must not change what signals do. Where SIGPIPE would end the program, it is blocked
-// during the call and taken away after it.
+// during the call and taken away after it. The call may have raised it although bytes were sent:
+// inside it is several sends, the first of which may be what the peer answers with a reset. A
+// thread that has blocked it by now is left alone, as what is pending there may be its own.
 static ssize_t sendfile_guarded(int fd, int file, off_t *offset, size_t size)
 {
     sigset_t pipe, before;
@@ -42,7 +44,7 @@ static ssize_t sendfile_guarded(int fd, int file, off_t *offset, size_t size)
     pthread_sigmask(SIG_BLOCK, &pipe, &before);
     ssize_t sent = sendfile(fd, file, offset, size);
     int error = errno;
-    if (sent < 0 && error == EPIPE)
+    if (sent < (ssize_t)size && !sigismember(&before, SIGPIPE))
         sigtimedwait(&pipe, NULL, &at_once);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     errno = error;

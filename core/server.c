@@ -17,8 +17,6 @@
 
 #define SERVER_DRAIN_TICK_NS 100000000ULL
 
-enum { SERVER_THREADS_MAX = 256 };
-
 void server_log(const struct weir_server *server, enum weir_log_level level, const char *format,
                 ...)
 {
@@ -344,30 +342,6 @@ static void *server_thread_run(void *argument)
 
 // --- Creation ------------------------------------------------------------------------------------
 
-void weir_server_config_init(struct weir_server_config *config)
-{
-    *config = (struct weir_server_config){
-        .threads = 1,
-        .drain_timeout_ns = 10 * 1000000000ULL,
-        .drain_quiet_ns = 200 * 1000000ULL,
-    };
-    weir_loop_config_init(&config->loop);
-}
-
-static const char *server_config_fault(const struct weir_server_config *config)
-{
-    if (config->threads < 1 || config->threads > SERVER_THREADS_MAX)
-        return "threads: 1 to 256";
-    if (config->loop.engine == WEIR_ENGINE_BLOCKING && config->threads != 1)
-        return "threads: the blocking engine has a thread per connection instead";
-    for (size_t i = 0; i < config->cpus_count; i++) {
-        if (config->cpus[i] >= CPU_SETSIZE)
-            return "cpus: 0 to 1023";
-    }
-    // Not left to the loops: the blocking engine's connections make theirs when they come.
-    return loop_config_fault(&config->loop);
-}
-
 static int server_init(struct weir_server *server)
 {
     const struct weir_server_config *config = &server->config;
@@ -387,15 +361,30 @@ static int server_init(struct weir_server *server)
     return 0;
 }
 
-// The first loop decides what engine `auto` is, for all of them.
-static int server_create_loops(struct weir_server *server)
+static void server_destroy_loops(struct weir_server *server)
+{
+    while (server->threads_count)
+        weir_loop_destroy(server->threads[--server->threads_count].loop);
+}
+
+// The first loop decides what engine `auto` is, for all of them; but if the rings of some find no
+// room, all are made again without.
+static int server_create_loops(struct weir_server *server, enum weir_engine engine)
 {
     struct weir_loop_config config = server->config.loop;
-    if (config.engine == WEIR_ENGINE_BLOCKING)
+    config.engine = engine;
+    if (engine == WEIR_ENGINE_BLOCKING)
         config.buffer_count = 8; // this loop accepts, and receives nothing
     for (uint32_t i = 0; i < server->config.threads; i++) {
         struct server_thread *thread = &server->threads[i];
+        if (config.engine == WEIR_ENGINE_EPOLL)
+            config.min_wait_ns = 0; // what `auto` goes without
         int error = weir_loop_create(&config, &thread->loop);
+        if (error && config.engine == WEIR_ENGINE_URING &&
+            loop_falls_back(&server->config.loop, error)) {
+            server_destroy_loops(server);
+            return server_create_loops(server, WEIR_ENGINE_EPOLL);
+        }
         if (error)
             return error;
         thread->server = server;
@@ -408,6 +397,8 @@ static int server_create_loops(struct weir_server *server)
             config.engine =
                 thread->loop->engine == &engine_uring ? WEIR_ENGINE_URING : WEIR_ENGINE_EPOLL;
     }
+    if (server->config.loop.engine == WEIR_ENGINE_AUTO && engine == WEIR_ENGINE_EPOLL)
+        stats_add(server->threads[0].loop, fallbacks, 1);
     server->config.loop.engine = config.engine;
     server->blocking = config.engine == WEIR_ENGINE_BLOCKING;
     memcpy(server->plan, server->threads[0].loop->plan, sizeof server->plan);
@@ -432,7 +423,7 @@ int weir_server_create(const struct weir_server_config *config, struct weir_serv
         server_log(server, WEIR_LOG_ERROR, "server configuration: %s", fault);
     int error = fault ? -EINVAL : server_init(server);
     if (!error)
-        error = server_create_loops(server);
+        error = server_create_loops(server, config->loop.engine);
     if (error) {
         weir_server_destroy(server);
         return error;
@@ -539,8 +530,7 @@ void weir_server_destroy(struct weir_server *server)
         weir_server_wait(server);
     }
     server_remove_paths(server);
-    for (uint32_t i = 0; i < server->threads_count; i++)
-        weir_loop_destroy(server->threads[i].loop);
+    server_destroy_loops(server);
     if (server->ended_fd >= 0)
         close(server->ended_fd);
     hosts_fini(&server->hosts);

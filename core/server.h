@@ -53,6 +53,10 @@ struct weir_server {
     uint32_t connections_count, connections_high;
 };
 
+// config.c
+// Names the first field that is out of its range, or returns NULL.
+const char *server_config_fault(const struct weir_server_config *config);
+
 // server.c
 void server_log(const struct weir_server *server, enum weir_log_level level, const char *format,
                 ...) __attribute__((format(printf, 3, 4)));

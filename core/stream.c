@@ -382,6 +382,8 @@ void stream_shut(struct weir_stream *stream, int result)
 {
     stream->inflight--;
     stream->shutting = false;
+    if (result == -ENOTCONN) // nobody watched when it was reset, and this asks first
+        result = -ECONNRESET;
     if (stream->state == STREAM_CLOSING)
         stream_close_descriptor(stream);
     else if (result < 0)

@@ -106,7 +106,7 @@ struct weir_protocol {
 // --- Loops ---------------------------------------------------------------------------------------
 
 enum weir_engine {
-    WEIR_ENGINE_AUTO, // uring where it works, otherwise epoll with one log line
+    WEIR_ENGINE_AUTO, // uring where it works and has room, otherwise epoll with one log line
     WEIR_ENGINE_URING,
     WEIR_ENGINE_EPOLL,
     WEIR_ENGINE_BLOCKING,
@@ -141,7 +141,8 @@ struct weir_loop_config {
     uint32_t buffer_size;       // bytes of each, 4 to 64 KiB, a multiple of 4 KiB
     size_t send_high;           // a stream's queue above this (at most 1 GiB) stops its credit
     size_t send_low;            // and at or below this returns it
-    size_t queued_max;          // memory of all queues; each stream may use 1/64 of what is left
+    size_t queued_max;          // memory of all queues; each stream may use 1/64 of what is left,
+                                // and 16 KiB at least
     uint64_t idle_timeout_ns;   // no byte either way for this long closes a stream; 0: never
     uint64_t close_timeout_ns;  // no progress for this long after close aborts; 0: never
     uint64_t total_timeout_ns;  // a stream this old is told `expired`, and one twice this old is
@@ -180,8 +181,9 @@ WEIR_PUBLIC int weir_loop_create(const struct weir_loop_config *config,
                                  struct weir_loop **ret_loop);
 
 // Aborts what is open (each `closed` is called with -ECANCELED, after its operations), then frees.
-// After an error of weir_loop_turn(), operations and streams end with that error instead. On the
-// loop's thread, outside of callbacks. NULL is allowed.
+// Posts that come when nothing else is left do not run. After an error of weir_loop_turn(),
+// operations and streams end with that error instead. On the loop's thread, outside of callbacks.
+// NULL is allowed.
 WEIR_PUBLIC void weir_loop_destroy(struct weir_loop *loop);
 
 // One turn: submits what is queued, waits for an event until deadline_ns (0: does not wait,
@@ -206,8 +208,9 @@ struct weir_post {
     struct weir_post *next; // private
 };
 
-// Runs post->function on the loop's thread, in its next turn, and wakes it. Any thread, as long as
-// the loop exists. A post must not be posted again before it ran.
+// Runs post->function on the loop's thread, in its next turn, and wakes it. Any thread; the loop
+// must exist until this has returned, which may be after the post has run. A post must not be
+// posted again before it ran.
 WEIR_PUBLIC void weir_loop_post(struct weir_loop *loop, struct weir_post *post);
 
 // --- Timers --------------------------------------------------------------------------------------

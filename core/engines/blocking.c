@@ -162,21 +162,6 @@ static void blocking_file(struct weir_loop *loop, struct weir_operation *operati
     stats_add(loop, enters, 1);
 }
 
-static void blocking_job_done(struct weir_loop *loop, struct weir_post *post)
-{
-    struct weir_operation *operation = container_of(post, struct weir_operation, post);
-    (void)loop;
-    file_completed(operation, operation->result);
-}
-
-// Runs at once; `done` follows as a post, since it must not run inside of a verb.
-static void blocking_job(struct weir_loop *loop, struct weir_operation *operation)
-{
-    operation->result = operation->run(operation);
-    operation->post.function = blocking_job_done;
-    weir_loop_post(loop, &operation->post);
-}
-
 // --- One turn ------------------------------------------------------------------------------------
 
 static void blocking_serve(struct weir_loop *loop, const struct slot *slot, short events)
@@ -322,6 +307,6 @@ const struct engine engine_blocking = {
     .shutdown = immediate_shutdown,
     .close = immediate_close,
     .file = blocking_file,
-    .job = blocking_job,
+    .job = jobs_run,
     .wake = immediate_wake,
 };

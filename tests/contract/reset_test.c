@@ -103,6 +103,34 @@ static void a_reset_after_the_own_end_is_told(struct world *world)
     assert_true(reset_reason(subject));
 }
 
+static void reset_opened_pause(struct subject *subject)
+{
+    weir_stream_pause(subject->stream);
+}
+
+static void reset_end(struct weir_stream *stream, void *argument)
+{
+    (void)argument;
+    weir_stream_end(stream);
+}
+
+// A reset that nobody watched for is told as such by the own end, which comes too late.
+static void the_own_end_tells_of_a_reset_before(struct world *world)
+{
+    struct service *service =
+        world_service(world, &(struct service){ .opened = reset_opened_pause });
+    struct weir_address address = world_listen(world, service);
+    struct subject *subject;
+    struct peer *peer = peer_pair(world, &address, NULL, &subject);
+    peer_reset(peer);
+    world_run_until_still(world);
+    assert_int_equal(subject->closed, 0);
+    world_with(subject, reset_end, NULL);
+    world_reaches(world, &subject->closed, 1);
+    assert_true(reset_reason(subject));
+    assert_int_equal(world_stats(world).closed_reset, 1);
+}
+
 static void reset_linger_received(struct subject *subject, struct weir_slice slice)
 {
     (void)slice;
@@ -370,6 +398,7 @@ const struct contract_test reset_tests[] = {
     { .name = "a_reset_while_sending_is_told", .run = a_reset_while_sending_is_told },
     { .name = "a_reset_while_closing_is_told", .run = a_reset_while_closing_is_told },
     { .name = "a_reset_after_the_own_end_is_told", .run = a_reset_after_the_own_end_is_told },
+    { .name = "the_own_end_tells_of_a_reset_before", .run = the_own_end_tells_of_a_reset_before },
     { .name = "a_reset_ends_a_linger", .run = a_reset_ends_a_linger },
     { .name = "sends_to_a_vanished_peer_end_the_stream",
       .run = sends_to_a_vanished_peer_end_the_stream },

@@ -181,6 +181,35 @@ static void an_unread_file_holds_up_nobody(struct world *world)
     close(send.fd);
 }
 
+enum { SEND_FILE_PEERS = 40, SEND_FILE_EACH = 256 * 1024 };
+
+// What is read ahead of peers that do not read shares the bound of all queues, as what is sent from
+// memory does: above it, each has about 16 KiB. All get their file in the end.
+static void what_is_read_ahead_is_bounded(struct world *world)
+{
+    struct send_file send = { .fd = world_file(3, SEND_FILE_EACH),
+                              .ranges = { { 0, SEND_FILE_EACH } } };
+    struct peer_options options = { .send_buffer = 16384, .receive_buffer = 16384 };
+    struct service *service = world_service(
+        world, &(struct service){ .opened = send_file_opened_count, .context = &send });
+    struct weir_listener_config config = { .context = service, .socket.send_buffer = 16384 };
+    world->config->queued_max = 1 << 20;
+    struct weir_address address = world_listen_with(world, "127.0.0.1:0", config);
+    struct peer *peers[SEND_FILE_PEERS];
+    for (uint64_t i = 0; i < SEND_FILE_PEERS; i++)
+        peers[i] = peer_open(world, &address, &options);
+    world_run_until_still(world);
+    struct weir_stats stats = world_stats(world);
+    // A file that is not read takes no memory.
+    uint64_t least = world_subject(world, 0)->pointer ? SEND_FILE_PEERS * 16000 : 0;
+    assert_in_range(stats.queued_high, least, (1 << 20) + SEND_FILE_PEERS * 2 * 16 * 1024);
+    for (uint64_t i = 0; i < SEND_FILE_PEERS; i++)
+        peer_expect(peers[i], 3);
+    for (uint64_t i = 0; i < SEND_FILE_PEERS; i++)
+        world_reaches(world, &peers[i]->received, SEND_FILE_EACH);
+    close(send.fd);
+}
+
 // A range behind the end of its file closes the stream with -EIO; no byte is made up.
 static void ranges_beyond_the_file_end_the_stream(struct world *world)
 {
@@ -341,6 +370,7 @@ const struct contract_test send_file_tests[] = {
     { .name = "file_ranges_arrive_in_order", .run = file_ranges_arrive_in_order },
     { .name = "files_reach_slow_readers", .run = files_reach_slow_readers },
     { .name = "an_unread_file_holds_up_nobody", .run = an_unread_file_holds_up_nobody },
+    { .name = "what_is_read_ahead_is_bounded", .run = what_is_read_ahead_is_bounded },
     { .name = "ranges_beyond_the_file_end_the_stream",
       .run = ranges_beyond_the_file_end_the_stream },
     { .name = "bytes_around_file_ranges_keep_their_order",

@@ -94,7 +94,7 @@ static int64_t effects_ring_socket(const struct effect_case *attempt)
 // Dissolves a connection, which is what a reset does and is allowed, and connects elsewhere.
 static int64_t effects_ring_connect(const struct effect_case *attempt)
 {
-    static const sa_family_t nowhere = AF_UNSPEC;
+    static const struct sockaddr_in nowhere = { .sin_family = AF_UNSPEC };
     const struct sockaddr_in address = effects_loopback(attempt);
     struct io_uring_sqe entry = { .opcode = IORING_OP_CONNECT, .off = sizeof nowhere };
     uring_sqe_descriptor(&entry, attempt->victim);
@@ -138,7 +138,7 @@ static int64_t effects_ring_fast_open_on(const struct effect_case *attempt,
 // Dissolves a connection and sends with an address: TCP Fast Open, which connects without CONNECT.
 static int64_t effects_ring_fast_open(const struct effect_case *attempt)
 {
-    static const sa_family_t nowhere = AF_UNSPEC;
+    static const struct sockaddr_in nowhere = { .sin_family = AF_UNSPEC };
     struct io_uring_sqe dissolve = {
         .opcode = IORING_OP_CONNECT,
         .addr = effects_pointer(&nowhere),

@@ -37,7 +37,6 @@ void run_complain(struct run *run, const char *format, ...)
 static const char *const run_plans[] = {
     "default",
     "default,-defer-taskrun",
-    "default,-no-sqarray",
     "default,-direct",
     "default,-receive-multishot",
     "default,-receive-bundle",

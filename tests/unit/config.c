@@ -5,14 +5,17 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
 #include <weir.h>
 
-static char config_said[256];
+static char config_said[2048];
 
 static void config_log(void *context, enum weir_log_level level, const char *text)
 {
@@ -167,6 +170,110 @@ static void a_loop_without_places_refuses(void **state)
     weir_loop_destroy(loop);
 }
 
+// --- The engine that `auto` means ----------------------------------------------------------------
+
+enum { CONFIG_UID = 65531, CONFIG_COUNTED = 0, CONFIG_NOT_COUNTED = 1, CONFIG_WRONG = 2 };
+
+// The whole log of a child.
+static void config_log_all(void *context, enum weir_log_level level, const char *text)
+{
+    (void)context;
+    (void)level;
+    size_t used = strlen(config_said);
+    snprintf(config_said + used, sizeof config_said - used, "%s\n", text);
+}
+
+// An ordinary user who may lock so many bytes.
+static bool config_lock_at_most(rlim_t size)
+{
+    const struct rlimit limit = { size, size };
+    return !setrlimit(RLIMIT_MEMLOCK, &limit) &&
+           (geteuid() || (!setresgid(CONFIG_UID, CONFIG_UID, CONFIG_UID) &&
+                          !setresuid(CONFIG_UID, CONFIG_UID, CONFIG_UID)));
+}
+
+// What a child makes of it. One in which rings are not counted tells nothing.
+static void config_in_child(int (*play)(void))
+{
+    int status;
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0)
+        _exit(play());
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status));
+    if (WEXITSTATUS(status) == CONFIG_NOT_COUNTED) {
+        print_message("this kernel has no io_uring, or does not count its rings as locked\n");
+        skip();
+    }
+    assert_int_equal(WEXITSTATUS(status), CONFIG_COUNTED);
+}
+
+// Room for the probes' rings of eight entries, and for none of a loop's.
+static int config_play_loop(void)
+{
+    struct weir_loop_config config;
+    struct weir_loop *loop;
+    struct weir_stats stats;
+    if (!config_lock_at_most(64 * 1024))
+        return CONFIG_WRONG;
+    if (weir_uring_available(NULL, 0))
+        return CONFIG_NOT_COUNTED;
+    weir_loop_config_init(&config);
+    config.log = config_log_all;
+    if (weir_loop_create(&config, &loop))
+        return CONFIG_WRONG;
+    weir_loop_stats(loop, &stats);
+    bool falls_back = !strcmp(weir_loop_engine(loop), "epoll");
+    weir_loop_destroy(loop);
+    if (!falls_back)
+        return CONFIG_NOT_COUNTED;
+    return strstr(config_said, "using epoll: memlock: only 64 KiB") && stats.fallbacks == 1
+               ? CONFIG_COUNTED
+               : CONFIG_WRONG;
+}
+
+// `auto` is epoll where the machine has io_uring and no room for the ring, and says why.
+static void auto_without_room_for_a_ring_is_epoll(void **state)
+{
+    (void)state;
+    config_in_child(config_play_loop);
+}
+
+// Room for the rings of some of the threads.
+static int config_play_server(void)
+{
+    struct weir_server_config config;
+    struct weir_server *server;
+    struct weir_stats stats;
+    if (!config_lock_at_most(1024 * 1024))
+        return CONFIG_WRONG;
+    if (weir_uring_available(NULL, 0))
+        return CONFIG_NOT_COUNTED;
+    weir_server_config_init(&config);
+    config.loop.log = config_log_all;
+    config.loop.min_wait_ns = 1000; // which only uring has
+    config.threads = 16;
+    if (weir_server_create(&config, &server))
+        return CONFIG_WRONG;
+    weir_server_stats(server, &stats);
+    bool falls_back = !strcmp(weir_server_engine(server), "epoll");
+    weir_server_destroy(server);
+    if (!falls_back)
+        return CONFIG_NOT_COUNTED;
+    return strstr(config_said, "using epoll without min_wait_ns: memlock") && stats.fallbacks == 1
+               ? CONFIG_COUNTED
+               : CONFIG_WRONG;
+}
+
+// The threads of a server have one engine: where some of them have no room for a ring, none has
+// one.
+static void auto_is_one_engine_for_all_threads(void **state)
+{
+    (void)state;
+    config_in_child(config_play_server);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -174,6 +281,8 @@ int main(void)
         cmocka_unit_test(a_listener_that_nobody_serves_is_refused),
         cmocka_unit_test(a_cpu_beyond_the_set_is_refused),
         cmocka_unit_test(a_loop_without_places_refuses),
+        cmocka_unit_test(auto_without_room_for_a_ring_is_epoll),
+        cmocka_unit_test(auto_is_one_engine_for_all_threads),
     };
     return cmocka_run_group_tests_name("config", tests, NULL, NULL);
 }

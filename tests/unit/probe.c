@@ -16,6 +16,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "engines/uring/features.h"
+#include "engines/uring/uring.h"
 #include "weir.h"
 
 #include <cmocka.h>
@@ -341,6 +343,34 @@ static void plans_of_6_8_and_6_12_are_the_same(void **state)
     assert_string_equal(plans[0], plans[1]);
 }
 
+// The kernel's ring has the flags that the plan names, and no other: what a set leaves out is not
+// there. (That the queue has no index array is liburing's choice, and no feature.)
+static void a_ring_is_what_its_plan_says(void **state)
+{
+    static const char *const kernels[] = { "default", "kernel-6.1", "kernel-6.8", "kernel-6.12" };
+    enum { KERNELS = sizeof(kernels) / sizeof(kernels[0]) };
+    const struct feature *features;
+    size_t count = features_table(&features);
+
+    (void)state;
+    skip_without_uring();
+    for (size_t i = 0; i < count + KERNELS; i++) {
+        char set[64];
+        struct weir_loop *loop;
+
+        if (i < count && (i == 0 || !features[i].in_default)) // the first is in every plan
+            continue;
+        if (i < count)
+            snprintf(set, sizeof(set), "default,-%s", features[i].name);
+        else
+            snprintf(set, sizeof(set), "%s", kernels[i - count]);
+        loop = loop_of_set(set);
+        assert_int_equal(uring_of(loop)->ring.flags & ~IORING_SETUP_NO_SQARRAY,
+                         uring_of(loop)->plan.setup_flags);
+        weir_loop_destroy(loop);
+    }
+}
+
 // Probing takes nothing with it: the lowest free descriptor is the same afterwards.
 static void probes_leave_no_descriptor(void **state)
 {
@@ -368,6 +398,7 @@ int main(void)
         cmocka_unit_test(rows_keep_within_their_room),
         cmocka_unit_test(old_plans_use_no_table_of_sockets),
         cmocka_unit_test(plans_of_6_8_and_6_12_are_the_same),
+        cmocka_unit_test(a_ring_is_what_its_plan_says),
         cmocka_unit_test(probes_leave_no_descriptor),
     };
 

@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -162,14 +163,14 @@ static void ring_registers_nothing_more(void **state)
 
 struct opening {
     struct weir_operation operation;
-    bool done;
+    int done;
     int64_t result;
 };
 
 static void restrict_opened(struct weir_operation *operation, int64_t result)
 {
     struct opening *opening = (struct opening *)operation;
-    opening->done = true;
+    opening->done++;
     opening->result = result;
 }
 
@@ -221,12 +222,14 @@ static void confine_runs_once_and_after_the_helpers(void **state)
 {
     static const enum weir_engine engines[] = { WEIR_ENGINE_URING, WEIR_ENGINE_EPOLL,
                                                 WEIR_ENGINE_BLOCKING };
+    // The first has no jobs; 0 is all of them.
+    static const uint32_t abilities[] = { WEIR_ABILITY_ACCEPT,
+                                          WEIR_ABILITY_ACCEPT | WEIR_ABILITY_JOBS, 0 };
     (void)state;
     for (size_t i = 0; i < sizeof engines / sizeof engines[0]; i++) {
-        for (int jobs = 0; jobs < 2; jobs++) {
+        for (size_t jobs = 0; jobs < sizeof abilities / sizeof abilities[0]; jobs++) {
             struct confined confined = { .lock = PTHREAD_MUTEX_INITIALIZER };
-            uint32_t abilities = WEIR_ABILITY_ACCEPT | (jobs ? WEIR_ABILITY_JOBS : 0);
-            struct weir_loop *loop = restrict_create(engines[i], abilities, &confined);
+            struct weir_loop *loop = restrict_create(engines[i], abilities[jobs], &confined);
             assert_int_equal(confined.loops, 0);
             assert_int_equal(weir_loop_turn(loop, WEIR_NEVER), 0);
             assert_int_equal(weir_loop_turn(loop, 0), 0);
@@ -251,6 +254,86 @@ static void failure_to_confine_ends_the_loop(void **state)
     loop = restrict_create(WEIR_ENGINE_EPOLL, WEIR_ABILITY_JOBS, &confined);
     assert_int_equal(weir_loop_turn(loop, WEIR_NEVER), -ENOSYS);
     assert_int_equal(confined.loops, 0);
+    weir_loop_destroy(loop);
+}
+
+static void restrict_opened_late(struct weir_operation *operation, int64_t result)
+{
+    restrict_opened(operation, result);
+    if (!result)
+        weir_file_release(*operation->ret_file);
+}
+
+// An open that a helper is at when the loop breaks is told once, with what came of it.
+static void an_open_that_outlives_its_loop_is_told_once(void **state)
+{
+    char path[] = "/tmp/weir-restrict-XXXXXX";
+    struct opening opening = { .operation = { .done = restrict_opened_late } };
+    struct confined confined = { .lock = PTHREAD_MUTEX_INITIALIZER, .result = -EPERM };
+    struct weir_file *file = NULL;
+    (void)state;
+    assert_non_null(mkdtemp(path));
+    int directory = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    assert_true(directory >= 0);
+    assert_int_equal(mkfifoat(directory, "fifo", 0600), 0);
+    struct weir_loop *loop = restrict_create(WEIR_ENGINE_EPOLL, WEIR_ABILITY_OPEN, &confined);
+    weir_file_open(loop, &opening.operation, directory, "fifo", O_RDONLY, 0, 0, &file);
+    assert_int_equal(weir_loop_turn(loop, 0), -EPERM);
+    assert_int_equal(opening.done, 0);
+    int writer = openat(directory, "fifo", O_RDWR | O_CLOEXEC); // lets the helper go on
+    assert_true(writer >= 0);
+    weir_loop_destroy(loop);
+    assert_int_equal(opening.done, 1);
+    assert_int_equal(opening.result, 0);
+    close(writer);
+    assert_int_equal(unlinkat(directory, "fifo", 0), 0);
+    assert_int_equal(rmdir(path), 0);
+    close(directory);
+}
+
+// What a loop's first flush brings is not lost if its thread cannot be confined then: an open that
+// was done is told as done, and its descriptor can be closed.
+static void what_came_before_a_failure_to_confine_is_told(void **state)
+{
+    struct opening opening = { .operation = { .done = restrict_opened_late } };
+    struct confined confined = { .lock = PTHREAD_MUTEX_INITIALIZER, .result = -EPERM };
+    struct weir_file *file = NULL;
+    (void)state;
+    struct weir_loop *loop = restrict_create(WEIR_ENGINE_URING, WEIR_ABILITY_OPEN, &confined);
+    int lowest = fcntl(0, F_DUPFD_CLOEXEC, 0);
+    close(lowest);
+    weir_file_open(loop, &opening.operation, AT_FDCWD, "/", O_RDONLY | O_DIRECTORY, 0, 0, &file);
+    assert_int_equal(weir_loop_turn(loop, 0), -EPERM);
+    assert_int_equal(opening.done, 0);
+    weir_loop_destroy(loop);
+    assert_int_equal(opening.done, 1);
+    assert_int_equal(opening.result, 0);
+    assert_int_equal(fcntl(lowest, F_GETFD), -1);
+}
+
+static int restrict_run(struct weir_operation *operation)
+{
+    (void)operation;
+    return 1;
+}
+
+// Where a helper cannot be confined, jobs do not run; they end with its error, so that nobody waits
+// for them, and the loop can end.
+static void jobs_without_a_confined_helper_are_refused(void **state)
+{
+    (void)state;
+    struct confined confined = { .lock = PTHREAD_MUTEX_INITIALIZER, .job_result = -EPERM };
+    // It does not expect jobs, so that the helpers are made by them.
+    struct weir_loop *loop = restrict_create(WEIR_ENGINE_EPOLL, WEIR_ABILITY_ACCEPT, &confined);
+    assert_int_equal(weir_loop_turn(loop, 0), 0);
+    for (int i = 0; i < 2; i++) {
+        struct opening job = { .operation = { .done = restrict_opened } };
+        weir_job_start(loop, &job.operation, restrict_run);
+        for (int turn = 0; turn < RESTRICT_TRIES && !job.done; turn++)
+            assert_true(weir_loop_turn(loop, weir_clock_now() + RESTRICT_PATIENCE_NS) >= 0);
+        assert_true(job.done);
+        assert_int_equal(job.result, -EPERM);
+    }
     weir_loop_destroy(loop);
 }
 
@@ -280,6 +363,9 @@ int main(void)
         cmocka_unit_test(ring_made_by_root_opens_as_the_user),
         cmocka_unit_test(confine_runs_once_and_after_the_helpers),
         cmocka_unit_test(failure_to_confine_ends_the_loop),
+        cmocka_unit_test(an_open_that_outlives_its_loop_is_told_once),
+        cmocka_unit_test(what_came_before_a_failure_to_confine_is_told),
+        cmocka_unit_test(jobs_without_a_confined_helper_are_refused),
         cmocka_unit_test(failure_to_confine_ends_the_server),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -4,6 +4,7 @@
 #include "stream_fixture.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -348,6 +349,107 @@ static void late_completions_reach_no_stranger(void **state)
     stream_fini(&fixture);
 }
 
+static void ring_send_pipe(struct weir_stream *stream)
+{
+    stream_note_opened(stream);
+    weir_stream_send_file(stream, stream_fixture(stream)->file, 0, 1);
+}
+
+// As many streams as a loop takes, all of which wait for the disk, are all served: none of them is
+// reset because the others read. (A pipe without bytes stands for the disk.)
+static void a_full_loop_reads_for_all_of_its_streams(void **state)
+{
+    static const struct variant uring = { "uring", WEIR_ENGINE_URING, "default,-sendfile" };
+    static const struct weir_protocol protocol = { .name = "sending",
+                                                   .opened = ring_send_pipe,
+                                                   .closed = stream_note_closed };
+    static int peers[STREAMS_MAX];
+    static char bytes[STREAMS_MAX];
+    struct fixture fixture;
+    int pipe[2];
+    char byte;
+    (void)state;
+    stream_raise_file_limit();
+    stream_init(&fixture, &uring);
+    stream_start(&fixture);
+    stream_listen(&fixture, &protocol);
+    assert_int_equal(pipe2(pipe, O_CLOEXEC), 0);
+    assert_int_equal(weir_file_adopt(fixture.loop, pipe[0], &fixture.file), 0);
+    for (uint32_t i = 0; i < STREAMS_MAX; i++)
+        peers[i] = stream_pair(&fixture);
+    stream_turns(&fixture, MILLISECOND);
+    assert_int_equal(fixture.closed, 0);
+    assert_int_equal(write(pipe[1], bytes, sizeof bytes), (int)sizeof bytes);
+    while (fixture.loop->operations_open)
+        assert_true(weir_loop_turn(fixture.loop, weir_clock_now() + PATIENCE) > 0);
+    stream_turns(&fixture, MILLISECOND);
+    assert_int_equal(fixture.closed, 0);
+    for (uint32_t i = 0; i < STREAMS_MAX; i++) {
+        assert_int_equal(recv(peers[i], &byte, 1, 0), 1);
+        close(peers[i]);
+    }
+    close(pipe[1]);
+    weir_file_release(fixture.file);
+    stream_fini(&fixture);
+}
+
+static void ring_note_sunk(struct weir_operation *operation, int64_t result)
+{
+    struct fixture *fixture = container_of(operation, struct fixture, operation);
+    fixture->result = result;
+    fixture->done++;
+}
+
+// As many bytes as the pipe takes.
+static void ring_fill_pipe(int fd)
+{
+    static const char bytes[4096];
+    assert_int_equal(fcntl(fd, F_SETFL, O_NONBLOCK), 0);
+    while (write(fd, bytes, sizeof bytes) > 0)
+        continue;
+    assert_int_equal(fcntl(fd, F_SETFL, 0), 0);
+}
+
+// A linger discards while a file still takes what came before: the peer's end is seen, and the
+// linger over, although the disk is slow. (A full pipe stands for the disk.)
+static void linger_does_not_wait_for_the_file(void **state)
+{
+    static const struct variant uring = { "uring", WEIR_ENGINE_URING, "kernel-6.1" };
+    static char bytes[1 << 16];
+    struct fixture fixture;
+    int pipe[2];
+    (void)state;
+    stream_init(&fixture, &uring);
+    stream_start(&fixture);
+    stream_listen(&fixture, &stream_quiet);
+    assert_int_equal(pipe2(pipe, O_CLOEXEC), 0);
+    ring_fill_pipe(pipe[1]);
+    assert_int_equal(weir_file_adopt(fixture.loop, pipe[1], &fixture.file), 0);
+    int fd = stream_pair(&fixture);
+    struct weir_stream *stream = fixture.streams[0];
+    fixture.operation.done = ring_note_sunk;
+    weir_stream_receive_file(stream, fixture.file, 0, &fixture.operation);
+    assert_int_equal(send(fd, "x", 1, 0), 1);
+    stream_turns(&fixture, 20 * MILLISECOND); // its write waits, and no receive is armed
+    weir_stream_linger(stream, 1 << 20, 10 * PATIENCE);
+    assert_int_equal(send(fd, "y", 1, 0), 1);
+    shutdown(fd, SHUT_WR);
+    uint64_t end_ns = weir_clock_now() + PATIENCE;
+    while (stream->state != STREAM_CLOSING) {
+        assert_true(weir_clock_now() < end_ns);
+        assert_true(weir_loop_turn(fixture.loop, end_ns) >= 0);
+    }
+    assert_int_equal(fixture.closed, 0); // it names the write
+    assert_true(read(pipe[0], bytes, sizeof bytes) > 0);
+    stream_reaches(&fixture, &fixture.closed, 1);
+    assert_int_equal(fixture.done, 1);
+    assert_int_equal(fixture.result, -ECANCELED);
+    close(fd);
+    close(pipe[0]);
+    weir_file_release(fixture.file);
+    stream_fini(&fixture);
+}
+
 int main(int argc, char **argv)
 {
     static const struct CMUnitTest tests[] = {
@@ -358,6 +460,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(kernel_that_goes_on_slowly_is_not_given_up),
         cmocka_unit_test(kernel_that_takes_nothing_is_given_up),
         cmocka_unit_test(late_completions_reach_no_stranger),
+        cmocka_unit_test(a_full_loop_reads_for_all_of_its_streams),
+        cmocka_unit_test(linger_does_not_wait_for_the_file),
     };
     char reason[256];
     if (weir_uring_available(reason, sizeof reason)) {

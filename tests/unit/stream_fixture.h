@@ -14,7 +14,7 @@
 #define MILLISECOND 1000000ULL
 #define PATIENCE (20000 * MILLISECOND)
 
-enum { STREAMS_MAX = 1400 };
+enum { STREAMS_MAX = 2200 };
 
 // What a loop's streams were told, and what they do in their callbacks.
 struct fixture {

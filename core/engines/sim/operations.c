@@ -342,6 +342,9 @@ static int operations_prepare_connect(struct sim *sim, struct sim_operation *ope
     if (sqe->off < sizeof(sa_family_t) || sqe->off > sizeof operation->address.un)
         return -EINVAL; // UNTESTED: the engine never asks for that
     memcpy(&operation->address.un, operations_pointer(sqe->addr), sqe->off);
+    // Landlock since Linux 6.7, until it was mended: current_check_access_socket().
+    if (operation->address.any.sa_family == AF_UNSPEC && sqe->off < sizeof operation->address.in)
+        return -EINVAL; // UNTESTED: the engine never asks for that
     return operations_check_socket(operation);
 }
 

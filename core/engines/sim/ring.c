@@ -354,7 +354,7 @@ static int ring_check_flags(unsigned flags)
     const unsigned known = IORING_SETUP_SUBMIT_ALL | IORING_SETUP_CLAMP | IORING_SETUP_CQSIZE |
                            IORING_SETUP_R_DISABLED | IORING_SETUP_SINGLE_ISSUER |
                            IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_DEFER_TASKRUN |
-                           IORING_SETUP_COOP_TASKRUN | IORING_SETUP_NO_SQARRAY;
+                           IORING_SETUP_COOP_TASKRUN;
     if (flags & ~known)
         return -EINVAL; // UNTESTED: the engine never asks for that
     if (flags & IORING_SETUP_DEFER_TASKRUN && !(flags & IORING_SETUP_SINGLE_ISSUER))

@@ -5,7 +5,10 @@
 #include <string.h>
 #include <sys/socket.h>
 
-static const sa_family_t uring_unspecified = AF_UNSPEC;
+// As long as an address of IPv4. The family would do for TCP; but Landlock's rule on connecting, as
+// Linux 6.7 brought it, refuses what is too short to hold a port, and there the reset would be
+// none.
+static const struct sockaddr_in uring_nowhere = { .sin_family = AF_UNSPEC };
 
 void uring_connect(struct weir_loop *loop, struct weir_stream *stream,
                    const struct weir_address *address)
@@ -53,8 +56,8 @@ static void uring_reset(struct weir_stream *stream)
 {
     struct io_uring_sqe *sqe = uring_stream_sqe(stream, OPERATION_CANCEL);
     sqe->opcode = IORING_OP_CONNECT;
-    sqe->addr = (uint64_t)(uintptr_t)&uring_unspecified;
-    sqe->off = sizeof uring_unspecified;
+    sqe->addr = (uint64_t)(uintptr_t)&uring_nowhere;
+    sqe->off = sizeof uring_nowhere;
     sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
 }
 

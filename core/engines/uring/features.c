@@ -14,7 +14,6 @@
 enum feature_index {
     FEATURE_BUFFER_RING,
     FEATURE_DEFER_TASKRUN,
-    FEATURE_NO_SQARRAY,
     FEATURE_DIRECT,
     FEATURE_RECEIVE_MULTISHOT,
     FEATURE_RECEIVE_BUNDLE,
@@ -31,8 +30,6 @@ static const struct feature features_rows[FEATURES] = {
     [FEATURE_DEFER_TASKRUN] = { "defer-taskrun", "6.1",
                                 "completions run when the loop asks for them", true,
                                 probe_defer_taskrun },
-    [FEATURE_NO_SQARRAY] = { "no-sqarray", "6.6", "no index array between entries and kernel", true,
-                             probe_no_sqarray },
     // Tables are older, but see probe_ring.c for what they did to a connection's end.
     [FEATURE_DIRECT] = { "direct", "6.13", "sockets in the ring's own table", true, probe_direct },
     [FEATURE_RECEIVE_MULTISHOT] = { "receive-multishot", "6.17",
@@ -45,7 +42,8 @@ static const struct feature features_rows[FEATURES] = {
                                  probe_receive_bundle },
     [FEATURE_QUIET_SENDS] = { "quiet-sends", "5.17",
                               "sends that succeed at once post no completion", true, NULL },
-    // From then on sendfile hands pages over, and asks the socket alone whether it may wait.
+    // From then on sendfile hands pages over many at a time. The probe does not ask for that: older
+    // kernels whose default this is use the sendfile that they have.
     [FEATURE_SENDFILE] = { "sendfile", "6.5", "files that are in memory leave without a copy", true,
                            probe_sendfile },
     // Not part of a set, but an option (min_wait_ns): then it is needed.
@@ -138,8 +136,6 @@ static void features_plan(const bool has[FEATURES], uint32_t min_wait_us,
                      IORING_SETUP_TASKRUN_FLAG;
     // Without deferral, cooperation is the next best: no interrupt of a running thread.
     flags |= has[FEATURE_DEFER_TASKRUN] ? IORING_SETUP_DEFER_TASKRUN : IORING_SETUP_COOP_TASKRUN;
-    if (has[FEATURE_NO_SQARRAY])
-        flags |= IORING_SETUP_NO_SQARRAY;
     const struct uring_receiving oneshot = { uring_receive_oneshot, uring_receive_oneshot_cancel };
     *ret_plan = (struct uring_plan){
         .setup_flags = flags,

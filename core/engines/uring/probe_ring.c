@@ -63,12 +63,6 @@ int probe_defer_taskrun(char *ret_detail, size_t size)
                        size);
 }
 
-int probe_no_sqarray(char *ret_detail, size_t size)
-{
-    return probe_flags(IORING_SETUP_NO_SQARRAY, "the index array of the submission queue is kept",
-                       ret_detail, size);
-}
-
 int probe_min_wait(char *ret_detail, size_t size)
 {
     struct io_uring_params params;

@@ -13,7 +13,6 @@ int probe_ring(void);
 
 int probe_buffer_ring(char *ret_detail, size_t size);
 int probe_defer_taskrun(char *ret_detail, size_t size);
-int probe_no_sqarray(char *ret_detail, size_t size);
 int probe_direct(char *ret_detail, size_t size);
 int probe_min_wait(char *ret_detail, size_t size);
 int probe_sendfile(char *ret_detail, size_t size);
