@@ -359,8 +359,9 @@ class LoadTests:
         self.assertEqual(errors["total"], errors["closed_early"])
         self.assertGreater(report["requests"]["lost"], 0)
         self.assertGreater(report["connections"]["opened"], 4)
-        # Each comes back after 10 ms and not in a hot loop.
-        self.assertLess(report["connections"]["opened"], 2 * 45)
+        # Each comes back after 10 ms and not in a hot loop, however long a busy machine took.
+        seconds = report["times"]["measured_s"] + report["times"]["drained_s"]
+        self.assertLess(report["connections"]["opened"], 2 * (15 + 100 * seconds))
 
     def test_a_reset_is_counted(self):
         """A reset is told from a close."""

@@ -205,8 +205,8 @@ class Runs(RunFixture):
                                math.expm1(max(map(abs, logs.values()))))
         self.assertIn(f"server_cpu_ns {found['floors_found']['echo']['server_cpu_ns']:.1%}",
                       run.stdout)
-        # A rate near the ceiling is marked, and one far below it is not.
-        for factor, is_marked in ((0.01, True), (10_000, False)):
+        # A rate near the ceiling is marked, and one far below it is not, on busy machines too.
+        for factor, is_marked in ((1e-5, True), (1e7, False)):
             found["ceilings_found"]["echo"]["per_s"] *= factor
             with open(calibration, "w", encoding="utf-8") as file:
                 json.dump(found, file)
