@@ -390,6 +390,7 @@ WEIR_PUBLIC void weir_stream_set_idle_timeout(struct weir_stream *stream, uint64
 struct weir_operation {
     void (*done)(struct weir_operation *operation, int64_t result);
     struct weir_stream *stream; // the owner, or NULL
+    bool owed;                  // a job that is not refused for want of room
     struct weir_loop *loop;     // private from here on
     int (*run)(struct weir_operation *operation);
     struct weir_post post;
@@ -406,7 +407,8 @@ struct weir_operation {
 // Runs run(operation) on a helper thread (uring, epoll) or at once (blocking), for work that a ring
 // cannot do or does slowly: metadata, listings, password hashes. It may block, must not touch
 // streams, and returns the result for `done`, which runs on the loop. Jobs are not cancelled.
-// The queue holds 1,024 jobs: beyond it `done` gets -EAGAIN.
+// The queue holds 1,024 jobs: beyond it `done` gets -EAGAIN, but for one that is `owed`, which
+// waits all the same: what clears up after others must run, however many there are.
 WEIR_PUBLIC void weir_job_start(struct weir_loop *loop, struct weir_operation *operation,
                                 int (*run)(struct weir_operation *operation));
 

@@ -108,13 +108,14 @@ static void system_job_due(void *argument)
     jobs_run(operation->loop, operation);
 }
 
-static void system_job(void *state, struct weir_operation *operation)
+static int system_job(void *state, struct weir_operation *operation)
 {
     struct sim *sim = state;
     uint64_t delay_ns = 1 + sim_random(sim, SYSTEM_JOB_NS);
     if (sim_strikes(sim, SIM_LATE)) // others come first
         delay_ns += sim_random(sim, sim->faults.late_max_ns);
     sim_at(sim, delay_ns, system_job_due, operation);
+    return 0;
 }
 
 // A loop that broke did not wait for them.
