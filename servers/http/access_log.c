@@ -74,7 +74,6 @@ static void log_done(struct weir_operation *operation, int64_t result)
     struct http_access_log *log =
         (void *)((char *)operation - offsetof(struct http_access_log, operation));
     log->writing = false;
-    // UNTESTED: needs 1,024 jobs in the queue
     if (result == -EAGAIN) // the queue of jobs is full
         result = log_run(operation);
     log_report(log, (int)result, log->lost);

@@ -111,6 +111,8 @@ static void system_job_due(void *argument)
 static int system_job(void *state, struct weir_operation *operation)
 {
     struct sim *sim = state;
+    if (!operation->owed && sim_strikes(sim, SIM_JOB_REFUSED))
+        return -EAGAIN;
     uint64_t delay_ns = 1 + sim_random(sim, SYSTEM_JOB_NS);
     if (sim_strikes(sim, SIM_LATE)) // others come first
         delay_ns += sim_random(sim, sim->faults.late_max_ns);
