@@ -303,7 +303,8 @@ WEIR_PUBLIC struct weir_loop *weir_stream_loop(const struct weir_stream *stream)
 WEIR_PUBLIC void weir_stream_peer_address(const struct weir_stream *stream,
                                           struct weir_address *ret_address);
 
-// This end's address. -ENOTSUP for a stream without an ordinary descriptor.
+// This end's address. -ENOTSUP for a stream without an ordinary descriptor, -ENOTCONN once it is
+// closed, which may be before `closed`.
 WEIR_PUBLIC int weir_stream_local_address(const struct weir_stream *stream,
                                           struct weir_address *ret_address);
 
@@ -360,8 +361,8 @@ WEIR_PUBLIC void weir_stream_resume(struct weir_stream *stream);
 WEIR_PUBLIC void weir_stream_set_bulk(struct weir_stream *stream, bool bulk);
 
 // Ends what weir_socket_options.cork began: partial segments leave at once. Worth its call where
-// much is sent, since a segment that waits to be filled leaves a call late. TCP only; -ENOTSUP for
-// a stream without an ordinary_descriptor.
+// much is sent, since a segment that waits to be filled leaves a call late. TCP only; otherwise as
+// weir_stream_local_address().
 WEIR_PUBLIC int weir_stream_uncork(struct weir_stream *stream);
 
 // Sends the queue, then this side's end (half-close). Receiving goes on; `closed` follows when the

@@ -75,22 +75,30 @@ static void system_close(void *state, int fd)
     close(fd);
 }
 
+// NULL: the core asks for what is closed, and may be somebody else's next time.
+static const struct sim_socket *system_asked_socket(struct sim *sim, int fd)
+{
+    const struct sim_object *object = sim_descriptor(sim, fd);
+    if (object && object->kind == SIM_SOCKET)
+        return container_of(object, struct sim_socket, object);
+    // UNTESTED: what this counts is a mistake, and none is left
+    sim->counts.bad_descriptors++;
+    return NULL; // UNTESTED: as above
+}
+
 static int system_local_address(void *state, int fd, struct weir_address *ret_address)
 {
-    const struct sim_object *object = sim_descriptor(state, fd);
-    if (!object)
-        return -EBADF; // UNTESTED: the core never asks for that
-    if (object->kind != SIM_SOCKET)
-        return -ENOTSOCK; // UNTESTED: the core never asks for that
-    *ret_address = container_of(object, struct sim_socket, object)->local;
+    const struct sim_socket *socket = system_asked_socket(state, fd);
+    if (!socket)
+        return -EBADF; // UNTESTED: as above
+    *ret_address = socket->local;
     return 0;
 }
 
 // Segments are of any size here, and none waits for more.
 static int system_uncork(void *state, int fd)
 {
-    const struct sim_object *object = sim_descriptor(state, fd);
-    return object && object->kind == SIM_SOCKET ? 0 : -EBADF;
+    return system_asked_socket(state, fd) ? 0 : -EBADF;
 }
 
 // A simulated unix socket has no file: its name goes with it.
