@@ -377,7 +377,7 @@ static void session_resume(struct ftp_session *session)
 
 static bool session_has_room(const struct ftp_session *session)
 {
-    return session->waiting_count <= SESSION_WAITING_MAX / 2 &&
+    return session->waiting_count < SESSION_WAITING_MAX &&
            !weir_stream_is_full(session->control) && !session_turn_is_over(session);
 }
 

@@ -126,6 +126,12 @@ class Pace:
             self.assertEqual(control.reply()[:4], "211 ")
         self.assertEqual([control.reply() for _ in range(3)],
                          ["426 Transfer aborted.", "226 Abort done.", "200 Yes."])
+        # The turn is over with some lines waiting behind a transfer, and fewer than may wait.
+        data = small_buffers((control.host, control.passive_port()))
+        self.addCleanup(data.close)
+        control.send("NOOP\r\n" * 20 + "RETR burst\r\n" + "PWD\r\n" * 11 + "ABOR")
+        self.assertEqual([control.reply()[:3] for _ in range(34)],
+                         ["200"] * 20 + ["150", "426", "226"] + ["257"] * 11)
 
     # A burst of EPSV opens one port at a time: a small range lasts for it, and for others then.
     def test_bursts_of_passive_ports(self):
