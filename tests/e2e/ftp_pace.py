@@ -1,11 +1,12 @@
 """How fast transfers of `weir ftp` may go, and how slowly; and who does not take its replies."""
 
+import concurrent.futures
 import os
 import select
 import socket
 import time
 
-from ftp_client import free_ports, on_all_engines, small_buffers
+from ftp_client import Control, free_ports, on_all_engines, small_buffers
 from programs import LIMIT, connected_socket, receive, receive_end
 
 OLD = "421 This session has lasted long enough."
@@ -146,18 +147,34 @@ class Pace:
             self.assertIn(other.passive_port(), range(port, port + 20))
 
     # A session that never takes its replies ends with the time-out of every other: that of the
-    # login before it, the idle one behind it. It is reset: no last reply could reach it.
+    # login before it, the idle one behind it. It is reset: no last reply could reach it. The log
+    # tells of each.
     def test_who_never_takes_replies_is_given_up(self):
-        server = self.start_server(*self.options, "--send-buffer", "64K", "--login-timeout", "0.5",
+        server = self.start_server(*self.options, "--send-buffer", "64K", "--login-timeout", "2",
                                    "--idle-timeout", "0.5")
         _, ends = self.asks_unread(server, "\r\n".join(["HELP"] * 8000))
-        self.assertTrue(ends.poll(LIMIT * 1000))
+        resets = [ends]
         for count in (8000, 2000):  # more than the session may queue, and more than sockets hold
             stranger = self.control(server)
             stranger.send("\r\n".join(["HELP"] * count))
-            resets = select.poll()
-            resets.register(stranger, 0)
-            self.assertTrue(resets.poll(LIMIT * 1000))
+            resets.append(select.poll())
+            resets[-1].register(stranger, 0)
+        for ends in resets:
+            self.assertTrue(ends.poll(LIMIT * 1000))
+            server.log.until("warning: 127.0.0.1: reset: it takes no replies")
+
+    # Who is heard in the turn in which the time to log in is over is no such one: he gets his reply
+    # and the last one, though both leave in later turns. These are heard in each turn.
+    def test_who_is_heard_at_the_last_moment_is_told(self):
+        server = self.start_server(*self.options, "--login-timeout", "0.2")
+        strangers = [self.control(server) for _ in range(5)]
+        for stranger in strangers:
+            stranger.send("\r\n".join(["NOOP"] * 10000)) # 32 a turn and at least a millisecond
+        with concurrent.futures.ThreadPoolExecutor(len(strangers)) as pool:
+            for end in pool.map(Control.end, strangers):
+                replies = end.split(b"\r\n")
+                self.assertEqual(replies[-2:], [b"421 Log in faster.", b""])
+                self.assertEqual(set(replies[:-2]), {b"200 Yes."})
 
     # The end of a short file leaves with its last bytes; of a long one, every call's bytes leave
     # with the call.
