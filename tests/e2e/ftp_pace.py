@@ -32,11 +32,12 @@ class Pace:
             self.assertEqual(self.read("rated"), content)
             for seconds in (middle - begin, end - middle):
                 self.assertGreater(seconds, 0.15)
-                self.assertLess(seconds, 5)
+                self.assertLess(seconds, LIMIT)
 
     # Who moves less than --min-rate over --data-timeout is given up, though never standing still:
     # an upload, a download, a listing, and one over the control connection whatever is sent to it.
     def test_slow_clients_are_given_up(self):
+        quick = self.write("quick", os.urandom(1 << 20))
         self.write("fast", os.urandom(8 << 20))
         self.write_folder("slow", 6000)
         server = self.start_server(*self.options, "--data-timeout", "1", "--min-rate", "2M",
@@ -54,17 +55,17 @@ class Pace:
             self.assertLess(time.monotonic(), deadline, slow)
             for control in select.select(list(slow), [], [], 0.02)[0]:
                 del slow[control]
-                self.assertEqual(control.reply(), "426 The data connection is too slow.")
-            for move, argument in slow.values():
+                # The latter is right when we had no processor for so long.
+                self.assertIn(control.reply(), ("426 The data connection is too slow.",
+                                                "426 The data connection stood still."))
+            for move, argument in [*slow.values(), (unread.send, b"x")]:
                 try:
                     move(argument)
                 except OSError:
                     pass # it was given up, and the reply is on its way
-            if not ends.poll(0):
-                unread.send(b"x")
         control = self.login(server)
-        self.assertEqual(control.retrieve("RETR fast"), (self.read("fast"), DONE))
-        self.assertEqual(control.store("STOR quick", self.read("fast")), DONE)
+        self.assertEqual(control.retrieve("RETR quick"), (quick, DONE))
+        self.assertEqual(control.store("STOR quick again", quick), DONE)
         self.assertFalse(os.path.exists(self.path("drip")))
 
     # A client neither stands still nor is slow while --rate-limit holds it up.
@@ -74,8 +75,8 @@ class Pace:
                                    "--rate-limit", "100K")
         load, store = self.login(server), self.login(server)
         with store.passive() as data:
-            self.assertEqual(store.ask("STOR paused"), OPENING)
-            data.sendall(content)
+            data.sendall(content)  # the sockets hold it, so this client's time is over
+        self.assertEqual(store.ask("STOR paused"), OPENING)
         self.assertEqual(load.retrieve("RETR limited"), (content, DONE))
         self.assertEqual(store.reply(), DONE)
         self.assertEqual(self.read("paused"), content)
@@ -196,11 +197,13 @@ class Pace:
     # finished, what waits behind it is not begun. One that would never end is reset at twice that
     # age, and its upload is not there.
     def test_old_sessions_end(self):
-        content = self.write("whole", os.urandom(1 << 20))
-        server = self.start_server(*self.options, "--total-timeout", "1.5", "--send-buffer", "64K")
+        content = self.write("whole", os.urandom(300000)) # more than the sockets hold
+        server = self.start_server(*self.options, "--total-timeout", "2", "--send-buffer", "64K",
+                                   "--anonymous-write")
         began = time.monotonic()
-        # The youngest tells when all are old.
-        idle, load, store, endless, busy = (self.login(server) for _ in range(5))
+        # The youngest tells when all are old. No password is hashed: that takes long where others
+        # want the processors.
+        idle, load, store, endless, busy = (self.login(server, ("ftp", "x")) for _ in range(5))
         out = small_buffers((load.host, load.passive_port()))
         self.addCleanup(out.close)
         self.assertEqual(load.ask("RETR whole")[:3], "150")
@@ -219,7 +222,7 @@ class Pace:
         self.assertEqual([reply, idle.reply()], [OLD, OLD])
         # The blocking engine may notice the others' time a tenth of a second later.
         select.select([], [], [], 0.15)
-        self.assertGreaterEqual(time.monotonic() - began, 1.5)
+        self.assertGreaterEqual(time.monotonic() - began, 2)
         into.close()
         self.assertEqual([store.reply(), store.reply(), store.end()], [DONE, OLD, b""])
         self.assertEqual(bytes(got + receive_end(out)), content)
@@ -233,7 +236,7 @@ class Pace:
             except OSError:
                 pass # it was broken off, and the control connection is about to be
             self.assertLess(time.monotonic() - began, LIMIT)
-        self.assertGreaterEqual(time.monotonic() - began, 3)
+        self.assertGreaterEqual(time.monotonic() - began, 4)
         server.log.until("aborted: open for twice --total-timeout")
         counters = server.counters()
         self.assertEqual([counters["total_timeouts"], counters["total_aborts"]], [5, 1])
