@@ -222,17 +222,18 @@ int jobs_confine(struct weir_loop *loop)
 }
 
 // Makes room for one more job: -EAGAIN when the queue is full, and an error when no helper exists
-// and none can be made. With at least one helper, a failure to add another only costs time.
-static int job_admit(struct job_pool *pool)
+// and none can be made. With at least one helper, a failure to add another only costs time. An owed
+// job is let in beyond the bound: who starts it has its memory, and so bounds their number.
+static int job_admit(struct job_pool *pool, bool owed)
 {
     bool full, busy;
     int error = 0;
 
     pthread_mutex_lock(&pool->lock);
-    full = pool->queued == JOBS_MAX;
+    full = pool->queued >= JOBS_MAX;
     busy = pool->queued >= pool->idle;
     pthread_mutex_unlock(&pool->lock);
-    if (full)
+    if (full && !owed)
         return -EAGAIN;
     if (busy && pool->threads_count < pool->threads_max)
         error = job_add_helper(pool);
@@ -255,21 +256,23 @@ void jobs_run(struct weir_loop *loop, struct weir_operation *operation)
     job_deliver(loop, operation, operation->run(operation));
 }
 
+static int job_start(struct weir_loop *loop, struct weir_operation *operation)
+{
+    struct job_pool *pool = job_pool(loop, operation->kind == FILE_JOB_BACKGROUND);
+    int error = pool ? job_admit(pool, operation->owed) : -ENOMEM;
+
+    if (!error)
+        job_queue(pool, operation);
+    return error;
+}
+
 void jobs_start(struct weir_loop *loop, struct weir_operation *operation)
 {
-    struct job_pool *pool;
-    int error;
+    int error = loop->system->job ? loop->system->job(loop->system_state, operation)
+                                  : job_start(loop, operation);
 
-    if (loop->system->job) {
-        loop->system->job(loop->system_state, operation);
-        return;
-    }
-    pool = job_pool(loop, operation->kind == FILE_JOB_BACKGROUND);
-    error = pool ? job_admit(pool) : -ENOMEM;
     if (error)
         job_deliver(loop, operation, error);
-    else
-        job_queue(pool, operation);
 }
 
 // Nothing is queued where there is no helper: see job_admit().

@@ -556,8 +556,11 @@ void weir_stream_peer_address(const struct weir_stream *stream, struct weir_addr
     ret_address->size = stream->peer_size;
 }
 
+// Until `closed` is told an end may take long, and its descriptor is somebody else's by then.
 int weir_stream_uncork(struct weir_stream *stream)
 {
+    if (stream->state == STREAM_CLOSING)
+        return -ENOTCONN;
     // UNTESTED: nobody corks a stream without an ordinary descriptor
     if (stream->direct)
         return -ENOTSUP;
@@ -566,6 +569,8 @@ int weir_stream_uncork(struct weir_stream *stream)
 
 int weir_stream_local_address(const struct weir_stream *stream, struct weir_address *ret_address)
 {
+    if (stream->state == STREAM_CLOSING)
+        return -ENOTCONN; // as above
     // UNTESTED: nobody asks for an address without an ordinary descriptor
     if (stream->direct)
         return -ENOTSUP;

@@ -36,9 +36,9 @@ struct system {
     // thread's, and asked for once. It waits for room in the socket unless that is non-blocking.
     int64_t (*sendfile)(void *state, enum system_signal *signal, int fd, int file, uint64_t offset,
                         size_t size);
-    // Has jobs_run() called for the job, later and on the loop's thread. NULL: helper threads run
-    // it.
-    void (*job)(void *state, struct weir_operation *operation);
+    // Has jobs_run() called for the job, later and on the loop's thread; or refuses it, -EAGAIN,
+    // unless it is owed. NULL: helper threads run it.
+    int (*job)(void *state, struct weir_operation *operation);
     // The loop ends: what is left of them runs now. NULL as above.
     void (*end_jobs)(void *state);
 };

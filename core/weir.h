@@ -306,7 +306,8 @@ WEIR_PUBLIC struct weir_loop *weir_stream_loop(const struct weir_stream *stream)
 WEIR_PUBLIC void weir_stream_peer_address(const struct weir_stream *stream,
                                           struct weir_address *ret_address);
 
-// This end's address. -ENOTSUP for a stream without an ordinary descriptor.
+// This end's address. -ENOTSUP for a stream without an ordinary descriptor, -ENOTCONN once it is
+// closed, which may be before `closed`.
 WEIR_PUBLIC int weir_stream_local_address(const struct weir_stream *stream,
                                           struct weir_address *ret_address);
 
@@ -363,8 +364,8 @@ WEIR_PUBLIC void weir_stream_resume(struct weir_stream *stream);
 WEIR_PUBLIC void weir_stream_set_bulk(struct weir_stream *stream, bool bulk);
 
 // Ends what weir_socket_options.cork began: partial segments leave at once. Worth its call where
-// much is sent, since a segment that waits to be filled leaves a call late. TCP only; -ENOTSUP for
-// a stream without an ordinary_descriptor.
+// much is sent, since a segment that waits to be filled leaves a call late. TCP only; otherwise as
+// weir_stream_local_address().
 WEIR_PUBLIC int weir_stream_uncork(struct weir_stream *stream);
 
 // Sends the queue, then this side's end (half-close). Receiving goes on; `closed` follows when the
@@ -393,6 +394,7 @@ WEIR_PUBLIC void weir_stream_set_idle_timeout(struct weir_stream *stream, uint64
 struct weir_operation {
     void (*done)(struct weir_operation *operation, int64_t result);
     struct weir_stream *stream; // the owner, or NULL
+    bool owed;                  // a job that is not refused for want of room
     struct weir_loop *loop;     // private from here on
     int (*run)(struct weir_operation *operation);
     struct weir_post post;
@@ -409,7 +411,8 @@ struct weir_operation {
 // Runs run(operation) on a helper thread (uring, epoll) or at once (blocking), for work that a ring
 // cannot do or does slowly: metadata, listings, password hashes. It may block, must not touch
 // streams, and returns the result for `done`, which runs on the loop. Jobs are not cancelled.
-// The queue holds 1,024 jobs: beyond it `done` gets -EAGAIN.
+// The queue holds 1,024 jobs: beyond it `done` gets -EAGAIN, but for one that is `owed`, which
+// waits all the same: what clears up after others must run, however many there are.
 WEIR_PUBLIC void weir_job_start(struct weir_loop *loop, struct weir_operation *operation,
                                 int (*run)(struct weir_operation *operation));
 

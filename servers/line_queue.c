@@ -84,7 +84,7 @@ static void queue_done(struct weir_operation *operation, int64_t result)
     pthread_mutex_lock(&queue->lock);
     // Without room for the job, its lines wait for the next that is added.
     if (!job->ran)
-        queue->writing = false; // UNTESTED: needs 1,024 jobs in the queue
+        queue->writing = false;
     int error = queue->error;
     bool changed = job->ran && queue->failing != (error != 0);
     if (changed)

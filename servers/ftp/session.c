@@ -17,6 +17,7 @@ enum {
 };
 
 #define SESSION_LINGER_NS 2000000000ULL
+#define SESSION_LATE_NS 100000000ULL // to send what was queued when the time to log in was over
 #define SESSION_EXPIRED "421 This session has lasted long enough."
 #define SESSION_BUSY_NS 1000000000ULL // how often a time-out looks whether a command still runs
 
@@ -346,10 +347,15 @@ static void session_input(struct ftp_session *session, struct weir_slice slice)
     }
 }
 
+static bool session_goes_on(const struct ftp_session *session)
+{
+    return !session->ending && !session->late && !weir_stream_is_full(session->control) &&
+           !session_turn_is_over(session);
+}
+
 static void session_run_waiting(struct ftp_session *session)
 {
-    while (session->waiting && !session->busy && !session->ending &&
-           !weir_stream_is_full(session->control) && !session_turn_is_over(session)) {
+    while (session->waiting && !session->busy && session_goes_on(session)) {
         struct ftp_waiting *waiting = session->waiting;
         session->waiting = waiting->next;
         if (!session->waiting)
@@ -377,8 +383,7 @@ static void session_resume(struct ftp_session *session)
 
 static bool session_has_room(const struct ftp_session *session)
 {
-    return session->waiting_count <= SESSION_WAITING_MAX / 2 &&
-           !weir_stream_is_full(session->control) && !session_turn_is_over(session);
+    return session->waiting_count < SESSION_WAITING_MAX && session_goes_on(session);
 }
 
 static void session_end_if_done(struct ftp_session *session)
@@ -399,7 +404,7 @@ void ftp_session_continue(struct ftp_session *session)
         return;
     }
     session_run_waiting(session);
-    while (session->paused && !session->ending && session_has_room(session)) {
+    while (session->paused && session_has_room(session)) {
         session_resume(session);
         session_run_waiting(session);
     }
@@ -415,12 +420,28 @@ static uint64_t session_limit(const struct ftp_session *session)
                               : session->server->login_timeout_ns;
 }
 
-// Who takes no reply does not take the last one either. Before the login no reply is long: any that
-// waits tells it.
-static bool session_takes_no_reply(const struct ftp_session *session)
+void ftp_session_reset(struct ftp_session *session)
 {
-    return weir_stream_is_full(session->control) ||
-           (!session->logged_in && weir_stream_queued(session->control));
+    ftp_event(session, "reset: it takes no replies");
+    weir_stream_abort(session->control);
+}
+
+// Who takes no reply does not take the last one either. Before the login no reply is long: any that
+// waits tells it, but not yet, since those of this turn leave with the next. Nothing runs until
+// then, so that what still waits was left unread.
+static void session_time_out(struct ftp_session *session)
+{
+    struct weir_stream *control = session->control;
+    bool in = session->logged_in;
+    if (in ? !weir_stream_is_full(control) : !weir_stream_queued(control)) {
+        ftp_session_end(session, in ? "421 Idle for too long." : "421 Log in faster.");
+    } else if (in || session->late) {
+        ftp_session_reset(session);
+    } else {
+        session->late = session->paused = true;
+        weir_stream_pause(control);
+        weir_timer_start(weir_stream_loop(control), &session->timer, SESSION_LATE_NS);
+    }
 }
 
 static void session_timer(struct weir_loop *loop, struct weir_timer *timer)
@@ -433,11 +454,8 @@ static void session_timer(struct weir_loop *loop, struct weir_timer *timer)
         return;
     if (session->busy || quiet_ns < limit_ns)
         weir_timer_start(loop, timer, session->busy ? SESSION_BUSY_NS : limit_ns - quiet_ns);
-    else if (session_takes_no_reply(session))
-        weir_stream_abort(session->control);
     else
-        ftp_session_end(session,
-                        session->logged_in ? "421 Idle for too long." : "421 Log in faster.");
+        session_time_out(session);
 }
 
 void ftp_session_watch(struct ftp_session *session)

@@ -127,6 +127,7 @@ struct ftp_session {
     bool draining : 1;    // the server wants to end: after this command
     bool expired : 1;     // --total-timeout is over: the same, and before what waits
     bool input_ended : 1; // the client sends no more: close after this command
+    bool late : 1;        // the time to log in is over, and replies are on their way: nothing runs
     bool ending : 1;      // nothing is read any more
     bool hash_waits : 1;
 };
@@ -162,6 +163,8 @@ void ftp_reply_error(struct ftp_session *session, int code, int error);
 extern const struct weir_protocol ftp_protocol;
 // Ends the session after a last reply; the client may still be sending.
 void ftp_session_end(struct ftp_session *session, const char *reply);
+// Ends one without, whose client takes no replies.
+void ftp_session_reset(struct ftp_session *session);
 // From now the time-out counts that a session has before the login, or behind it.
 void ftp_session_watch(struct ftp_session *session);
 // The running command is done: goes on with what waits.

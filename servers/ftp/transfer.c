@@ -242,7 +242,7 @@ static void transfer_look(struct weir_loop *loop, struct weir_timer *timer)
     if (!transfer_waits(transfer, queued) || (double)progress >= least)
         weir_timer_start(loop, timer, transfer->server->data_timeout_ns);
     else if (transfer->verb == FTP_STAT) // its client does not take the reply either
-        weir_stream_abort(transfer->session->control);
+        ftp_session_reset(transfer->session);
     else
         ftp_transfer_fail(transfer, -ETIME);
 }

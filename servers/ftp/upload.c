@@ -281,6 +281,7 @@ static void upload_write_rest(struct ftp_transfer *transfer)
     transfer->finishing = true;
     ftp_transfer_own(transfer, upload_last_written);
     transfer->operation.stream = transfer->data;
+    transfer->operation.owed = true; // all has come: it would be a pity
     weir_job_start(transfer->loop, &transfer->operation, upload_write_last);
     weir_stream_close(transfer->data); // the client has ended; `closed` waits for the job
 }
@@ -459,6 +460,7 @@ void ftp_upload_finish(struct ftp_transfer *transfer)
     transfer->finishing = true;
     transfer->place.keeps = !transfer->error;
     ftp_transfer_own(transfer, upload_finished);
+    transfer->operation.owed = true; // nobody else removes the file
     weir_job_start(transfer->loop, &transfer->operation, upload_finish);
 }
 

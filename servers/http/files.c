@@ -195,7 +195,6 @@ static void files_done(struct weir_operation *operation, int64_t result)
     struct http_exchange *exchange = job->exchange;
     // Before the cache keeps it: the job may have waited long for its disk.
     http_worker_tick(exchange->worker, weir_loop_now(exchange->worker->loop));
-    // UNTESTED: needs 1,024 jobs in the queue
     if (result < 0) // the queue of jobs is full
         http_answer_status(exchange, 503);
     else

@@ -12,7 +12,7 @@ import threading
 import time
 
 from ftp_client import USER, on_all_engines, reset
-from programs import LIMIT, look_later, run
+from programs import LIMIT, run
 
 DENIED = "530 Log in with USER and PASS."
 
@@ -379,7 +379,8 @@ class Limits:
             answers += 1
         waiting.join()
         self.assertEqual(replies, ["331"] * 4 + ["230"] * 4)
-        self.assertGreater(answers, 5 * len(clients))
+        # The blocking engine hashes on the connections' own threads, which give way to nobody.
+        self.assertGreater(answers, (1 if self.engine == "blocking" else 5) * len(clients))
 
     # Sessions beyond the limit are told so; when one ends, the next is served.
     def test_sessions_are_limited(self):
@@ -444,8 +445,8 @@ class Limits:
 
     # Who does not log in, or is idle, is told and sent away; data connections have their time too.
     def test_time_outs(self):
-        server = self.start_server(*self.options, "--login-timeout", "0.3", "--idle-timeout",
-                                   "0.3", "--data-timeout", "0.2")
+        server = self.start_server(*self.options, "--login-timeout", "2", "--idle-timeout", "2",
+                                   "--data-timeout", "0.2")
         silent, idle, lonely = self.control(server), self.login(server), self.login(server)
         lonely.passive_port()
         self.assertEqual(lonely.ask("LIST"), "150 Opening data connection.")
@@ -462,17 +463,18 @@ class Limits:
     # The time for the login counts from the connection, or from the REIN behind a login: no command
     # puts it off. The idle time-out counts from the last command.
     def test_no_command_puts_the_login_off(self):
-        server = self.start_server(*self.options, "--login-timeout", "0.3", "--idle-timeout", "1")
+        server = self.start_server(*self.options, "--login-timeout", "2", "--idle-timeout", "3")
         awake, idle = self.login(server), self.login(server)
         left = [self.login(server), self.control(server)]
         self.assertEqual(left[0].ask("REIN"), "220 Ready for a new user.")
         deadline = time.monotonic() + LIMIT
         for command in itertools.cycle(("NOOP", "USER bob", "REIN")):
             left = [one for one in left if one.ask(command) != "421 Log in faster."]
+            self.assertEqual(awake.ask("NOOP"), "200 Yes.")
             self.assertLess(time.monotonic(), deadline, command)
             if not left:
                 break
-            look_later()
+            select.select([], [], [], 0.05)
         while not select.select([idle.socket], [], [], 0.05)[0]:
             self.assertEqual(awake.ask("NOOP"), "200 Yes.")
             self.assertLess(time.monotonic(), deadline)
@@ -480,26 +482,21 @@ class Limits:
 
     # Each time-out counts from where it begins, however long the other one is.
     def test_time_outs_of_different_length(self):
-        idle = self.login(self.start_server(*self.options, "--login-timeout", "3600",
-                                            "--idle-timeout", "0.2"))
-        self.assertEqual(idle.reply(), "421 Idle for too long.")
-        for ends in ("REIN", "USER bob"):
-            login = self.login(self.start_server(*self.options, "--login-timeout", "0.3",
-                                                 "--idle-timeout", "3600"))
-            self.assertIn(login.ask(ends)[:3], ("220", "331"))
-            self.assertEqual(login.reply(), "421 Log in faster.")
-        for options in (("--login-timeout", "0"), ("--idle-timeout", "0")):
-            server = self.start_server(*self.options, "--login-timeout", "0.3",
-                                       "--idle-timeout", "0.3", *options)
-            endless = self.control(server)
-            limited = self.control(server)
-            if options[0] == "--idle-timeout":
-                endless.login()
-                self.assertEqual(limited.reply(), "421 Log in faster.")
-            else:
-                limited.login()
-                self.assertEqual(limited.reply(), "421 Idle for too long.")
-            self.assertEqual(endless.ask("NOOP"), "200 Yes.")
+        def server(login, idle):
+            return self.start_server(*self.options, "--login-timeout", login,
+                                     "--idle-timeout", idle)
+
+        idle, late = self.login(server("3600", "2")), server("2", "3600")
+        late = [self.login(late), self.login(late)]
+        for session, ends in zip(late, ("REIN", "USER bob")):
+            self.assertIn(session.ask(ends)[:3], ("220", "331"))
+        never_late, never_idle = server("0", "2"), server("2", "0")
+        endless = [self.control(never_late), self.login(never_idle)]
+        idle, late = [idle, self.login(never_late)], [*late, self.control(never_idle)]
+        self.assertEqual({session.reply() for session in idle}, {"421 Idle for too long."})
+        self.assertEqual({session.reply() for session in late}, {"421 Log in faster."})
+        for session in endless:
+            self.assertEqual(session.ask("NOOP"), "200 Yes.")
 
     # A drain lets a running transfer finish and then ends the session; idle ones end at once.
     def test_drain_finishes_transfers(self):

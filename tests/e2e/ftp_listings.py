@@ -75,12 +75,13 @@ class Listings:
         for number in range(1, ENTRIES):
             os.link(self.path("many/0"), self.path("many", f"{number:0200}"))
         server = self.start_server(*self.options, "--send-buffer", "64K")
-        control, other = self.login(server), self.login(server)
+        control, other, elsewhere = self.login(server), self.login(server), self.login()
         memory = self.memory(server)
         data = small_buffers((control.host, control.passive_port()))
         self.assertEqual(control.ask("MLSD many"), OPENING)
         received = receive(data, 100000)
         waits = [self.wait(other) for _ in range(50)] # while the client does not read
+        usual = [self.wait(elsewhere) for _ in range(50)]
         rest = []
         reader = threading.Thread(target=lambda: rest.append(receive_end(data)))
         reader.start()
@@ -97,9 +98,11 @@ class Listings:
         end = time.monotonic() + QUIET
         while time.monotonic() < end:
             waits.append(self.wait(other))
+            usual.append(self.wait(elsewhere))
         self.assertEqual(len(control.reply().split("\n")), ENTRIES + 2)
-        # One late answer may be the machine's; a listing that held the loop up would delay half.
-        self.assertLess(sorted(waits)[len(waits) * 9 // 10], 0.1)
+        # A listing that held the loop up would delay half. What a server waits for a processor, the
+        # one that lists nothing waits too.
+        self.assertLess(self.most(waits), 0.1 + 3 * self.most(usual))
         if FULL:
             print(f"# {self.engine}: {ENTRIES} entries; another session's MLST waited "
                   f"{1e3 * sorted(waits)[len(waits) // 2]:.2f} ms (median), "
@@ -111,9 +114,8 @@ class Listings:
     # Once it is over, that time-out counts commands again: a long transfer is not idle.
     def test_who_takes_no_listing_is_idle(self):
         self.write_folder("unread", 6000)
-        server = self.start_server(*self.options, "--idle-timeout", "0.5", "--send-buffer", "64K")
+        server = self.start_server(*self.options, "--idle-timeout", "2", "--send-buffer", "64K")
         _, ends = self.asks_unread(server, "STAT unread")
-        self.assertTrue(ends.poll(1000 * LIMIT), "it is still there")
         control = self.login(server)
         self.assertEqual(len(control.ask("STAT unread").split("\n")), 6002)
         with control.passive() as data:
@@ -121,12 +123,18 @@ class Listings:
             self.assertEqual(self.login(server).reply(), "421 Idle for too long.")
             data.sendall(b"at last")
         self.assertEqual(control.reply(), DONE)
+        self.assertTrue(ends.poll(1000 * LIMIT), "it is still there")
 
     @staticmethod
     def wait(other):
         begin = time.monotonic()
         other.ask("MLST many")
         return time.monotonic() - begin
+
+    @staticmethod
+    def most(waits):
+        """What nine of ten do not exceed: one late answer may be the machine's."""
+        return sorted(waits)[len(waits) * 9 // 10]
 
     @staticmethod
     def memory(server):

@@ -1,11 +1,12 @@
 """How fast transfers of `weir ftp` may go, and how slowly; and who does not take its replies."""
 
+import concurrent.futures
 import os
 import select
 import socket
 import time
 
-from ftp_client import free_ports, on_all_engines, small_buffers
+from ftp_client import Control, free_ports, on_all_engines, small_buffers
 from programs import LIMIT, connected_socket, receive, receive_end
 
 OLD = "421 This session has lasted long enough."
@@ -31,11 +32,12 @@ class Pace:
             self.assertEqual(self.read("rated"), content)
             for seconds in (middle - begin, end - middle):
                 self.assertGreater(seconds, 0.15)
-                self.assertLess(seconds, 5)
+                self.assertLess(seconds, LIMIT)
 
     # Who moves less than --min-rate over --data-timeout is given up, though never standing still:
     # an upload, a download, a listing, and one over the control connection whatever is sent to it.
     def test_slow_clients_are_given_up(self):
+        quick = self.write("quick", os.urandom(1 << 20))
         self.write("fast", os.urandom(8 << 20))
         self.write_folder("slow", 6000)
         server = self.start_server(*self.options, "--data-timeout", "1", "--min-rate", "2M",
@@ -53,17 +55,17 @@ class Pace:
             self.assertLess(time.monotonic(), deadline, slow)
             for control in select.select(list(slow), [], [], 0.02)[0]:
                 del slow[control]
-                self.assertEqual(control.reply(), "426 The data connection is too slow.")
-            for move, argument in slow.values():
+                # The latter is right when we had no processor for so long.
+                self.assertIn(control.reply(), ("426 The data connection is too slow.",
+                                                "426 The data connection stood still."))
+            for move, argument in [*slow.values(), (unread.send, b"x")]:
                 try:
                     move(argument)
                 except OSError:
                     pass # it was given up, and the reply is on its way
-            if not ends.poll(0):
-                unread.send(b"x")
         control = self.login(server)
-        self.assertEqual(control.retrieve("RETR fast"), (self.read("fast"), DONE))
-        self.assertEqual(control.store("STOR quick", self.read("fast")), DONE)
+        self.assertEqual(control.retrieve("RETR quick"), (quick, DONE))
+        self.assertEqual(control.store("STOR quick again", quick), DONE)
         self.assertFalse(os.path.exists(self.path("drip")))
 
     # A client neither stands still nor is slow while --rate-limit holds it up.
@@ -73,8 +75,8 @@ class Pace:
                                    "--rate-limit", "100K")
         load, store = self.login(server), self.login(server)
         with store.passive() as data:
-            self.assertEqual(store.ask("STOR paused"), OPENING)
-            data.sendall(content)
+            data.sendall(content)  # the sockets hold it, so this client's time is over
+        self.assertEqual(store.ask("STOR paused"), OPENING)
         self.assertEqual(load.retrieve("RETR limited"), (content, DONE))
         self.assertEqual(store.reply(), DONE)
         self.assertEqual(self.read("paused"), content)
@@ -126,6 +128,12 @@ class Pace:
             self.assertEqual(control.reply()[:4], "211 ")
         self.assertEqual([control.reply() for _ in range(3)],
                          ["426 Transfer aborted.", "226 Abort done.", "200 Yes."])
+        # The turn is over with some lines waiting behind a transfer, and fewer than may wait.
+        data = small_buffers((control.host, control.passive_port()))
+        self.addCleanup(data.close)
+        control.send("NOOP\r\n" * 20 + "RETR burst\r\n" + "PWD\r\n" * 11 + "ABOR")
+        self.assertEqual([control.reply()[:3] for _ in range(34)],
+                         ["200"] * 20 + ["150", "426", "226"] + ["257"] * 11)
 
     # A burst of EPSV opens one port at a time: a small range lasts for it, and for others then.
     def test_bursts_of_passive_ports(self):
@@ -140,18 +148,34 @@ class Pace:
             self.assertIn(other.passive_port(), range(port, port + 20))
 
     # A session that never takes its replies ends with the time-out of every other: that of the
-    # login before it, the idle one behind it. It is reset: no last reply could reach it.
+    # login before it, the idle one behind it. It is reset: no last reply could reach it. The log
+    # tells of each.
     def test_who_never_takes_replies_is_given_up(self):
-        server = self.start_server(*self.options, "--send-buffer", "64K", "--login-timeout", "0.5",
+        server = self.start_server(*self.options, "--send-buffer", "64K", "--login-timeout", "2",
                                    "--idle-timeout", "0.5")
         _, ends = self.asks_unread(server, "\r\n".join(["HELP"] * 8000))
-        self.assertTrue(ends.poll(LIMIT * 1000))
+        resets = [ends]
         for count in (8000, 2000):  # more than the session may queue, and more than sockets hold
             stranger = self.control(server)
             stranger.send("\r\n".join(["HELP"] * count))
-            resets = select.poll()
-            resets.register(stranger, 0)
-            self.assertTrue(resets.poll(LIMIT * 1000))
+            resets.append(select.poll())
+            resets[-1].register(stranger, 0)
+        for ends in resets:
+            self.assertTrue(ends.poll(LIMIT * 1000))
+            server.log.until("warning: 127.0.0.1: reset: it takes no replies")
+
+    # Who is heard in the turn in which the time to log in is over is no such one: he gets his reply
+    # and the last one, though both leave in later turns. These are heard in each turn.
+    def test_who_is_heard_at_the_last_moment_is_told(self):
+        server = self.start_server(*self.options, "--login-timeout", "0.2")
+        strangers = [self.control(server) for _ in range(5)]
+        for stranger in strangers:
+            stranger.send("\r\n".join(["NOOP"] * 10000)) # 32 a turn and at least a millisecond
+        with concurrent.futures.ThreadPoolExecutor(len(strangers)) as pool:
+            for end in pool.map(Control.end, strangers):
+                replies = end.split(b"\r\n")
+                self.assertEqual(replies[-2:], [b"421 Log in faster.", b""])
+                self.assertEqual(set(replies[:-2]), {b"200 Yes."})
 
     # The end of a short file leaves with its last bytes; of a long one, every call's bytes leave
     # with the call.
@@ -173,11 +197,13 @@ class Pace:
     # finished, what waits behind it is not begun. One that would never end is reset at twice that
     # age, and its upload is not there.
     def test_old_sessions_end(self):
-        content = self.write("whole", os.urandom(1 << 20))
-        server = self.start_server(*self.options, "--total-timeout", "1.5", "--send-buffer", "64K")
+        content = self.write("whole", os.urandom(300000)) # more than the sockets hold
+        server = self.start_server(*self.options, "--total-timeout", "2", "--send-buffer", "64K",
+                                   "--anonymous-write")
         began = time.monotonic()
-        # The youngest tells when all are old.
-        idle, load, store, endless, busy = (self.login(server) for _ in range(5))
+        # The youngest tells when all are old. No password is hashed: that takes long where others
+        # want the processors.
+        idle, load, store, endless, busy = (self.login(server, ("ftp", "x")) for _ in range(5))
         out = small_buffers((load.host, load.passive_port()))
         self.addCleanup(out.close)
         self.assertEqual(load.ask("RETR whole")[:3], "150")
@@ -196,7 +222,7 @@ class Pace:
         self.assertEqual([reply, idle.reply()], [OLD, OLD])
         # The blocking engine may notice the others' time a tenth of a second later.
         select.select([], [], [], 0.15)
-        self.assertGreaterEqual(time.monotonic() - began, 1.5)
+        self.assertGreaterEqual(time.monotonic() - began, 2)
         into.close()
         self.assertEqual([store.reply(), store.reply(), store.end()], [DONE, OLD, b""])
         self.assertEqual(bytes(got + receive_end(out)), content)
@@ -210,7 +236,7 @@ class Pace:
             except OSError:
                 pass # it was broken off, and the control connection is about to be
             self.assertLess(time.monotonic() - began, LIMIT)
-        self.assertGreaterEqual(time.monotonic() - began, 3)
+        self.assertGreaterEqual(time.monotonic() - began, 4)
         server.log.until("aborted: open for twice --total-timeout")
         counters = server.counters()
         self.assertEqual([counters["total_timeouts"], counters["total_aborts"]], [5, 1])

@@ -150,7 +150,7 @@ class Clients:
     def test_lftp_interrupted(self):
         need("lftp")
         grow(self.local, FILES)
-        script = (f"set ftp:ssl-allow no; set net:limit-rate 2000000; open -u {','.join(USER)} "
+        script = (f"set ftp:ssl-allow no; set net:limit-rate 200000; open -u {','.join(USER)} "
                   f"ftp://{self.host}:{self.port}; mirror --reverse --parallel=3 . up")
         with subprocess.Popen(["lftp", "--norc", "-c", script], cwd=self.local,
                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,

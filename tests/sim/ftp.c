@@ -57,7 +57,7 @@ static void ftp_draw_settings(struct run *run)
         return;
     server->login_timeout_ns = 1000 + sim_random(sim, 50000000);
     server->idle_timeout_ns = 1000 + sim_random(sim, 50000000);
-    server->data_timeout_ns = 1000 + sim_random(sim, 50000000);
+    server->data_timeout_ns = 1000 + sim_random(sim, 10000000);
     if (sim_random(sim, 2))
         server->rate_min = 1 + sim_random(sim, 10000000);
 }

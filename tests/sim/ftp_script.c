@@ -26,6 +26,14 @@ static bool script_has(const int *codes, int code)
     return *codes != 0;
 }
 
+// Whether it is the reply to a command whose job found no room. A download has none.
+static bool script_refused(const struct ftp_script *script, int code)
+{
+    bool logs_in = !strncmp(script->command, "PASS", 4);
+    return script->world->run->faults.chances[SIM_JOB_REFUSED] &&
+           (logs_in ? code == 421 : code == 451 && strncmp(script->command, "RETR", 4) != 0);
+}
+
 // Replies of a server that lacks something, or is told to end.
 static bool script_trouble(const struct ftp_script *script, int code)
 {
@@ -33,6 +41,8 @@ static bool script_trouble(const struct ftp_script *script, int code)
     static const int of_memory[] = { 425, 426, 451, 550, 553, 0 };
     const struct ftp_world *world = script->world;
     const struct run *run = world->run;
+    if (script_refused(script, code))
+        return true;
     if (code == 421)
         return run->lacks_memory || run->lacks_descriptors || run->drains || run->ages ||
                world->impatient || world->crowded || world->faulty;

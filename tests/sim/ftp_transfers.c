@@ -78,6 +78,8 @@ const struct client_role ftp_data_role = {
     .output = data_output, .sent_all = data_sent_all, .input = data_input, .over = data_over
 };
 
+enum { TRANSFERS_STILL_NS = 10000000 };
+
 static void transfers_connect(struct ftp_script *script, uint16_t port)
 {
     struct ftp_sim_transfer *transfer = &script->transfer;
@@ -94,6 +96,9 @@ static void transfers_connect(struct ftp_script *script, uint16_t port)
     // Most are well behaved.
     if (client_random(client, 2))
         client->end = CLIENT_ENDS;
+    // Some stand still for as long as an impatient server waits for them.
+    if (script->world->impatient && client_random(client, 4) == 0)
+        client->step_max_ns = TRANSFERS_STILL_NS;
     if (transfers_uploads(transfer) && client->ends_after > transfer->wire_size)
         client->ends_after = transfer->wire_size;
     // It may come when ABOR has been said, or not before; see transfers_come_late().

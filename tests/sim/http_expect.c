@@ -226,7 +226,8 @@ static void expect_trouble(struct http_script *script, bool final)
         expect_short(script, (struct expect_short){ .status = 404, .closes = final });
         expect_short(script, (struct expect_short){ .status = 403, .closes = final });
     }
-    if (world->run->lacks_memory || (reads && (world->faulty || world->run->lacks_descriptors))) {
+    bool refused = world->run->lacks_descriptors || world->run->faults.chances[SIM_JOB_REFUSED];
+    if (world->run->lacks_memory || (reads && (world->faulty || refused))) {
         expect_short(script, (struct expect_short){ .status = 503, .closes = true });
         expect_short(script, (struct expect_short){ .status = 503, .closes = final });
     }

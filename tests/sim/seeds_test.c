@@ -153,8 +153,8 @@ static void the_protocol_holds_for_every_seed(void **state)
         assert_true(bundles > 0 && of_cut > 0);
     for (int i = 0; i < SIM_FAULTS; i++) {
         bool of_files = i >= SIM_FILE_ERROR && i <= SIM_FILE_RACE;
-        bool possible =
-            i == SIM_FILE_RACE ? seeds->protocol->names : !of_files || seeds->protocol->files;
+        bool of_names = i == SIM_FILE_RACE || i == SIM_JOB_REFUSED;
+        bool possible = of_names ? seeds->protocol->names : !of_files || seeds->protocol->files;
         if (!struck[i] && possible)
             fail_msg("%s never struck", sim_fault_name((enum sim_fault)i));
     }

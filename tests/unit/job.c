@@ -256,11 +256,11 @@ static void helpers_run_side_by_side_up_to_their_number(void **state)
 }
 
 // The queue holds JOBS_MAX jobs besides those that run; one more gets -EAGAIN, by a post, and does
-// not run; all others do.
+// not run; all others do, and so do those that are owed, however many.
 static void full_queue_is_eagain(void **state)
 {
     struct fake_loop *fake = fake_create();
-    struct job *jobs = calloc(HELPERS + JOBS_MAX, sizeof(*jobs)), more = { 0 };
+    struct job *jobs = calloc(HELPERS + JOBS_MAX, sizeof(*jobs)), more = { 0 }, owed[2] = { 0 };
 
     (void)state;
     assert_non_null(jobs);
@@ -269,6 +269,10 @@ static void full_queue_is_eagain(void **state)
     fake_wait_running(fake, HELPERS);
     for (uint32_t i = 0; i < JOBS_MAX; i++)
         job_start(fake, &jobs[HELPERS + i], run_at_once);
+    for (int i = 0; i < 2; i++) {
+        owed[i].operation.owed = true;
+        job_start(fake, &owed[i], run_at_once);
+    }
     assert_int_equal(fake->posted, 0);
     job_start(fake, &more, run_at_once);
     assert_int_equal(fake->posted, 1);
@@ -277,13 +281,17 @@ static void full_queue_is_eagain(void **state)
     assert_int_equal(more.completions, 1);
     assert_int_equal(more.result, -EAGAIN);
     fake_open_gate(fake);
-    fake_wait(fake, 1 + HELPERS + JOBS_MAX);
+    fake_wait(fake, 1 + HELPERS + JOBS_MAX + 2);
     for (uint32_t i = 0; i < HELPERS + JOBS_MAX; i++) {
         assert_int_equal(jobs[i].runs, 1);
         assert_int_equal(jobs[i].completions, 1);
         assert_int_equal(jobs[i].result, 0);
     }
     assert_int_equal(more.runs, 0);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(owed[i].runs, 1);
+        assert_int_equal(owed[i].result, 0);
+    }
     fake_destroy(fake);
     free(jobs);
 }

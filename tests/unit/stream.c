@@ -185,7 +185,16 @@ static void stream_sink(struct weir_operation *operation, int64_t result)
     weir_stream_receive_file(stream, fixture->file, 0, operation);
 }
 
+// The descriptor's number may be a stranger's already.
+static void stream_expect_no_socket(struct weir_stream *stream)
+{
+    struct weir_address address;
+    assert_int_equal(weir_stream_uncork(stream), -ENOTCONN);
+    assert_int_equal(weir_stream_local_address(stream, &address), -ENOTCONN);
+}
+
 // A stream that failed while its file was being opened still ends, and the operation with it.
+// Meanwhile nothing is asked of its socket, which is closed.
 static void receive_file_on_a_closing_stream_is_refused(void **state)
 {
     struct fixture fixture;
@@ -205,6 +214,7 @@ static void receive_file_on_a_closing_stream_is_refused(void **state)
     weir_stream_abort(fixture.streams[0]);
     stream_turns(&fixture, 20 * MILLISECOND);
     assert_int_equal(fixture.closed, 0);
+    stream_expect_no_socket(fixture.streams[0]);
     atomic_store(&fixture.gate, true);
     stream_reaches(&fixture, &fixture.closed, 1);
     assert_int_equal(fixture.done, 1);
@@ -250,6 +260,7 @@ static void stream_use_in_closed(struct weir_stream *stream, int reason)
     weir_stream_end(stream);
     weir_stream_close(stream);
     weir_stream_abort(stream);
+    stream_expect_no_socket(stream);
     stream_note_closed(stream, reason);
 }
 

@@ -23,6 +23,7 @@ static const char *const faults_names[SIM_FAULTS] = {
     [SIM_BUSY] = "busy",
     [SIM_CLOCK_JUMP] = "clock-jump",
     [SIM_RESET_LOSS] = "reset-loss",
+    [SIM_JOB_REFUSED] = "job-refused",
 };
 
 // UNTESTED: names the faults of a seed that failed
@@ -64,7 +65,7 @@ void sim_faults_any(uint64_t seed, struct sim_faults *ret_faults)
     uint64_t state = seed ^ 0xa11;
     *ret_faults = (struct sim_faults){ .late_max_ns = 1000ULL << faults_next(&state, 14),
                                        .clock_jump_max_ns = 3000000000 };
-    for (int i = 0; i < SIM_FAULTS; i++)
+    for (int i = 0; i < SIM_JOB_REFUSED; i++)
         ret_faults->chances[i] = faults_chance(&state);
     // A clock that always jumps leaves nothing else any time.
     ret_faults->chances[SIM_CLOCK_JUMP] /= 100;
@@ -76,4 +77,5 @@ void sim_faults_any(uint64_t seed, struct sim_faults *ret_faults)
     // Both small at the same time is where one waits for the other.
     if (faults_next(&state, ret_faults->cq_entries ? 2 : 4) == 0)
         ret_faults->sq_entries = 4U << faults_next(&state, 4);
+    ret_faults->chances[SIM_JOB_REFUSED] = faults_chance(&state);
 }

@@ -39,6 +39,7 @@ enum sim_fault {
     SIM_BUSY,          // no entry is taken until completions were reaped
     SIM_CLOCK_JUMP,    // forward
     SIM_RESET_LOSS,    // a reset overtakes bytes that were sent before it
+    SIM_JOB_REFUSED,   // no room for a job, unless it is owed
     SIM_FAULTS,
 };
 

@@ -75,22 +75,30 @@ static void system_close(void *state, int fd)
     close(fd);
 }
 
+// NULL: the core asks for what is closed, and may be somebody else's next time.
+static const struct sim_socket *system_asked_socket(struct sim *sim, int fd)
+{
+    const struct sim_object *object = sim_descriptor(sim, fd);
+    if (object && object->kind == SIM_SOCKET)
+        return container_of(object, struct sim_socket, object);
+    // UNTESTED: what this counts is a mistake, and none is left
+    sim->counts.bad_descriptors++;
+    return NULL; // UNTESTED: as above
+}
+
 static int system_local_address(void *state, int fd, struct weir_address *ret_address)
 {
-    const struct sim_object *object = sim_descriptor(state, fd);
-    if (!object)
-        return -EBADF; // UNTESTED: the core never asks for that
-    if (object->kind != SIM_SOCKET)
-        return -ENOTSOCK; // UNTESTED: the core never asks for that
-    *ret_address = container_of(object, struct sim_socket, object)->local;
+    const struct sim_socket *socket = system_asked_socket(state, fd);
+    if (!socket)
+        return -EBADF; // UNTESTED: as above
+    *ret_address = socket->local;
     return 0;
 }
 
 // Segments are of any size here, and none waits for more.
 static int system_uncork(void *state, int fd)
 {
-    const struct sim_object *object = sim_descriptor(state, fd);
-    return object && object->kind == SIM_SOCKET ? 0 : -EBADF;
+    return system_asked_socket(state, fd) ? 0 : -EBADF;
 }
 
 // A simulated unix socket has no file: its name goes with it.
@@ -108,13 +116,16 @@ static void system_job_due(void *argument)
     jobs_run(operation->loop, operation);
 }
 
-static void system_job(void *state, struct weir_operation *operation)
+static int system_job(void *state, struct weir_operation *operation)
 {
     struct sim *sim = state;
+    if (!operation->owed && sim_strikes(sim, SIM_JOB_REFUSED))
+        return -EAGAIN;
     uint64_t delay_ns = 1 + sim_random(sim, SYSTEM_JOB_NS);
     if (sim_strikes(sim, SIM_LATE)) // others come first
         delay_ns += sim_random(sim, sim->faults.late_max_ns);
     sim_at(sim, delay_ns, system_job_due, operation);
+    return 0;
 }
 
 // A loop that broke did not wait for them.
