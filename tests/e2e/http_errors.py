@@ -213,14 +213,24 @@ class FullPipes(unittest.TestCase):
                 self.assertEqual(server.wait(), 0)
 
     def serve(self, engine, *options):
-        """A server whose log is a pipe, and the pipe's other end."""
+        """A server whose log is a pipe, and the pipe's other end: empty, and no line is on its way,
+        since SIGUSR1 is served behind those of the start."""
         path = os.path.join(self.folder, f"{engine}-{len(os.listdir(self.folder))}")
         os.mkfifo(path)
         pipe = open(os.open(path, os.O_RDWR | os.O_NONBLOCK), "rb", buffering=0)
         self.addCleanup(pipe.close)
         server = programs.Server(engine, "--handler", "echo", "--log", path, *options, name="http")
         self.addCleanup(server.kill)
+        server.signal(signal.SIGUSR1)
+        self.read_until(pipe, lambda text: b" log_dropped 0\n" in text)
         return server, pipe
+
+    def read_until(self, pipe, found):
+        text = b""
+        while not found(text):
+            self.assertTrue(select.select([pipe], [], [], programs.LIMIT)[0], text[-1000:])
+            text += pipe.read(65536)
+        return text
 
     def fill(self, pipe):
         with self.assertRaises(BlockingIOError):
@@ -248,10 +258,8 @@ class FullPipes(unittest.TestCase):
                     clients.remove(client)
             data = http_programs.converse(address, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
             self.assertEqual(http_programs.parse(data)[0].status, 200)
-            text = b""
-            while text.count(b": 505 ") < count or not text.endswith(b"\n"):
-                self.assertTrue(select.select([reader], [], [], programs.LIMIT)[0], text[-1000:])
-                text += reader.read(65536)
+            text = self.read_until(reader, lambda text: text.endswith(b"\n") and
+                                   text.count(b": 505 ") == count)
             for client in clients:
                 self.assertEqual(http_programs.parse(programs.receive_end(client))[0].status, 505)
         whole = re.compile(rb"\S+Z warning: 127\.0\.0\.1:\d+: 505 .*")
