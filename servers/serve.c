@@ -289,16 +289,16 @@ static int serve_write_stats(struct serve *serve)
     return error ? serve_fault(serve, path, strerror(-error)) : 0;
 }
 
+// What is said of it comes second: a log that nobody reads must not keep connections from ending.
 static void serve_end(struct serve *serve)
 {
-    if (serve->draining) {
-        serve_say(serve, WEIR_LOG_INFO, "ending at once");
-        weir_server_stop(serve->server);
-    } else {
-        serve_say(serve, WEIR_LOG_INFO, "draining");
-        weir_server_drain(serve->server);
-    }
+    bool again = serve->draining;
     serve->draining = true;
+    if (again)
+        weir_server_stop(serve->server);
+    else
+        weir_server_drain(serve->server);
+    serve_say(serve, WEIR_LOG_INFO, again ? "ending at once" : "draining");
 }
 
 // The file first: who reads the last line in the log finds it written.

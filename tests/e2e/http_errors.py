@@ -189,20 +189,53 @@ class FullPipes(unittest.TestCase):
         a broken pipe does not take is counted."""
         for engine in http_programs.ENGINES:
             with self.subTest(engine=engine):
-                path = os.path.join(self.folder, engine)
-                os.mkfifo(path)
-                pipe = os.open(path, os.O_RDWR | os.O_NONBLOCK)
-                stats = os.path.join(self.folder, f"{engine}.json")
-                server = programs.Server(engine, "--handler", "echo", "--log", path,
-                                         "--stats-json", stats, name="http")
-                self.addCleanup(server.kill)
-                with open(pipe, "rb", buffering=0) as reader:
+                stats = os.path.join(self.folder, "stats")
+                server, pipe = self.serve(engine, "--stats-json", stats)
+                with pipe as reader:
                     self.refuse_in_full(server, reader, engine == "blocking")
                 self.assertEqual(self.refused(server.addresses[0]), 505)
                 server.signal(signal.SIGTERM)
                 self.assertEqual(server.wait(), 0)
                 with open(stats, encoding="ascii") as file:
                     self.assertEqual(json.load(file)["protocol"]["log_dropped"], 1)
+
+    def test_a_log_that_nobody_reads_keeps_no_connection(self):
+        """SIGTERM ends them all the same. The server follows when its reader does anything."""
+        for engine in http_programs.ENGINES:
+            with self.subTest(engine=engine):
+                server, pipe = self.serve(engine)
+                with pipe, programs.connect(server.addresses[0]) as client:
+                    client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+                    self.assertIn(b" 200 OK", client.recv(4096))
+                    self.fill(pipe)
+                    server.signal(signal.SIGTERM)
+                    self.assertEqual(programs.receive_end(client), b"")
+                self.assertEqual(server.wait(), 0)
+
+    def serve(self, engine, *options):
+        """A server whose log is a pipe, and the pipe's other end: empty, and no line is on its way,
+        since SIGUSR1 is served behind those of the start."""
+        path = os.path.join(self.folder, f"{engine}-{len(os.listdir(self.folder))}")
+        os.mkfifo(path)
+        pipe = open(os.open(path, os.O_RDWR | os.O_NONBLOCK), "rb", buffering=0)
+        self.addCleanup(pipe.close)
+        server = programs.Server(engine, "--handler", "echo", "--log", path, *options, name="http")
+        self.addCleanup(server.kill)
+        server.signal(signal.SIGUSR1)
+        self.read_until(pipe, lambda text: b" log_dropped 0\n" in text)
+        return server, pipe
+
+    def read_until(self, pipe, found):
+        text = b""
+        while not found(text):
+            self.assertTrue(select.select([pipe], [], [], programs.LIMIT)[0], text[-1000:])
+            text += pipe.read(65536)
+        return text
+
+    def fill(self, pipe):
+        with self.assertRaises(BlockingIOError):
+            while os.write(pipe.fileno(), b"-" * 4095 + b"\n"):
+                pass
 
     def refused(self, address):
         data = http_programs.converse(address, b"GET / HTTP/9.9\r\n\r\n", half_close=False)
@@ -211,9 +244,7 @@ class FullPipes(unittest.TestCase):
     def refuse_in_full(self, server, reader, held):
         """Fills the pipe, has some refused, of whom so many have to wait, and empties it."""
         address, count = server.addresses[0], 4
-        with self.assertRaises(BlockingIOError):
-            while os.write(reader.fileno(), b"-" * 4095 + b"\n"):
-                pass
+        self.fill(reader)
         with contextlib.ExitStack() as stack:
             clients = [stack.enter_context(programs.connect(address)) for _ in range(count)]
             for client in clients:
@@ -227,10 +258,8 @@ class FullPipes(unittest.TestCase):
                     clients.remove(client)
             data = http_programs.converse(address, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
             self.assertEqual(http_programs.parse(data)[0].status, 200)
-            text = b""
-            while text.count(b": 505 ") < count or not text.endswith(b"\n"):
-                self.assertTrue(select.select([reader], [], [], programs.LIMIT)[0], text[-1000:])
-                text += reader.read(65536)
+            text = self.read_until(reader, lambda text: text.endswith(b"\n") and
+                                   text.count(b": 505 ") == count)
             for client in clients:
                 self.assertEqual(http_programs.parse(programs.receive_end(client))[0].status, 505)
         whole = re.compile(rb"\S+Z warning: 127\.0\.0\.1:\d+: 505 .*")
