@@ -180,6 +180,7 @@ static enum nth_outcome nth_server_life(const struct weir_loop_config *config)
     struct weir_address address;
     weir_server_config_init(&whole);
     whole.loop = *config;
+    whole.threads = config->engine == WEIR_ENGINE_AUTO ? 2 : 1;
     whole.drain_timeout_ns = 1000 * NTH_MILLISECOND;
     shortage_spare(false);
     int error = weir_server_create(&whole, &server);
@@ -198,6 +199,7 @@ static enum nth_outcome nth_server_life(const struct weir_loop_config *config)
 struct nth_case {
     enum weir_engine engine;
     const char *uring_features;
+    const char *never_refused; // the function whose failure is no reason to refuse, or NULL
     enum nth_outcome (*life)(const struct weir_loop_config *config);
 };
 
@@ -220,6 +222,9 @@ static void nth_walk(const struct nth_case *one, uint32_t ret_outcomes[NTH_SILEN
         if (outcome == NTH_SILENT)
             fail_msg("call %llu, %s: the client waits in vain", (unsigned long long)first,
                      function ? function : "none failed");
+        if (outcome == NTH_REFUSED && one->never_refused && function &&
+            !strcmp(function, one->never_refused))
+            fail_msg("call %llu, %s: refused", (unsigned long long)first, function);
         if (nth_descriptors() != before)
             fail_msg("call %llu, %s: a descriptor is left", (unsigned long long)first,
                      function ? function : "none failed");
@@ -231,7 +236,7 @@ static void nth_walk(const struct nth_case *one, uint32_t ret_outcomes[NTH_SILEN
 }
 
 // Whatever call fails first, the program refuses to start or goes on: no client waits in vain, and
-// no descriptor is left.
+// no descriptor is left. With `auto`, it goes on without a ring.
 static void every_failing_call_is_survived(void **state)
 {
     uint32_t outcomes[NTH_SILENT + 1] = { 0 };
@@ -286,6 +291,12 @@ int main(void)
     static struct nth_case epoll_server = { .engine = WEIR_ENGINE_EPOLL, .life = nth_server_life };
     static struct nth_case blocking_server = { .engine = WEIR_ENGINE_BLOCKING,
                                                .life = nth_server_life };
+    static struct nth_case automatic = { .engine = WEIR_ENGINE_AUTO,
+                                         .never_refused = "io_uring_queue_init_params",
+                                         .life = nth_loop_life };
+    static struct nth_case automatic_server = { .engine = WEIR_ENGINE_AUTO,
+                                                .never_refused = "io_uring_queue_init_params",
+                                                .life = nth_server_life };
     const struct CMUnitTest tests[] = {
         { "every_failing_call_is_survived uring", every_failing_call_is_survived, NULL, NULL,
           &uring },
@@ -297,6 +308,10 @@ int main(void)
           &epoll_server },
         { "every_failing_call_is_survived blocking server", every_failing_call_is_survived, NULL,
           NULL, &blocking_server },
+        { "every_failing_call_is_survived auto", every_failing_call_is_survived, NULL, NULL,
+          &automatic },
+        { "every_failing_call_is_survived auto server", every_failing_call_is_survived, NULL, NULL,
+          &automatic_server },
         { "loop_without_memory_ends", loop_without_memory_ends, NULL, NULL, &direct },
         { "loop_without_memory_ends, not direct", loop_without_memory_ends, NULL, NULL, &ordinary },
     };
