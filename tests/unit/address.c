@@ -6,7 +6,6 @@
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <setjmp.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -526,31 +525,6 @@ static void clock_is_monotonic(void **state)
     assert_true(between <= system_kernel.clock(NULL));
 }
 
-// A program that SIGPIPE would end lives on when it sends a file to a peer that is gone: the signal
-// is neither raised nor left behind, and what the thread blocked is as before.
-static void sendfile_to_a_peer_that_is_gone_raises_no_signal(void **state)
-{
-    enum system_signal known = SYSTEM_SIGNAL_UNKNOWN;
-    sigset_t before, after, pending;
-    int pair[2], file = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
-    (void)state;
-    assert_true(file >= 0);
-    assert_true(signal(SIGPIPE, SIG_DFL) != SIG_ERR);
-    pthread_sigmask(SIG_SETMASK, NULL, &before);
-    assert_int_equal(sigismember(&before, SIGPIPE), 0);
-    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
-    assert_int_equal(system_kernel.sendfile(NULL, &known, pair[0], file, 0, 100), 100);
-    close(pair[1]);
-    assert_int_equal(system_kernel.sendfile(NULL, &known, pair[0], file, 0, 100), -EPIPE);
-    assert_int_equal(known, SYSTEM_SIGNAL_KILLS);
-    sigpending(&pending);
-    assert_int_equal(sigismember(&pending, SIGPIPE), 0);
-    pthread_sigmask(SIG_SETMASK, NULL, &after);
-    assert_int_equal(sigismember(&after, SIGPIPE), 0);
-    close(pair[0]);
-    close(file);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -571,7 +545,6 @@ int main(void)
         cmocka_unit_test(unix_mode_is_independent_of_the_umask),
         cmocka_unit_test(unix_mode_holds_from_the_start),
         cmocka_unit_test(clock_is_monotonic),
-        cmocka_unit_test(sendfile_to_a_peer_that_is_gone_raises_no_signal),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

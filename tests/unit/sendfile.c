@@ -1,5 +1,6 @@
 // The core's sendfile(2), where SIGPIPE would end the program: it raises none.
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -107,11 +108,37 @@ static void a_pending_signal_is_not_taken_away(void **state)
     sendfile_child(sendfile_play_blocked);
 }
 
+// A program that SIGPIPE would end lives on when it sends a file to a peer that is gone: the signal
+// is neither raised nor left behind, and what the thread blocked is as before.
+static void a_peer_that_is_gone_raises_no_signal(void **state)
+{
+    enum system_signal known = SYSTEM_SIGNAL_UNKNOWN;
+    sigset_t before, after, pending;
+    int pair[2], file = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+    (void)state;
+    assert_true(file >= 0);
+    assert_true(signal(SIGPIPE, SIG_DFL) != SIG_ERR);
+    pthread_sigmask(SIG_SETMASK, NULL, &before);
+    assert_int_equal(sigismember(&before, SIGPIPE), 0);
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+    assert_int_equal(system_kernel.sendfile(NULL, &known, pair[0], file, 0, 100), 100);
+    close(pair[1]);
+    assert_int_equal(system_kernel.sendfile(NULL, &known, pair[0], file, 0, 100), -EPIPE);
+    assert_int_equal(known, SYSTEM_SIGNAL_KILLS);
+    sigpending(&pending);
+    assert_int_equal(sigismember(&pending, SIGPIPE), 0);
+    pthread_sigmask(SIG_SETMASK, NULL, &after);
+    assert_int_equal(sigismember(&after, SIGPIPE), 0);
+    close(pair[0]);
+    close(file);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_connection_lost_in_a_call_raises_no_signal),
         cmocka_unit_test(a_pending_signal_is_not_taken_away),
+        cmocka_unit_test(a_peer_that_is_gone_raises_no_signal),
     };
     return cmocka_run_group_tests_name("sendfile", tests, NULL, NULL);
 }

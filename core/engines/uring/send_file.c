@@ -53,9 +53,9 @@ void uring_installs_end(struct weir_loop *loop)
         if (cqe->user_data >> TOKEN_OPERATION_SHIFT == OPERATION_INSTALL)
             uring_installed(loop, cqe);
     }
+    // UNTESTED: as above
     io_uring_for_each_cqe(&uring->ring, head, cqe)
     {
-        // UNTESTED: as above
         if (cqe->user_data >> TOKEN_OPERATION_SHIFT == OPERATION_INSTALL)
             uring_installed(loop, cqe);
     }
