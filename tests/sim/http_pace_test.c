@@ -67,18 +67,10 @@ static void pace_serve_late(struct http_exchange *exchange, void *context)
 
 static bool pace_lacks_jobs;
 
-static int pace_no_memory(struct weir_operation *operation)
+// As where the queue of jobs is full.
+static int pace_job(void *state, struct weir_operation *operation)
 {
-    (void)operation;
-    return -ENOMEM;
-}
-
-// A job that cannot be started ends with an error, and does not run.
-static void pace_job(void *state, struct weir_operation *operation)
-{
-    if (pace_lacks_jobs)
-        operation->run = pace_no_memory;
-    sim_base(state)->system->job(state, operation);
+    return pace_lacks_jobs ? -EAGAIN : sim_base(state)->system->job(state, operation);
 }
 
 // The test changes pace->settings between the two.
