@@ -67,7 +67,8 @@ static void pace_serve_late(struct http_exchange *exchange, void *context)
 
 static bool pace_lacks_jobs;
 
-static int pace_no_memory(struct weir_operation *operation)
+// As where the queue of jobs is full.
+static int pace_job(void *state, struct weir_operation *operation)
 {
     (void)operation;
     return -ENOMEM;
