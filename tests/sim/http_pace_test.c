@@ -70,16 +70,7 @@ static bool pace_lacks_jobs;
 // As where the queue of jobs is full.
 static int pace_job(void *state, struct weir_operation *operation)
 {
-    (void)operation;
-    return -ENOMEM;
-}
-
-// A job that cannot be started ends with an error, and does not run.
-static int pace_job(void *state, struct weir_operation *operation)
-{
-    if (pace_lacks_jobs)
-        operation->run = pace_no_memory;
-    return sim_base(state)->system->job(state, operation);
+    return pace_lacks_jobs ? -EAGAIN : sim_base(state)->system->job(state, operation);
 }
 
 // The test changes pace->settings between the two.
