@@ -74,11 +74,11 @@ static int pace_no_memory(struct weir_operation *operation)
 }
 
 // A job that cannot be started ends with an error, and does not run.
-static void pace_job(void *state, struct weir_operation *operation)
+static int pace_job(void *state, struct weir_operation *operation)
 {
     if (pace_lacks_jobs)
         operation->run = pace_no_memory;
-    sim_base(state)->system->job(state, operation);
+    return sim_base(state)->system->job(state, operation);
 }
 
 // The test changes pace->settings between the two.
