@@ -27,6 +27,7 @@ LOAD = os.path.join(BUILD, "bench/load/weir-load")
 IS_ROOT = os.geteuid() == 0
 
 TRIES = 5
+SPINS_MIN = 6   # of inject_cost.c
 NO_TIME = "no request was answered in the measured time"
 
 STALL = "sh -c 'sleep 0.25; kill -STOP {pid}; sleep 0.1; kill -CONT {pid}'"
@@ -93,7 +94,8 @@ class Real(unittest.TestCase):
 
 def disturbed(record):
     """Whether others used the CPUs meanwhile, as the trial itself says."""
-    return bool({"machine-busy", "steal"} & {g["guard"] for g in record.get("guards", ())})
+    return bool({"machine-busy", "steal", "seldom-read"}
+                & {guard["guard"] for guard in record.get("guards", ())})
 
 
 class Places(Real):
@@ -194,32 +196,38 @@ class Turns(Real):
         library = os.path.join(os.path.abspath(BUILD), "tests/suite/inject_cost.so")
         churn = '[[cell]]\nname = "churn"\nconnections = 8\nchurn = 1\nnamespace = true\n' \
                 'variants = ["epoll", "uring"]\nturns = 4\n'
-        self.bench('turns = 10\nvariants = ["epoll", "uring", "blocking", "dearer"]\n'
-                   '[variant.dearer]\nengine = "epoll"\n'
-                   f'command = "env LD_PRELOAD={library} WEIR_COST_PERMILLE=2000 {{weir}} echo '
-                   '--listen {address} --engine epoll"\n'
-                   '[[cell]]\nname = "tcp"\nconnections = 16\nverify = "full"\n'
-                   'variants = ["epoll", "uring", "dearer"]\n'
-                   '[[cell]]\nname = "unix"\nconnections = 4\ntransport = "unix"\n'
-                   'variants = ["uring", "blocking"]\nturns = 4\n' + churn * IS_ROOT,
-                   "--base", "epoll")
-        trials = {(t["cell"], t["variant"]): t for t in self.report["trials"]}
+        text = ('turns = 10\nvariants = ["epoll", "uring", "blocking", "dearer"]\n'
+                '[variant.dearer]\nengine = "epoll"\n'
+                f'command = "env LD_PRELOAD={library} WEIR_COST_PERMILLE=2000 {{weir}} echo '
+                '--listen {address} --engine epoll"\n'
+                '[[cell]]\nname = "tcp"\nconnections = 16\nverify = "full"\n'
+                'variants = ["epoll", "uring", "dearer"]\n'
+                '[[cell]]\nname = "unix"\nconnections = 4\ntransport = "unix"\n'
+                'variants = ["uring", "blocking"]\nturns = 4\n' + churn * IS_ROOT)
+        trials, _ = self.bench(text, "--base", "epoll")
         self.check(trials, 7 if IS_ROOT else 5)
         for (cell, variant), record in trials.items():
             self.check_turns(record)
             self.assertEqual(len(record["turns"]["ops"]), 10 if cell == "tcp" else 4)
             self.assertEqual(sum(record["turns"]["ops"]), record["load"]["result"]["ops"])
-        self.check_injected(*(trials["tcp", name] for name in ("epoll", "dearer")))
+        for _ in range(TRIES):
+            if self.found_injected(trials["tcp", "epoll"], trials["tcp", "dearer"]):
+                return
+            trials, _ = self.bench(text, "--cells", "tcp", "--engines", "epoll,dearer")
+        self.skipTest(f"others had the server's CPU in each of {TRIES} tries")
 
-    def check_injected(self, plain, dearer):
+    def found_injected(self, plain, dearer):
         """Of all turns together, as each has few spins or none: one of 6.67 ms in each 10 ms that
-        the server had. Where others left it a CPU there were many."""
+        the server had. The kernel counts these at its ticks, so of a few it says nothing: False,
+        only where others used the server's CPU."""
         ops, theirs = (sum(record["turns"]["ops"]) for record in (dearer, plain))
         spins = dearer["spent"]["server"] // 10e6 - 1
+        if spins < SPINS_MIN and disturbed(dearer):
+            return False
         more = dearer["spent"]["server"] / ops - plain["spent"]["server"] / theirs
+        self.assertGreaterEqual(spins, SPINS_MIN)
         self.assertGreater(more * ops, 0.5 * spins * 6.67e6, (more, ops, spins))
-        if "machine-busy" not in {guard["guard"] for guard in dearer["guards"]}:
-            self.assertGreater(spins, 2)
+        return True
 
     def test_what_servers_store_by_turns_is_apart(self):
         """The same names in a folder of each server's own, whose files go when the turns are
@@ -539,7 +547,7 @@ class Hosts(Real):
                 histogram = result["histograms"]["response"] or result["histograms"]["service"]
                 self.assertEqual(sum(n for _, n in histogram["buckets"]), histogram["count"])
                 done += histogram["count"]
-                self.assertGreater(record["metrics"]["server_cpu_ns"], 0)
+                self.assertTrue(record["metrics"]["server_cpu_ns"] > 0 or disturbed(record), record)
             self.assertGreater(done, 50)
             self.assertGreater(other.received_bytes(), 64 * done)
             closed = trials["closed", "uring"]["server"]["stats"]
