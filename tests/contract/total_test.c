@@ -58,7 +58,8 @@ static void total_set_idle(struct weir_stream *stream, void *argument)
 // time-out neither replaces the total time nor waits for it.
 static void an_old_stream_closes_by_default(struct world *world)
 {
-    uint64_t never = 0, soon = TOTAL / 4, total = TOTAL + 2 * world->variant->resolution_ns;
+    // So much apart that a busy machine does not let the later one come first.
+    uint64_t never = 0, soon = TOTAL / 10, total = 4 * TOTAL + 2 * world->variant->resolution_ns;
     world->config->total_timeout_ns = total;
     world->config->idle_timeout_ns = 60 * SECOND;
     struct weir_address address = world_listen(world, world_echo(world));
