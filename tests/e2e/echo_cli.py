@@ -15,7 +15,7 @@ import time
 import unittest
 
 from programs import (LIMIT, QUIET, WEIR, Lines, Server, connect, listening_socket, main,
-                      processor_time, receive, receive_end, run, stuff)
+                      processor_time, receive, receive_end, run, stuff, threads_of)
 
 
 class EngineTests:
@@ -404,9 +404,7 @@ class EngineTests:
         server = self.start("--cpu", str(cpu))
         self.assert_served(self.client(server.addresses[0]))
         pid = server.process.pid
-        pinned = [task for task in os.listdir(f"/proc/{pid}/task")
-                  if os.sched_getaffinity(int(task)) == {cpu}]
-        self.assertGreaterEqual(len(pinned), 1)
+        self.assertIn(str(cpu), [thread["Cpus_allowed_list"] for thread in threads_of(pid)])
 
     # More connections than the file limit allows: one warning, and the limit that fits.
     def test_file_limit_reduces_connections(self):

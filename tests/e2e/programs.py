@@ -4,6 +4,7 @@ Nothing sleeps: a test waits for a line of the program, for bytes, or for a proc
 within LIMIT seconds.
 """
 
+import contextlib
 import ctypes
 import errno
 import os
@@ -102,6 +103,31 @@ def processor_time(pid):
     with open(f"/proc/{pid}/stat", encoding="ascii") as file:
         fields = file.read().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def status_of(pid, thread=None):
+    """The fields of a process's or of its thread's status in /proc."""
+    path = f"/proc/{pid}/task/{thread}/status" if thread else f"/proc/{pid}/status"
+    with open(path, encoding="utf-8") as file:
+        return {name: value.strip() for name, _, value in (line.partition(":") for line in file)}
+
+
+def threads_of(pid):
+    """The status of each thread of a process, but for the kernel's own workers and for those that
+    end while one looks."""
+    for thread in os.listdir(f"/proc/{pid}/task"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            status = status_of(pid, thread)
+            if not status["Name"].startswith("iou-"):
+                yield status
+
+
+def descriptors_of(pid):
+    """The numbers of a process's descriptors and what they are, in order, but for those that it
+    closes while one looks."""
+    for name in sorted(os.listdir(f"/proc/{pid}/fd"), key=int):
+        with contextlib.suppress(FileNotFoundError):
+            yield int(name), os.readlink(f"/proc/{pid}/fd/{name}")
 
 
 def connect(address, source=None, receive_buffer=None):
@@ -203,10 +229,10 @@ def socket_of(pid, wanted):
     library = ctypes.CDLL(None, use_errno=True)
     pidfd = os.pidfd_open(pid)
     try:
-        for name in sorted(os.listdir(f"/proc/{pid}/fd"), key=int):
-            if not os.readlink(f"/proc/{pid}/fd/{name}").startswith("socket:"):
+        for number, link in descriptors_of(pid):
+            if not link.startswith("socket:"):
                 continue
-            fd = library.syscall(438, pidfd, int(name), 0)  # pidfd_getfd
+            fd = library.syscall(438, pidfd, number, 0)  # pidfd_getfd
             if fd < 0:
                 raise unittest.SkipTest(f"pidfd_getfd: {os.strerror(ctypes.get_errno())}")
             found = socket.socket(fileno=fd)

@@ -43,11 +43,8 @@ class StartWalk(unittest.TestCase):
 
     def check_filters(self, pid):
         """No thread is without its filter when the first connection may come."""
-        for thread in os.listdir(f"/proc/{pid}/task"):
-            with open(f"/proc/{pid}/task/{thread}/status", encoding="utf-8") as file:
-                status = dict(line.split(":", 1) for line in file)
-            if not status["Name"].strip().startswith("iou-"):  # the kernel's own
-                self.assertEqual(status["Seccomp"].strip(), FILTERED, str(self.strike))
+        self.assertEqual({thread["Seccomp"] for thread in programs.threads_of(pid)}, {FILTERED},
+                         str(self.strike))
 
     def step(self, name="", number=0):
         """Whether a server that was started served and ended in order."""

@@ -1,8 +1,6 @@
 """Filters where there is no memory: a thread has its own or there is no such thread."""
 
 import contextlib
-import os
-import re
 import resource
 import signal
 import subprocess
@@ -21,14 +19,7 @@ NEIGHBOURS, STRANGERS = 3, 8
 
 def filters(pid):
     """What /proc says of the filters of the process's threads: "2" is one that has it."""
-    said = set()
-    for thread in os.listdir(f"/proc/{pid}/task"):
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            with open(f"/proc/{pid}/task/{thread}/status", encoding="utf-8") as file:
-                status = file.read()
-            if not status.startswith("Name:\tiou-"):  # the kernel's own
-                said.add(re.search(r"^Seccomp:\t(\d)", status, re.MULTILINE)[1])
-    return said
+    return {thread["Seccomp"] for thread in programs.threads_of(pid)}
 
 
 class MemoryTest(SandboxTestCase):
@@ -96,8 +87,7 @@ class MemoryTest(SandboxTestCase):
         neighbours = [self.client(server) for _ in range(NEIGHBOURS)]
         for neighbour in neighbours:
             self.greet(neighbour)
-        with open(f"/proc/{pid}/status", encoding="utf-8") as file:
-            size = int(re.search(r"^VmSize:\s+(\d+)", file.read(), re.MULTILINE)[1]) * KIB
+        size = int(programs.status_of(pid)["VmSize"].removesuffix(" kB")) * KIB
         before = resource.prlimit(pid, resource.RLIMIT_AS)
         resource.prlimit(pid, resource.RLIMIT_AS, (size, before[1]))
         strangers = []

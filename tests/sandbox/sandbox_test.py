@@ -211,7 +211,10 @@ class EffectsTest(SandboxTestCase):
             trial = Trial(self, "echo", engine, "on")
             # A kernel without the 32-bit gate ends whoever uses it.
             self.assertIn(trial.attempt("other-numbers"), (*REFUSED, None), engine)
-        self.assert_done(Trial(self, "echo", "epoll", "off"), ("other-numbers",))
+        done = Trial(self, "echo", "epoll", "off").attempt("other-numbers")
+        if done is None:
+            self.skipTest("this machine has no 32-bit gate: who uses it ends, filter or none")
+        self.assertGreaterEqual(done, 0)
 
     # Without the sandbox these effects happen: the tests above would notice if they did.
     def test_effects_happen_without_a_sandbox(self):

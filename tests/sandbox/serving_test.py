@@ -40,23 +40,11 @@ class ServingTestCase(SandboxTestCase):
         return self.start(engine, "--sandbox", mode, "--log", self.log, "--stats-json", self.stats,
                           *options, **keywords)
 
-    def status(self, process, thread=None):
-        path = f"/proc/{process}/task/{thread}/status" if thread else f"/proc/{process}/status"
-        with open(path, encoding="utf-8") as file:
-            return {name: value.strip() for name, _, value in
-                    (line.partition(":") for line in file)}
-
     def check_threads(self, server):
         """No thread is without no_new_privs and a filter."""
-        for name in os.listdir(f"/proc/{server.process.pid}/task"):
-            try:
-                status = self.status(server.process.pid, name)
-            except (FileNotFoundError, ProcessLookupError):
-                continue  # the thread of a connection that has just ended
-            if status["Name"].startswith("iou-wrk"):
-                continue  # the kernel's own
-            self.assertEqual(status["NoNewPrivs"], "1")
-            self.assertEqual(status["Seccomp"], "0" if SANITIZED else "2")
+        self.assertEqual({(thread["NoNewPrivs"], thread["Seccomp"])
+                          for thread in programs.threads_of(server.process.pid)},
+                         {("1", "0" if SANITIZED else "2")})
 
     def end(self, server, engine, mode, logs):
         """A stop and a continue, new logs, statistics, a drain."""
@@ -310,7 +298,7 @@ class StartTest(ServingTestCase):
         server = self.start(engine, "--sandbox", mode, user, "nobody", "--chroot", self.jail,
                             *options, name=name, env=self.jailed)
         self.assertIn("user nobody", server.log.until("sandbox: "))
-        status = self.status(server.process.pid)
+        status = programs.status_of(server.process.pid)
         for line in ("Uid", "Gid"):
             self.assertEqual(set(status[line].split()), {"65534"})
         self.assertEqual(status["Groups"].split(), ["65534"])
@@ -335,10 +323,9 @@ class StartTest(ServingTestCase):
     def test_echo_as_a_user_in_a_root_of_its_own(self):
         for engine in ENGINES:
             server = self.start_jailed("echo", engine=engine)
-            for thread in os.listdir(f"/proc/{server.process.pid}/task"):
-                status = self.status(server.process.pid, thread)
-                self.assertEqual(set(status["Uid"].split()), {"65534"}, engine)
-                self.assertEqual(int(status["CapPrm"], 16), 0, engine)
+            for thread in programs.threads_of(server.process.pid):
+                self.assertEqual(set(thread["Uid"].split()), {"65534"}, engine)
+                self.assertEqual(int(thread["CapPrm"], 16), 0, engine)
             client = self.client(server)
             client.sendall(b"Hello")
             self.assertEqual(receive(client, 5), b"Hello")
@@ -394,8 +381,7 @@ class StartTest(ServingTestCase):
                 with self.subTest(engine=engine, mode=mode), open("/etc/passwd", "rb") as given:
                     os.set_inheritable(given.fileno(), True)
                     server = self.start(engine, "--sandbox", mode, pass_fds=(given.fileno(),))
-                    names = {os.readlink(f"/proc/{server.process.pid}/fd/{fd}")
-                             for fd in os.listdir(f"/proc/{server.process.pid}/fd")}
+                    names = {link for _, link in programs.descriptors_of(server.process.pid)}
                     self.assertEqual("/etc/passwd" in names, kept)
 
     # A server that runs as root says by which of its options it need not.
@@ -475,7 +461,7 @@ class StartTest(ServingTestCase):
                     self.assertRegex(server.log.until("sandbox: "),
                                      "sandbox: off" if SANITIZED else
                                      "sandbox: on: .*no_new_privs.*seccomp$")
-                    status = self.status(server.process.pid)
+                    status = programs.status_of(server.process.pid)
                     self.assertEqual(status["NoNewPrivs"], "0" if SANITIZED else "1")
                     self.finish(server)
 
