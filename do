@@ -378,14 +378,12 @@ cmd_build() {
 
 # Runs the tests of a build; what failed is counted from its log afterwards.
 test_variant() {
-    local fixed_addresses=() at_once=4
-    # Tests mostly wait. Those that judge times are the plain build's, and more at once spoil them.
-    if [ "$1" = release ]; then at_once=3; fi
+    local fixed_addresses=()
     # ThreadSanitizer cannot map its shadow where the kernel randomizes addresses widely.
     if setarch -R true 2>/dev/null; then fixed_addresses=(setarch -R); fi
     say "testing build/$1"
     "${fixed_addresses[@]}" meson test -C "build/$1" --no-rebuild --print-errorlogs \
-        --num-processes $((at_once * $(nproc))) || true
+        --num-processes $((3 * $(nproc))) || true # tests mostly wait
 }
 
 # Runs a function beside tests, which wait a lot and have the first call on the processors. Its

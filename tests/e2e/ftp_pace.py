@@ -149,10 +149,11 @@ class Pace:
 
     # A session that never takes its replies ends with the time-out of every other: that of the
     # login before it, the idle one behind it. It is reset: no last reply could reach it. The log
-    # tells of each.
+    # tells of each. A server that has had no processor meanwhile has too few replies to be stuck
+    # with, and takes leave of them instead: so the time-outs are long.
     def test_who_never_takes_replies_is_given_up(self):
-        server = self.start_server(*self.options, "--send-buffer", "64K", "--login-timeout", "2",
-                                   "--idle-timeout", "0.5")
+        server = self.start_server(*self.options, "--send-buffer", "64K", "--login-timeout", "6",
+                                   "--idle-timeout", "3")
         _, ends = self.asks_unread(server, "\r\n".join(["HELP"] * 8000))
         resets = [ends]
         for count in (8000, 2000):  # more than the session may queue, and more than sockets hold
@@ -175,7 +176,7 @@ class Pace:
             for end in pool.map(Control.end, strangers):
                 replies = end.split(b"\r\n")
                 self.assertEqual(replies[-2:], [b"421 Log in faster.", b""])
-                self.assertEqual(set(replies[:-2]), {b"200 Yes."})
+                self.assertLessEqual(set(replies[:-2]), {b"200 Yes."}) # a busy server hears none
 
     # The end of a short file leaves with its last bytes; of a long one, every call's bytes leave
     # with the call.
