@@ -233,6 +233,8 @@ def socket_of(pid, wanted):
             if not link.startswith("socket:"):
                 continue
             fd = library.syscall(438, pidfd, number, 0)  # pidfd_getfd
+            if fd < 0 and ctypes.get_errno() == errno.EBADF:
+                continue  # it was closed meanwhile
             if fd < 0:
                 raise unittest.SkipTest(f"pidfd_getfd: {os.strerror(ctypes.get_errno())}")
             found = socket.socket(fileno=fd)
