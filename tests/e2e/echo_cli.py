@@ -132,8 +132,9 @@ class EngineTests:
     # A server that is killed can be started again at once, on TCP and on a unix path, although the
     # kernel may end its sockets later than the process.
     def test_restart_after_a_kill(self):
-        # An address that no other test connects from: meanwhile, nobody else takes the port.
-        listen = ("127.83.1.7:0", "unix:" + self.path("socket"))
+        # An address that no other process uses: meanwhile, nobody else takes the port.
+        listen = (f"127.83.{os.getpid() >> 8 & 255}.{os.getpid() & 255}:0",
+                  "unix:" + self.path("socket"))
         for _ in range(4):
             server = self.start(listen=listen)
             listen = tuple(server.addresses)
