@@ -12,7 +12,7 @@ import threading
 import time
 
 from ftp_client import USER, on_all_engines, reset
-from programs import LIMIT, run
+from programs import LIMIT, run, unless_stalled
 
 DENIED = "530 Log in with USER and PASS."
 
@@ -361,6 +361,7 @@ class Limits:
         self.assertTrue(all(reply[:3] == "500" for reply in replies[:9]), replies)
         self.assertEqual(control.end(), b"")
 
+    @unless_stalled
     # While passwords are hashed, one after another, other sessions are answered at once: many times
     # for each hash, which takes tens of milliseconds.
     def test_hashes_hold_nobody_up(self):
@@ -443,6 +444,7 @@ class Limits:
                 "logins_failed": 1, "transfers": 0, "transfers_failed": 0,
                 "log_dropped": 0})
 
+    @unless_stalled
     # Who does not log in, or is idle, is told and sent away; data connections have their time too.
     def test_time_outs(self):
         server = self.start_server(*self.options, "--login-timeout", "2", "--idle-timeout", "2",
@@ -460,6 +462,7 @@ class Limits:
         self.assertEqual((silent.end(), idle.end()), (b"", b""))
         self.assertFalse(os.path.exists(self.path("still")))
 
+    @unless_stalled
     # The time for the login counts from the connection, or from the REIN behind a login: no command
     # puts it off. The idle time-out counts from the last command.
     def test_no_command_puts_the_login_off(self):
@@ -480,6 +483,7 @@ class Limits:
             self.assertLess(time.monotonic(), deadline)
         self.assertEqual(idle.reply(), "421 Idle for too long.")
 
+    @unless_stalled
     # Each time-out counts from where it begins, however long the other one is.
     def test_time_outs_of_different_length(self):
         def server(login, idle):

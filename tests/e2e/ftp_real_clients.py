@@ -7,10 +7,11 @@ import shutil
 import signal
 import subprocess
 import threading
+import time
 import unittest
 
 from ftp_client import FULL, USER, on_all_engines
-from programs import LIMIT
+from programs import LIMIT, look_later
 
 PATIENCE = 6 * LIMIT if FULL else 3 * LIMIT
 FILES = 2000 if FULL else 200
@@ -162,6 +163,7 @@ class Clients:
                 self.assertIsNone(client.poll())
             client.send_signal(signal.SIGKILL)
         watch.close()
+        self.wait_for_the_end_of_all()
         expected = tree(self.local)
         broken = 0
         for name, content in tree(self.path("up")).items():
@@ -171,6 +173,15 @@ class Clients:
         self.assertLessEqual(broken, 3)
         self.lftp("mirror --reverse . up")
         self.assert_same(self.path("up"), self.local)
+
+    def wait_for_the_end_of_all(self):
+        """Until the server has noticed that all clients have gone, and tidied up behind them."""
+        deadline = time.monotonic() + LIMIT
+        while self.server.counters()["streams_open"] or any(
+                name.startswith(".weir-upload-") for _, _, names in os.walk(self.root)
+                for name in names):
+            self.assertLess(time.monotonic(), deadline)
+            look_later()
 
     # ncftp's tools take and bring trees.
     def test_ncftp(self):

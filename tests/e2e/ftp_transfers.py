@@ -289,9 +289,12 @@ class Transfers:
             self.assert_asks(control, (command, reply),
                              ("RETR active", "425 Use PASV, EPSV, PORT or EPRT first."))
         listener.close()
-        control.ask(f"PORT 127,0,0,1,{numbers}")
-        self.assertEqual(control.ask("RETR active")[:3], "150")
-        self.assertEqual(control.reply(), "425 No data connection.")
+        with socket.socket() as mute:  # its port is nobody's, though nobody listens
+            mute.bind(("127.0.0.1", 0))
+            port = mute.getsockname()[1]
+            control.ask(f"PORT 127,0,0,1,{port >> 8},{port & 255}")
+            self.assertEqual(control.ask("RETR active")[:3], "150")
+            self.assertEqual(control.reply(), "425 No data connection.")
 
     # PASV names address and port, EPSV refuses the other family, and EPSV ALL all other commands.
     def test_passive(self):

@@ -164,7 +164,8 @@ class Clients(http_programs.HttpTest):
     def test_wrk(self):
         """A short burst without an error."""
         def check(address):
-            got = self.run_client("wrk", "-t1", "-c16", "-d1", f"http://{address}/a.txt").decode()
+            got = self.run_client("wrk", "-t1", "-c16", "-d1", "--timeout", f"{programs.LIMIT}s",
+                                  f"http://{address}/a.txt").decode()
             self.assertNotIn("Socket errors", got)
             self.assertNotIn("Non-2xx", got)
             self.assertIn("Requests/sec", got)

@@ -15,6 +15,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.append(os.path.join(HERE, "..", "e2e"))
 
 import programs
+from ftp_client import free_ports
 from programs import Server, connect
 
 EFFECTS = os.environ["EFFECTS"]
@@ -71,11 +72,6 @@ def write(path, content=b"content\n"):
     return path
 
 
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
-
-
 # The servers that are attacked, by a name of theirs: their command and options.
 ATTACKED = {
     "echo": ("echo", ()),
@@ -97,7 +93,7 @@ class Trial:
         self.folder = test.enter_folder()
         self.root = os.path.join(self.folder, "root")
         os.mkdir(self.root)
-        self.port = free_port()
+        self.port = free_ports(1)
         options = [option.format(root=self.root, port=self.port) for option in options]
         self.server = test.start(engine, "--sandbox", mode, *options, program=EFFECTS,
                                  name=command, **keywords)
@@ -142,7 +138,7 @@ class Trial:
         if name == "raise":
             return self.server.process.pid
         if name == "bind":
-            return self.port if inside else free_port()
+            return self.port if inside else free_ports(1)
         return write(os.path.join(folder, f"file-{name}"))
 
     def attempt(self, effect, inside=False):

@@ -15,6 +15,7 @@ import tempfile
 
 import sandbox_programs
 from sandbox_programs import ENGINES, SANITIZED, SandboxTestCase, Trial, programs
+from programs import LIMIT
 
 # What no server may do, by what prevents it; Landlock does without a filter of system calls.
 FILES_BY_LANDLOCK = ("open", "open2", "write2", "truncate2", "create2", "mkdir", "unlink", "rename",
@@ -160,13 +161,13 @@ class EffectsTest(SandboxTestCase):
             effects = {"uring": "ring-connect-new", "epoll": "connect-new"}
             self.assert_done(trial, (effects.get(engine, "connect-new"),))
 
-    def fast_opens(self, name, engine, effect, mode="on"):
+    def fast_opens(self, name, engine, effect, mode="on", wait=0.02):
         """Whether the effect connects to a port. It may cost the server its listener."""
         trial = Trial(self, name, engine, mode)
         with socket.create_server(("127.0.0.1", 0)) as listener:
             self.assertIsNotNone(trial.ask(trial.attacker, effect, listener.getsockname()[1]))
             # Through loopback the connection is there when the call returns, or never.
-            return bool(select.select([listener], [], [], 0.02)[0])
+            return bool(select.select([listener], [], [], wait)[0])
 
     # A send with an address connects nothing: not a new socket, not a listener whose end was shut,
     # not a connection that was dissolved. One way is left in mode on, that of FTP's new sockets
@@ -188,7 +189,7 @@ class EffectsTest(SandboxTestCase):
     # nothing through the ring either; where it is not, they do in mode on.
     def test_closed_fast_open_closes_the_last_way(self):
         self.set_fast_open(1)
-        self.assertTrue(self.fast_opens("ftp", "uring", "ring-fast-open-new"))
+        self.assertTrue(self.fast_opens("ftp", "uring", "ring-fast-open-new", wait=LIMIT))
         for value in (0, 2):
             self.set_fast_open(value)
             for mode in ("on",) if SANITIZED else ("on", "strict"):
@@ -200,9 +201,9 @@ class EffectsTest(SandboxTestCase):
     def test_fast_open_connects_without_a_sandbox(self):
         self.set_fast_open(1)
         for effect in (*FAST_OPEN, *FAST_OPEN_BY_RING):
-            self.assertTrue(self.fast_opens("http", "uring", effect, "off"), effect)
+            self.assertTrue(self.fast_opens("http", "uring", effect, "off", LIMIT), effect)
         for effect in FAST_OPEN:
-            self.assertTrue(self.fast_opens("http", "epoll", effect, "off"), effect)
+            self.assertTrue(self.fast_opens("http", "epoll", effect, "off", LIMIT), effect)
 
     # Numbers of the processor's other interfaces are no way around the filter.
     def test_other_numbers_are_refused(self):
