@@ -575,7 +575,7 @@ cmd_fuzz_one() {
     [ -x "$program" ] || die "no such fuzz target: $target"
     say "fuzzing $target for $seconds s"
     mkdir -p "build/fuzz/corpus/$target"
-    "$program" -max_total_time="$seconds" -max_len=4096 -timeout=120 -print_final_stats=1 \
+    "$program" -max_total_time="$seconds" -max_len=4096 -timeout=600 -print_final_stats=1 \
         -artifact_prefix="tests/fuzz/regressions/$target/" \
         "build/fuzz/corpus/$target" "tests/fuzz/corpus/$target" \
         >"build/fuzz/$target.log" 2>&1 || {
