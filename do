@@ -550,15 +550,17 @@ cmd_fuzz() {
     printf "%s $seconds\\n" "${targets[@]}" | fuzz_all
 }
 
-# Reads lines of "TARGET SECONDS"; one for each CPU at a time.
+# Reads lines of "TARGET SECONDS [SEED]"; one for each CPU at a time.
 fuzz_all() {
     xargs -P "$(nproc)" -L 1 bash "$PWD/do" fuzz-one
 }
 
 fuzz_for_tests() {
     local target
+    # The same inputs each time, as far as libFuzzer can: a run of the tests judges the sources, and
+    # what nobody has met yet is for `./do fuzz`.
     for target in tests/fuzz/corpus/*; do
-        printf '%s 20\n' "${target##*/}"
+        printf '%s 20 1\n' "${target##*/}"
     done | fuzz_all
 }
 
@@ -569,11 +571,12 @@ fuzz_finds() {
 
 # A part of fuzz, which has built it.
 cmd_fuzz_one() {
-    local target=$1 seconds=$2 program=build/fuzz/tests/fuzz/fuzz_$1
+    local target=$1 seconds=$2 seed=${3:-0} program=build/fuzz/tests/fuzz/fuzz_$1
     [ -x "$program" ] || die "no such fuzz target: $target"
     say "fuzzing $target for $seconds s"
     mkdir -p "build/fuzz/corpus/$target"
-    "$program" -max_total_time="$seconds" -max_len=4096 -timeout=120 -print_final_stats=1 \
+    "$program" -max_total_time="$seconds" -max_len=4096 -timeout=600 -print_final_stats=1 \
+        -seed="$seed" \
         -artifact_prefix="tests/fuzz/regressions/$target/" \
         "build/fuzz/corpus/$target" "tests/fuzz/corpus/$target" \
         >"build/fuzz/$target.log" 2>&1 || {

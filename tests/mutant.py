@@ -18,7 +18,7 @@ BUILD = pathlib.Path(os.environ.get("MESON_BUILD_ROOT", SOURCE / "build/release"
 FOLDERS = ("core", "servers")
 
 
-def run(command, cwd, limit_s=60):
+def run(command, cwd, limit_s=300):
     return subprocess.run(
         command,
         cwd=cwd,

@@ -26,7 +26,7 @@ from weir_bench import estimate  # pylint: disable=wrong-import-position
 CELLS = {"64": (64, 1, 64, 20, 30), "1000": (1000, 1, 64, 100, 10), "d16": (64, 16, 64, 20, 30),
          "16k": (64, 1, 16384, 20, 30), "256k": (8, 1, 262144, 30, 30),
          "1m": (2, 1, 1 << 20, 30, 30), "1": (1, 1, 64, 20, 30)}
-START_S = 5
+START_S, START_TRIES = 30, 3
 WEIR = "{build}/servers/weir echo --listen 127.0.0.1:{port} --engine "
 
 
@@ -36,17 +36,21 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def start(command, port):
-    """The server's process, once it takes connections."""
-    server = subprocess.Popen(["taskset", "-c", "0", *shlex.split(command.replace("{port}", port))],
-                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    end = time.monotonic() + START_S
-    while time.monotonic() < end and server.poll() is None:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", int(port))) == 0:
-                return server
-    server.kill()
-    server.wait()
+def start(command):
+    """A server's process and port, once it takes connections. A free port may be another program's
+    before the server has it."""
+    for _ in range(START_TRIES):
+        port = str(free_port())
+        server = subprocess.Popen(["taskset", "-c", "0",
+                                   *shlex.split(command.replace("{port}", port))],
+                                  stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        end = time.monotonic() + START_S
+        while time.monotonic() < end and server.poll() is None:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", int(port))) == 0:
+                    return server, port
+        server.kill()
+        server.wait()
     sys.exit(f"compare.py: no server at port {port}: {command}")
 
 
@@ -57,9 +61,9 @@ def play_block(options, cell):
                          *map(str, kind), str(options.turns or turns)]
     try:
         for command in options.commands.values():
-            port = str(free_port())
-            servers.append(start(command, port))
-            load += [port, str(servers[-1].pid)]
+            server, port = start(command)
+            servers.append(server)
+            load += [port, str(server.pid)]
         done = subprocess.run(["taskset", "-c", "1" if os.cpu_count() > 1 else "0", *load],
                               stdout=subprocess.PIPE, text=True, check=True)
     finally:

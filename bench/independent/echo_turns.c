@@ -18,7 +18,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { SERVERS_MAX = 8, MESSAGE_MAX = 1 << 20, EVENTS = 256, LOST_MS = 5000 };
+enum { SERVERS_MAX = 8, MESSAGE_MAX = 1 << 20, EVENTS = 256, LOST_MS = 60000 };
 
 struct connection {
     int fd;

@@ -132,6 +132,6 @@ static void thousands_of_connections_leave_nothing(struct world *world)
 const struct contract_test churn_tests[] = {
     { .name = "thousands_of_connections_leave_nothing",
       .run = thousands_of_connections_leave_nothing,
-      .limit_s = 60 },
+      .limit_s = 240 },
     { 0 },
 };

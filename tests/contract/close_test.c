@@ -211,7 +211,7 @@ static void closing_a_quiet_stream_is_prompt(struct world *world)
     const uint64_t prompt = 500 * MILLISECOND * WORLD_SLOWNESS + world->variant->resolution_ns;
     struct weir_address address = world_listen(world, world_echo(world));
     uint64_t took = WEIR_NEVER;
-    for (int i = 0; i < 3 && took > prompt; i++) {
+    for (int i = 0; i < WORLD_TRIES && took > prompt; i++) {
         struct subject *subject;
         struct peer *peer = peer_pair(world, &address, NULL, &subject);
         peer_ping(peer, 100);
@@ -321,7 +321,7 @@ static void lingering_is_bounded_in_time(struct world *world)
     world_reaches(world, &peer->ended, 1);
     world_reaches(world, &subject->closed, 1);
     assert_in_range(subject->closed_ns - start, 100 * MILLISECOND,
-                    500 * MILLISECOND * WORLD_SLOWNESS + world->variant->resolution_ns);
+                    world_late(world, 500 * MILLISECOND));
     assert_int_equal(subject->reason, 0);
 }
 
@@ -366,12 +366,54 @@ static void close_times_out_without_progress(struct world *world)
     world_reaches(world, &subject->closed, 1);
     assert_int_equal(subject->reason, -ETIMEDOUT);
     assert_in_range(subject->closed_ns - start, 200 * MILLISECOND,
-                    1000 * MILLISECOND * WORLD_SLOWNESS + 2 * world->variant->resolution_ns);
+                    world_late(world, 1000 * MILLISECOND));
     assert_int_equal(world_stats(world).close_timeouts, 1);
 }
 
-// A peer that reads slowly but steadily makes progress: the close time-out does not strike. It is
-// longer than a busy machine may keep the peer from reading.
+struct close_reader {
+    const struct peer *peer;
+    uint64_t received;
+};
+
+static bool close_reader_moved(void *argument)
+{
+    const struct close_reader *reader = argument;
+    return reader->peer->received > reader->received || reader->peer->failed;
+}
+
+static bool close_reader_ended(void *argument)
+{
+    const struct peer *peer = argument;
+    return peer->ended || peer->failed;
+}
+
+// Whether a peer that reads slowly for longer than the time-out gets everything.
+static bool close_reads_slowly(struct world *world, const struct weir_address *address,
+                               uint64_t timeout)
+{
+    struct peer_options options = { .receive_buffer = 16384 };
+    struct subject *subject;
+    struct peer *peer = peer_pair(world, address, &options, &subject);
+    peer->receive_pattern = 2;
+    peer->read_piece = 16384;
+    uint64_t until = world_now(world) + timeout + timeout / 2;
+    while (world_now(world) < until && !subject->closed) {
+        struct close_reader reader = { .peer = peer, .received = peer->received };
+        peer->reading = true;
+        (void)world_until(world, close_reader_moved, &reader, WORLD_PATIENCE);
+        peer->reading = false;
+        world_run(world, 50 * MILLISECOND);
+    }
+    peer->read_piece = 0;
+    peer->reading = true;
+    assert_true(world_until(world, close_reader_ended, peer, WORLD_PATIENCE));
+    world_reaches(world, &subject->closed, 1);
+    assert_int_equal(subject->reason, peer->failed ? -ETIMEDOUT : 0);
+    return peer->ended && peer->received == CLOSE_BYTES;
+}
+
+// A peer that reads slowly but steadily makes progress: the close time-out does not strike. A busy
+// machine may keep one peer from reading for so long; a loop that is at fault strikes each time.
 static void close_waits_for_a_slow_reader(struct world *world)
 {
     uint64_t timeout = SECOND + 2 * world->variant->resolution_ns;
@@ -379,51 +421,62 @@ static void close_waits_for_a_slow_reader(struct world *world)
     struct service *service =
         world_service(world, &(struct service){ .opened = close_opened_close });
     struct weir_address address = close_listen_small(world, service);
-    struct peer_options options = { .receive_buffer = 16384 };
-    struct subject *subject;
-    struct peer *peer = peer_pair(world, &address, &options, &subject);
-    peer->receive_pattern = 2;
-    uint64_t until = world_now(world) + timeout + timeout / 2;
-    while (world_now(world) < until) {
-        uint64_t before = peer->received;
-        peer->read_piece = 16384;
-        peer->reading = true;
-        world_reaches(world, &peer->received, before + 1);
-        peer->reading = false;
-        world_run(world, 50 * MILLISECOND);
-        assert_int_equal(subject->closed, 0);
-    }
-    peer->read_piece = 0;
-    peer->reading = true;
-    world_reaches(world, &peer->ended, 1);
-    assert_int_equal(peer->received, CLOSE_BYTES);
-    world_reaches(world, &subject->closed, 1);
-    assert_int_equal(subject->reason, 0);
+    bool got_all = false;
+    for (int i = 0; i < WORLD_TRIES && !got_all; i++)
+        got_all = close_reads_slowly(world, &address, timeout);
+    assert_true(got_all);
 }
 
-// A stream without a byte either way for the idle time-out closes; one with bytes stays. The time
-// is longer than a busy machine may keep the bytes back.
-static void idle_streams_time_out_and_busy_ones_stay(struct world *world)
+struct close_ping {
+    const struct peer *peer;
+    const struct subject *subject;
+    uint64_t received;
+};
+
+static bool close_ping_answered(void *argument)
 {
-    uint64_t idle = 1200 * MILLISECOND;
-    world->config->idle_timeout_ns = idle;
-    struct weir_address address = world_listen(world, world_echo(world));
+    const struct close_ping *ping = argument;
+    return ping->peer->received >= ping->received || ping->subject->closed;
+}
+
+// A quiet stream beside one with bytes: both time out in the end. Whether the latter stayed as long
+// as it had bytes.
+static bool close_stays_while_busy(struct world *world, const struct weir_address *address,
+                                   uint64_t idle)
+{
     struct subject *quiet, *busy;
     uint64_t start = world_now(world);
-    struct peer *quiet_peer = peer_pair(world, &address, NULL, &quiet);
-    struct peer *busy_peer = peer_pair(world, &address, NULL, &busy);
+    struct peer *quiet_peer = peer_pair(world, address, NULL, &quiet);
+    struct peer *busy_peer = peer_pair(world, address, NULL, &busy);
     quiet_peer->reading = true;
-    for (int i = 0; i < 10; i++) {
-        peer_ping(busy_peer, 10);
+    peer_expect(busy_peer, 77);
+    for (int i = 0; i < 10 && !busy->closed; i++) {
+        struct close_ping ping = { busy_peer, busy, busy_peer->received + 10 };
+        peer_send(busy_peer, 77, 10);
+        assert_true(world_until(world, close_ping_answered, &ping, WORLD_PATIENCE));
         world_run(world, idle / 8);
     }
     world_reaches(world, &quiet->closed, 1);
     assert_int_equal(quiet->reason, -ETIMEDOUT);
     assert_true(quiet->closed_ns - start >= idle);
-    assert_int_equal(busy->closed, 0);
+    bool stayed = !busy->closed;
     world_reaches(world, &busy->closed, 1);
     assert_int_equal(busy->reason, -ETIMEDOUT);
-    assert_int_equal(world_stats(world).idle_timeouts, 2);
+    return stayed;
+}
+
+// A stream without a byte either way for the idle time-out closes; one with bytes stays. A busy
+// machine may keep bytes back for as long, but not each time.
+static void idle_streams_time_out_and_busy_ones_stay(struct world *world)
+{
+    uint64_t idle = 1200 * MILLISECOND;
+    world->config->idle_timeout_ns = idle;
+    struct weir_address address = world_listen(world, world_echo(world));
+    bool stayed = false;
+    for (int i = 0; i < WORLD_TRIES && !stayed; i++)
+        stayed = close_stays_while_busy(world, &address, idle);
+    assert_true(stayed);
+    assert_int_equal(world_stats(world).idle_timeouts, world->subjects_count);
 }
 
 // The idle time-out counts from the last byte, also from one that was sent and of which the engine
@@ -443,7 +496,7 @@ static void idle_time_counts_from_the_last_byte(struct world *world)
     world_reaches(world, &subject->closed, 1);
     assert_int_equal(subject->reason, -ETIMEDOUT);
     assert_in_range(subject->closed_ns - start, idle,
-                    last - start + idle + idle / 2 + world->variant->resolution_ns);
+                    last - start + idle + world_late(world, idle / 2));
 }
 
 static void close_set_idle(struct weir_stream *stream, void *argument)

@@ -118,7 +118,7 @@ static void an_unanswered_connection_times_out(struct world *world)
     assert_int_equal(subject->reason, -ETIMEDOUT);
     assert_int_equal(subject->opened, 0);
     assert_in_range(subject->closed_ns - start, 200 * MILLISECOND,
-                    700 * MILLISECOND * WORLD_SLOWNESS + world->variant->resolution_ns);
+                    world_late(world, 700 * MILLISECOND));
 }
 
 // Without a route, the stream closes with that error.

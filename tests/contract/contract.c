@@ -15,7 +15,7 @@
 
 #include "world.h"
 
-enum { CONTRACT_TESTS_MAX = 256, CONTRACT_SKIPPED = 77, CONTRACT_LIMIT_S = 30 };
+enum { CONTRACT_TESTS_MAX = 256, CONTRACT_SKIPPED = 77, CONTRACT_LIMIT_S = 120 };
 
 static const struct contract_test *const contract_groups[] = {
     transfer_tests,  flow_tests,   close_tests,   reset_tests,      hostage_tests,

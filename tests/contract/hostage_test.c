@@ -153,7 +153,7 @@ static void a_flooder_does_not_starve_quiet_streams(struct world *world)
         assert_true(flooder->received > before);
     }
     for (uint32_t i = 0; i < 100; i++) {
-        assert_in_range(late[i], 0, hostage_late_max(world, 8));
+        assert_in_range(late[i], 0, 2); // of three
         late_sum += late[i];
     }
     assert_in_range(late_sum, 0, hostage_late_max(world, 300));
@@ -170,10 +170,10 @@ const struct contract_test hostage_tests[] = {
       .run = sixty_four_silent_peers_with_large_messages_hold_nobody },
     { .name = "a_crowd_of_silent_peers_with_small_messages_holds_nobody",
       .run = a_crowd_of_silent_peers_with_small_messages_holds_nobody,
-      .limit_s = 60 },
+      .limit_s = 240 },
     { .name = "a_crowd_of_silent_peers_with_large_messages_holds_nobody",
       .run = a_crowd_of_silent_peers_with_large_messages_holds_nobody,
-      .limit_s = 60 },
+      .limit_s = 240 },
     { .name = "silent_peers_cannot_empty_a_small_pool",
       .run = silent_peers_cannot_empty_a_small_pool },
     { .name = "a_flooder_does_not_starve_quiet_streams",

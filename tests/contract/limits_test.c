@@ -72,9 +72,11 @@ static void accepting_survives_running_out_of_descriptors(struct world *world)
     struct weir_stats before = world_stats(world);
     assert_true(before.accept_errors > 0);
     assert_true(before.accept_pauses > 0);
+    uint64_t start = world_now(world);
     world_run(world, 300 * MILLISECOND);
     // A loop that tried again at once would have failed thousands of times.
-    assert_in_range(world_stats(world).accept_errors - before.accept_errors, 0, 30);
+    assert_in_range(world_stats(world).accept_errors - before.accept_errors, 0,
+                    (world_now(world) - start) / (10 * MILLISECOND));
     limits_set_descriptors(0);
     for (uint32_t i = 0; i < LIMITS_PEERS; i++)
         world_reaches(world, &peers[i]->received, 1000);
@@ -154,6 +156,22 @@ static void limits_open_private(struct weir_loop *loop, void *argument)
         weir_listener_address(listener, &private->address);
 }
 
+// A listener that is closed may take a moment to be gone; who comes meanwhile is reset.
+static void limits_expect_refused(struct world *world, const struct weir_address *address)
+{
+    enum { TRIES = 100 };
+    int error = 0;
+    for (int i = 0; i < TRIES && error != -ECONNREFUSED; i++) {
+        world_run(world, 10 * MILLISECOND);
+        struct peer *late = peer_open(world, address, NULL);
+        late->reading = true;
+        world_reaches(world, &late->failed, 1);
+        error = late->error;
+        assert_true(error == -ECONNREFUSED || error == -ECONNRESET);
+    }
+    assert_int_equal(error, -ECONNREFUSED);
+}
+
 static struct weir_address limits_listen_for(struct world *world, struct limits_finish *finish,
                                              uint32_t accepts_max)
 {
@@ -178,10 +196,7 @@ static void private_listeners_take_one_connection(struct world *world)
     struct peer *peer = peer_pair(world, &address, NULL, &subject);
     world_reaches(world, &finish.count, 1);
     assert_int_equal(finish.reason, 0);
-    world_run(world, 10 * MILLISECOND);
-    struct peer *second = peer_open(world, &address, NULL);
-    world_reaches(world, &second->failed, 1);
-    assert_int_equal(second->error, -ECONNREFUSED);
+    limits_expect_refused(world, &address);
     peer_ping(peer, 1000);
     world_close(world);
     assert_int_equal(finish.count, 1);
@@ -230,7 +245,8 @@ static void limits_close_listener(struct weir_loop *loop, void *argument)
 // at once.
 static void closing_a_listener_leaves_its_streams(struct world *world)
 {
-    struct weir_address any = world_address("127.0.0.1:0"), address;
+    // Not where others listen and connect: between two rounds the port is free for all.
+    struct weir_address any = world_address("127.9.8.7:0"), address;
     world_run(world, 0);
     for (int round = 0; round < 3; round++) {
         struct weir_listener_config config = { .context = world_echo(world) };
@@ -245,10 +261,7 @@ static void closing_a_listener_leaves_its_streams(struct world *world)
         struct peer *peer = peer_pair(world, &address, NULL, &subject);
         peer_ping(peer, 100);
         limits_close_listener(world->loop, listener);
-        world_run(world, 5 * MILLISECOND);
-        struct peer *late = peer_open(world, &address, NULL);
-        world_reaches(world, &late->failed, 1);
-        assert_int_equal(late->error, -ECONNREFUSED);
+        limits_expect_refused(world, &address);
         peer_ping(peer, 100);
         any = address;
     }

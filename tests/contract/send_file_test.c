@@ -173,8 +173,10 @@ static void an_unread_file_holds_up_nobody(struct world *world)
     struct peer *listener = peer_listen(world, "127.0.0.1:0", 8, &connect.to);
     (void)world_call(world, subject, send_file_connect, &connect);
     struct peer *silent = peer_accept(listener);
+    uint32_t late = 0;
     for (int i = 0; i < 10; i++)
-        assert_true(peer_ping(control, 1000) < 1000 * MILLISECOND);
+        late += peer_ping(control, 1000) >= 1000 * MILLISECOND;
+    assert_in_range(late, 0, 2); // held up it would be each time
     peer_expect(silent, 3);
     world_reaches(world, &silent->ended, 1);
     assert_int_equal(silent->received, 32 << 20);

@@ -306,8 +306,7 @@ static void posts_reach_a_loop_that_serves_a_quiet_stream(struct world *world)
     peer->receive_pattern = 0;
     world_with(subject, post_send_hello, NULL);
     world_reaches(world, &peer->received, before + 5);
-    assert_in_range(world_now(world) - start, 0,
-                    500 * MILLISECOND * WORLD_SLOWNESS + world->variant->resolution_ns);
+    assert_in_range(world_now(world) - start, 0, world_late(world, 500 * MILLISECOND));
 }
 
 // --- Jobs ----------------------------------------------------------------------------------------

@@ -304,6 +304,12 @@ uint64_t world_now(struct world *world)
     return world->operations->now(world);
 }
 
+uint64_t world_late(const struct world *world, uint64_t late_ns)
+{
+    const uint64_t machine_ns = 10 * SECOND;
+    return world->operations->simulated || late_ns > machine_ns ? late_ns : machine_ns;
+}
+
 bool world_until(struct world *world, bool (*condition)(void *argument), void *argument,
                  uint64_t limit_ns)
 {
@@ -326,9 +332,13 @@ static bool world_never(void *argument)
     return false;
 }
 
+// Whoever had no processor in that time has still to do what was there to be done.
 void world_run(struct world *world, uint64_t duration_ns)
 {
+    enum { STEPS = 3 };
     (void)world_until(world, world_never, NULL, duration_ns);
+    for (int i = 0; i < STEPS && !world->operations->simulated; i++)
+        world_step(world, 0);
 }
 
 // The same, without the time that the machine spent on others: as long as this thread waited for a

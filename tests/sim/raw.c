@@ -10,7 +10,7 @@ enum { RAW_LINE_MAX = 16384, RAW_CONNECTIONS_MAX = 8, RAW_UPLOAD = 700 };
 static struct {
     char line[RAW_LINE_MAX];
     size_t size;
-    uint32_t skip;                                  // bytes of a Telnet negotiation to come
+    uint32_t skip;                                  // bytes of a Telnet command to come
     int code;                                       // of a reply of several lines
     bool head;                                      // an HTTP head goes on
     bool body;                                      // it has ended: what follows is not looked at
@@ -111,19 +111,24 @@ static bool raw_sent_all(const struct client *client)
     return client->sent == client->run->raw_size;
 }
 
+// IAC and two bytes are a refusal, IAC twice is a byte of a name (RFC 854).
+static bool raw_is_text(char byte)
+{
+    bool escaped = raw.skip == 2 && byte == '\xff';
+    if (!raw.skip && byte != '\xff')
+        return true;
+    raw.skip = escaped ? 0 : raw.skip ? raw.skip - 1 : 2;
+    return escaped;
+}
+
 static void raw_input(struct client *client, const char *data, size_t size)
 {
     bool http = client->run->protocol == &run_http;
     if (client->run->protocol == &run_echo)
         return;
     for (size_t i = 0; i < size && !(http && raw.body) && !client->run->complaint[0]; i++) {
-        // IAC, and two bytes (RFC 854).
-        if (!http && !raw.skip && data[i] == '\xff')
-            raw.skip = 3;
-        if (raw.skip) {
-            raw.skip--;
+        if (!http && !raw_is_text(data[i]))
             continue;
-        }
         if (data[i] != '\n') {
             if (raw.size == sizeof raw.line - 1)
                 run_complain(client->run, "a line without an end");

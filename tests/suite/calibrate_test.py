@@ -84,7 +84,8 @@ class Arithmetic(unittest.TestCase):
             self.assertIn(f"  {key:<18} server_cpu_ns {100 * floors['server_cpu_ns']:.1f}%", text)
         told = re.search(r"Reading the clock costs (\d+) ns", text)
         self.assertAlmostEqual(int(told[1]), report["clock_ns"], delta=1)
-        self.assertTrue(5 < report["clock_ns"] < 100_000, report["clock_ns"])
+        # The CPU may be lent out for seconds meanwhile.
+        self.assertTrue(5 < report["clock_ns"] < 10_000_000, report["clock_ns"])
 
     def test_equal_builds_by_turns_have_a_low_floor(self):
         """Simulated turns of one build, 3 % apart as on a real machine: the floor of ten blocks is

@@ -139,7 +139,7 @@ class Runs(RunFixture):
         os.unlink(self.json)
         run = subprocess.run([suite_path.LAUNCHER, "run", "--resume", part, "--build",
                               self.folder, "--budget", "50"], capture_output=True, text=True,
-                             timeout=60, check=False)
+                             timeout=300, check=False)
         self.assertEqual(run.returncode, 0, run.stderr)
         self.assertIn("4/4", run.stderr)
         self.assertEqual(len(run.stderr.splitlines()), 2)
@@ -175,7 +175,8 @@ class Runs(RunFixture):
             file.write(json.dumps({"skipped": {"half": "no capacity"}}) + "\n")
             file.write(json.dumps({"trial": first}) + "\n")
         run = subprocess.run([suite_path.LAUNCHER, "run", "--resume", self.json, "--build",
-                              self.folder], capture_output=True, text=True, timeout=60, check=False)
+                              self.folder], capture_output=True, text=True, timeout=300,
+                             check=False)
         self.assertEqual(run.returncode, 0, run.stderr)
         self.assertIn("half: not run: no capacity", run.stdout)
         with open(self.json, encoding="utf-8") as file:
@@ -189,7 +190,7 @@ class Runs(RunFixture):
                               self.folder, "--json", calibration, "--cells", "echo", "--blocks",
                               "2", "--skip-conformance", "--turns", "5", "--turn", "0.01",
                               "--warmup", "0.01"],
-                             capture_output=True, text=True, timeout=60, check=False)
+                             capture_output=True, text=True, timeout=300, check=False)
         # 1: the machine had no time for the reflector in the kernel, and its trial says so.
         self.assertIn(run.returncode, (0, 1), run.stderr)
         self.assertIn("Noise floor", run.stdout)

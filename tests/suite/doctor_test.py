@@ -182,7 +182,7 @@ class Checks(unittest.TestCase):
 class Command(RunFixture):
     def doctor(self, *arguments):
         return subprocess.run([suite_path.LAUNCHER, "doctor", *arguments], capture_output=True,
-                              text=True, timeout=30, check=False)
+                              text=True, timeout=300, check=False)
 
     def test_every_check_has_a_line(self):
         """As text and as JSON; a program that is missing fails, with the command that builds it."""

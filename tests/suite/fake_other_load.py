@@ -33,6 +33,8 @@ def main():
     done = 0
     while time.monotonic() < end and not signals:
         echo(peers, size, fault)
+        if fault == "sends" and not done:
+            print("it works", flush=True)
         done += connections
     print(f"{done} operations, p99 17 us")
     return 0

@@ -91,8 +91,9 @@ class Server:
             end = time.thread_time() + self.options.slow_us / 1e6
             while time.thread_time() < end:
                 pass
-            key.fileobj.sendall(data)
+            # Before, as SIGTERM may come as soon as the load has it.
             self.stats["sent_bytes"] += len(data)
+            key.fileobj.sendall(data)
 
 
 def main():

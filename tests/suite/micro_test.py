@@ -1,6 +1,7 @@
 """The micro benchmarks run, and say it in Google Benchmark's JSON."""
 
 import json
+import math
 import os
 import subprocess
 import tempfile
@@ -12,12 +13,13 @@ NAMES = {"nops", "prepare", "reap", "buffer_recycle", "pool_buffer", "pool_recor
          "payload_compare", "macro"}
 
 COMPARE = "/usr/share/benchmark/compare.py"
+RUNS = 3
 
 
 def run_micro(*arguments):
     return subprocess.run([os.environ["WEIR_MICRO"], "--benchmark_min_time=0.001",
                            "--benchmark_format=json", *arguments], capture_output=True, text=True,
-                          timeout=60, env={**os.environ, "WEIR_MICRO_SECONDS": "0.1"}, check=False)
+                          timeout=300, env={**os.environ, "WEIR_MICRO_SECONDS": "0.1"}, check=False)
 
 
 class Micro(unittest.TestCase):
@@ -36,15 +38,25 @@ class Micro(unittest.TestCase):
                 continue
             self.assertGreater(entry["real_time"], 0, entry["name"])
             self.assertGreater(entry["iterations"], 0)
-        times = {b["name"]: b["real_time"] for b in report["benchmarks"]}
-        # Processor time: others may hold up runs as short as these.
-        used = {b["name"]: b["cpu_time"] for b in report["benchmarks"] if "cpu_time" in b}
+        # Processor time: others may hold up runs as short as these. Time that a hypervisor took is
+        # in it as well: the least of several runs has none.
+        used = self.least_of(report)
         self.assertGreater(used["payload_compare/size:4096"], used["payload_compare/size:64"])
-        self.assertGreater(times["file_by/copy/size:1048576"], times["file_by/copy/size:4096"])
+        self.assertGreater(used["file_by/copy/size:1048576"], used["file_by/copy/size:4096"])
         self.assertGreater(used["parse/http_browser"], used["parse/http_short"])
         # A time per operation and no time per trial: the metric is the time.
+        times = {b["name"]: b["real_time"] for b in report["benchmarks"]}
         macro = times["macro/closed_cpu_per_op/uring:0/iterations:1/manual_time"]
         self.assertTrue(1e3 < macro < 1e7, macro)
+
+    def least_of(self, report):
+        """The least processor time of each benchmark, of this run and of others."""
+        runs = [report] + [json.loads(run_micro("--benchmark_filter=payload|file_by/copy|parse")
+                                      .stdout) for _ in range(RUNS - 1)]
+        used = {}
+        for entry in (entry for run in runs for entry in run["benchmarks"] if "cpu_time" in entry):
+            used[entry["name"]] = min(used.get(entry["name"], math.inf), entry["cpu_time"])
+        return used
 
     def test_compare_py_takes_the_output(self):
         """Two runs of repetitions, each with a U test in its table."""
@@ -62,7 +74,7 @@ class Micro(unittest.TestCase):
                                          "parse/|macro/closed_per_op/uring:0",
                                          "--benchmark_enable_random_interleaving=true").stdout)
             said = subprocess.run(["/usr/bin/python3", COMPARE, "--no-color", "benchmarks", *paths],
-                                  capture_output=True, text=True, timeout=60, check=False)
+                                  capture_output=True, text=True, timeout=300, check=False)
         self.assertEqual(said.returncode, 0, said.stderr)
         self.assertIn("parse/ftp_pvalue", said.stdout)
         self.assertIn("macro/closed_per_op/uring:0/iterations:1/manual_time_pvalue", said.stdout

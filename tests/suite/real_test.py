@@ -57,11 +57,15 @@ class Real(unittest.TestCase):
         said = self.launch(command, status, within)
         return {(t["cell"], t["variant"]): t for t in self.report["trials"]}, said
 
-    def launch(self, command, status=0, within=None):
-        """Runs it, and reads its report; returns what it printed. A window as short as these can
-        pass while others have both CPUs, which the report must say: then it is tried again."""
+    def launch(self, command, status=0, within=None, begun=None):
+        """Runs it, maybe with a report to begin with, and reads its report; returns what it
+        printed. A window as short as these can pass while others have both CPUs, which the report
+        must say: then it is tried again."""
         for _ in range(TRIES):
-            run = subprocess.run(command, capture_output=True, text=True, timeout=60,
+            if begun:
+                with open(self.json, "w", encoding="utf-8") as file:
+                    json.dump(begun, file)
+            run = subprocess.run(command, capture_output=True, text=True, timeout=300,
                                  env={**os.environ, "TMPDIR": self.folder}, check=False,
                                  preexec_fn=within and within.enter)
             self.assertNotIn("Traceback", run.stderr)
@@ -101,20 +105,24 @@ def disturbed(record):
 class Places(Real):
     def test_unix_sockets_and_crowds(self):
         """The load goes where it should, and the crowd's CPU time is the load's, not others'."""
-        trials, _ = self.bench(
-            'variants = ["epoll"]\n'
-            '[[cell]]\nname = "unix"\nconnections = 4\ntransport = "unix"\n'
-            '[[cell]]\nname = "flood"\nconnections = 4\nrate = 500\nflood = 1\n'
-            '[[cell]]\nname = "slow"\nconnections = 4\nrate = 500\nslow = 20\n')
-        self.check(trials, 3)
-        self.assertIn("unix:", " ".join(trials["unix", "epoll"]["load"]["command"]))
-        stats = {cell: record["server"]["stats"] for (cell, _), record in trials.items()}
-        # The measured 150 requests of 64 bytes are nothing against what a flooder sends.
-        self.assertGreater(stats["flood"]["received_bytes"], 10 << 20)
-        self.assertEqual(stats["slow"]["accepts"], 24)
-        # The server took what slow readers sent, until they had to read: it is bounded.
-        self.assertGreater(stats["slow"]["received_bytes"], 20 << 14)
-        self.assertLess(stats["slow"]["received_bytes"], 20 << 24)
+        for _ in range(TRIES):
+            trials, _ = self.bench(
+                'variants = ["epoll"]\n'
+                '[[cell]]\nname = "unix"\nconnections = 4\ntransport = "unix"\n'
+                '[[cell]]\nname = "flood"\nconnections = 4\nrate = 500\nflood = 1\n'
+                '[[cell]]\nname = "slow"\nconnections = 4\nrate = 500\nslow = 20\n')
+            self.check(trials, 3)
+            self.assertIn("unix:", " ".join(trials["unix", "epoll"]["load"]["command"]))
+            stats = {cell: record["server"]["stats"] for (cell, _), record in trials.items()}
+            self.assertEqual(stats["slow"]["accepts"], 24)
+            # The server took what slow readers sent, until they had to read: it is bounded.
+            self.assertLess(stats["slow"]["received_bytes"], 20 << 24)
+            # The measured 150 requests of 64 bytes are nothing against what a flooder sends.
+            if stats["flood"]["received_bytes"] > 10 << 20 and \
+                    stats["slow"]["received_bytes"] > 20 << 14:
+                return
+            self.assertTrue(self.was_disturbed(), stats)   # crowds give way to all others
+        self.skipTest(f"others had the client's CPU in each of {TRIES} tries")
 
     @unittest.skipUnless(IS_ROOT, "needs root for network namespaces")
     def test_a_veth_pair_carries_the_load(self):
@@ -136,17 +144,17 @@ class Places(Real):
                                   capture_output=True, check=True).stdout
 
         def links():
-            return subprocess.run(["ip", "-o", "link"], capture_output=True, text=True,
-                                  check=True).stdout
+            return {name for _, name in socket.if_nameindex()}
 
         before = links()
         with veth.Veth(1234) as pair:
             self.assertIn(veth.SERVER, show(pair.server))
             self.assertIn(veth.CLIENT, show(pair.client))
-            said = subprocess.run(["ip", "-o", "link", "show", "veth0"], text=True, check=True,
-                                  capture_output=True, preexec_fn=pair.client.enter).stdout
+            said = ""
+            while "state UP" not in said:   # a worker of the kernel says so, when it comes to it
+                said = subprocess.run(["ip", "-o", "link", "show", "veth0"], text=True, check=True,
+                                      capture_output=True, preexec_fn=pair.client.enter).stdout
             self.assertIn("mtu 1234", said)
-            self.assertIn("state UP", said)
         self.assertEqual(links(), before)
         with self.assertRaisesRegex(Problem, "ip link add veth0 mtu 1"):
             veth.Veth(1)
@@ -218,16 +226,15 @@ class Turns(Real):
 
     def found_injected(self, plain, dearer):
         """Of all turns together, as each has few spins or none: one of 6.67 ms in each 10 ms that
-        the server had. The kernel counts these at its ticks, so of a few it says nothing: False,
-        only where others used the server's CPU."""
+        the server had. The kernel counts these at its ticks, so of a few it says nothing, and
+        stolen time is in a server's, too: False, only where others used the server's CPU."""
         ops, theirs = (sum(record["turns"]["ops"]) for record in (dearer, plain))
         spins = dearer["spent"]["server"] // 10e6 - 1
-        if spins < SPINS_MIN and disturbed(dearer):
-            return False
         more = dearer["spent"]["server"] / ops - plain["spent"]["server"] / theirs
-        self.assertGreaterEqual(spins, SPINS_MIN)
-        self.assertGreater(more * ops, 0.5 * spins * 6.67e6, (more, ops, spins))
-        return True
+        if spins >= SPINS_MIN and more * ops > 0.5 * spins * 6.67e6:
+            return True
+        self.assertTrue(disturbed(dearer) or disturbed(plain), (more, ops, spins))
+        return False
 
     def test_what_servers_store_by_turns_is_apart(self):
         """The same names in a folder of each server's own, whose files go when the turns are
@@ -337,11 +344,10 @@ class Stalls(Real):
         self.assertNotEqual(record["status"], "failed", record.get("failure"))
         histograms = record["load"]["result"]["histograms"]
         histogram = histograms["response"] or histograms["service"]
-        p99 = percentile(histogram, 0.99)
-        if histogram["max"] > 80e6 and wanted[0] < p99 < wanted[1]:
+        p99 = percentile(histogram, 0.99) if histogram["count"] else 0
+        if p99 and histogram["max"] > 80e6 and wanted[0] < p99 < wanted[1]:
             return True
-        self.assertIn("machine-busy", [guard["guard"] for guard in record["guards"]],
-                      (order.cell.name, histogram["max"], p99))
+        self.assertTrue(disturbed(record), (order.cell.name, histogram["max"], p99))
         return False
 
 
@@ -381,7 +387,7 @@ class Reflectors(Real):
         gone = socket.create_connection(("127.0.0.1", port))
         gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         gone.close()
-        peers = [socket.create_connection(("127.0.0.1", port), 10) for _ in range(3)]
+        peers = [socket.create_connection(("127.0.0.1", port), 60) for _ in range(3)]
         data = os.urandom(50000)
         for peer, size in zip(peers, (1, 5000, 50000)):
             peer.sendall(data[:size])
@@ -460,15 +466,11 @@ class Studies(Real):
         self.assertEqual(max(kept), best)
         self.assertTrue(all(rate > best for rate, _, met in record["steps"] if not met))
         # One that was interrupted goes on searching, not just measuring.
-        report.update(complete=False, trials=[])
-        with open(self.json, "w", encoding="utf-8") as file:
-            json.dump(report, file)
-        run = subprocess.run([suite_path.LAUNCHER, "run", "--resume", self.json, "--build", BUILD,
-                              "--skip-conformance"], capture_output=True, text=True, timeout=60,
-                             check=False)
-        self.assertIn("Objective: p50=1s", run.stdout)
-        with open(self.json, encoding="utf-8") as file:
-            self.assertTrue(all(t["steps"] for t in json.load(file)["trials"]))
+        said = self.launch([suite_path.LAUNCHER, "run", "--resume", self.json, "--build", BUILD,
+                            "--skip-conformance"],
+                           begun={**report, "complete": False, "trials": []})
+        self.assertIn("Objective: p50=1s", said)
+        self.assertTrue(all(t["steps"] for t in self.report["trials"]))
 
 
 class Rungs(Real):
@@ -488,7 +490,7 @@ class Rungs(Real):
         for words in ((), ("edgy", "--listen", "127.0.0.1:0"), ("edge", "--listen", "nowhere"),
                       ("edge", "--listen", "127.0.0.1:70000"), ("edge", "--port", "1")):
             run = subprocess.run([os.path.join(BUILD, "bench/rungs/weir-rungs"), *words],
-                                 capture_output=True, text=True, timeout=10, check=False)
+                                 capture_output=True, text=True, timeout=60, check=False)
             self.assertEqual((run.returncode, run.stderr[:6]), (2, "usage:"), words)
 
 

@@ -75,7 +75,7 @@ class RunFixture(unittest.TestCase):
 
     def bench(self, *arguments, load="", status=0):
         """Runs it; returns (report, standard output, standard error)."""
-        run = subprocess.run(self.command(*arguments), capture_output=True, text=True, timeout=60,
+        run = subprocess.run(self.command(*arguments), capture_output=True, text=True, timeout=300,
                              env={**os.environ, "FAKE_LOAD": load}, check=False)
         self.assertEqual(run.returncode, status, run.stdout + run.stderr)
         self.assertNotIn("Traceback", run.stderr)

@@ -313,7 +313,7 @@ class Studies(RunFixture):
         run = subprocess.run([suite_path.LAUNCHER, name, *arguments, "--scenario", self.scenario,
                               "--build", self.folder, "--skip-conformance", "--seconds", "0.03",
                               "--warmup", "0"], capture_output=True,
-                             text=True, timeout=60, check=False)
+                             text=True, timeout=300, check=False)
         self.assertEqual(run.returncode, status, run.stdout + run.stderr)
         self.assertNotIn("Traceback", run.stderr)
         return run.stdout, run.stderr
@@ -354,7 +354,7 @@ class Studies(RunFixture):
         said = subprocess.run([suite_path.LAUNCHER, "calibrate", self.scenario, "--build",
                                self.folder, "--json", self.json, "--skip-conformance", "--cells",
                                "echo", "--blocks", "1", "--seconds", "0.03", "--warmup", "0"],
-                              capture_output=True, text=True, timeout=60, check=False)
+                              capture_output=True, text=True, timeout=300, check=False)
         self.assertEqual(said.returncode, 0, said.stdout + said.stderr)
         self.assertIn("ceilings_found", self.go_on("The load's ceiling"))
 
@@ -370,7 +370,7 @@ class Studies(RunFixture):
         with open(self.json, "w", encoding="utf-8") as file:
             json.dump(report, file)
         said = subprocess.run([suite_path.LAUNCHER, "run", "--resume", self.json, "--build",
-                               self.folder], capture_output=True, text=True, timeout=60,
+                               self.folder], capture_output=True, text=True, timeout=300,
                               check=False)
         self.assertEqual(said.returncode, 0, said.stderr)
         self.assertIn(text, said.stdout)

@@ -101,7 +101,7 @@ class Guards(unittest.TestCase):
         and nowhere else, and one that has no fault is left alone."""
         changes = {CLOSED[1][0]: {"ceiling": 1.0, "conformance": "wrong"}}
         # Long enough for one that has to wait for a CPU; who must be killed costs so much once.
-        with mock.patch.object(process.Child.stop, "__defaults__", (2,)):
+        with mock.patch.object(process.Child.stop, "__defaults__", (10,)):
             found = self.run_turns(Cell("a", connections=4, turns=TURNS, turn=TURN), CLOSED,
                                    changes=changes)
         for names, spoke in found.items():

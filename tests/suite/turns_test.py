@@ -21,6 +21,7 @@ from weir_bench.scenario import Cell, Variant
 
 ROUNDS = 30
 TRIES = 5
+LIMIT = 60   # seconds, only against what hangs
 LOAD = SimpleNamespace(takes_turns=lambda: True, pauses=lambda: False, name="load")
 PAUSED = SimpleNamespace(takes_turns=lambda: True, pauses=lambda: True, name="wrk")
 
@@ -306,7 +307,7 @@ class Runs(RunFixture):
         for changed in (options, [*options[:-1], r"errors=(\d) e", "--load-turns"]):
             said = subprocess.run([suite_path.LAUNCHER, "run", "--resume", self.json, "--build",
                                    self.folder, *changed], capture_output=True, text=True,
-                                  timeout=60, check=False)
+                                  timeout=300, check=False)
             self.assertEqual(said.returncode, 2, said.stderr)
             self.assertRegex(said.stderr, r"began with another load, or other rules: --load .*"
                                           r"\+\) errors' --load-turns")
@@ -345,7 +346,8 @@ class Runs(RunFixture):
             file.write('{"trials": [{"cell": "echo"}, {')
         os.unlink(self.json)
         run = subprocess.run([suite_path.LAUNCHER, "run", "--resume", part, "--build",
-                              self.folder], capture_output=True, text=True, timeout=60, check=False)
+                              self.folder], capture_output=True, text=True, timeout=300,
+                             check=False)
         self.assertEqual(run.returncode, 0, run.stderr)
         self.assertIn("4/4", run.stderr)
         with open(self.json, encoding="utf-8") as file:
@@ -396,19 +398,25 @@ class Paused(unittest.TestCase):
         found.begin()
         return found
 
+    def take_turns(self, driver, until):
+        """Until what one of them said will do, and returns that: a load takes its time to start."""
+        limit = time.monotonic() + LIMIT
+        while not until(said := driver.turn("run", 0.02)):
+            self.assertLess(time.monotonic(), limit)
+        return said
+
     def work(self, driver):
-        """Turns until it has worked in one: it takes its time to start. What that turn had."""
-        for _ in range(200):
-            if (said := driver.turn("run", 0.02))["ops"]:
-                return said
-        raise AssertionError("it never worked")
+        """Until it has worked in one."""
+        return self.take_turns(driver, lambda said: said["ops"])
 
     def test_it_works_in_its_turns_only(self):
         """In between it is stopped, and a stopped one can be ended, too. What it wrote in a turn,
         of all that it wrote, is that turn's part of its operations."""
         driver = self.driver()
-        self.work(driver)
-        said = self.work(driver)
+        written = 0
+        while written < 100 * 64:   # of fewer operations the length is known roughly
+            said = self.work(driver)
+            written += said["ops"]
         self.assertEqual(process.read_text(f"/proc/{driver.child.pid}/stat").split()[2], "T")
         self.assertGreaterEqual(said["wall_ns"], 20e6)
         done = int(driver.end().split()[0])
@@ -426,11 +434,10 @@ class Paused(unittest.TestCase):
         driver = self.driver("ends")
         with self.assertRaisesRegex(Problem, "the load ended with status 0, and its turn is not "
                                              "over"):
-            for _ in range(200):
-                driver.turn("run", 0.02)
+            self.take_turns(driver, lambda said: False)
         driver = self.driver("sends")
-        driver.turn("run", 0.3)
-        result = Result(ops=int(driver.end().split()[0]), ops_per_s=0)
+        self.take_turns(driver, lambda said: driver.child.output())
+        result = Result(ops=int(driver.end().splitlines()[-1].split()[0]), ops_per_s=0)
         with self.assertRaisesRegex(Problem, r"wrote \d+ bytes with write\(2\), with up"):
             driver.count(result, {"ops": [0], "wall_ns": [1]}, 4)
 
@@ -460,12 +467,19 @@ class Memory(unittest.TestCase):
             pids = [child.pid for child in children]
             for child in children:
                 child.stdout.readline()
-            alone = sample.pss_bytes_without(pids[:1], pids[1:])
-            self.assertGreater(alone, sample.pss_bytes(pids[:1]))
+            # Other processes of the program that come and go meanwhile change what it shares.
+            for _ in range(TRIES):
+                before = sample.pss_bytes(pids[:1])
+                alone = sample.pss_bytes_without(pids[:1], pids[1:])
+                now = sample.pss_bytes_without(pids[:1], [])
+                if abs(sample.pss_bytes(pids[:1]) - before) < 1 << 14:
+                    break
+            else:
+                self.skipTest(f"others came and went in each of {TRIES} tries")
+            self.assertGreater(alone, before)
             self.assertLessEqual(alone, sum(resident for _, resident, _ in
                                             sample.mappings(pids[0])))
-            now = sample.pss_bytes_without(pids[:1], [])
-            self.assertAlmostEqual(now, sample.pss_bytes(pids[:1]), delta=1 << 16)
+            self.assertAlmostEqual(now, before, delta=1 << 16)
         finally:
             for child in children:
                 child.kill()

@@ -16,7 +16,7 @@ from weir_bench import veth
 from weir_bench.scenario import SYSTEM_PATH
 
 HOSTS = (veth.CLIENT, "10.99.0.3")   # one sshd answers on both, as two hosts would
-READY_SECONDS = 10
+READY_SECONDS = 60
 # It looks for this folder, and a machine on which sshd never ran has none; so it gets a /run of its
 # own.
 START = "mount -t tmpfs none /run && mkdir /run/sshd && exec \"$0\" \"$@\""

@@ -8,7 +8,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { ATTEMPTS = 5 };
+enum { ATTEMPTS = 50 };
 
 #define MIN_WAIT (100 * MILLISECOND)
 

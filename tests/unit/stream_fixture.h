@@ -58,13 +58,15 @@ void stream_listen(struct fixture *fixture, const struct weir_protocol *protocol
 
 // Turns until the counter reaches `least`; fails when that takes too long.
 void stream_reaches(struct fixture *fixture, const uint32_t *counter, uint32_t least);
-// Turns for that long.
+// Turns for that long, and until a turn brings nothing.
 void stream_turns(struct fixture *fixture, uint64_t duration_ns);
 
 // A peer's socket that connected to the address; and the same to the fixture's own listener, after
 // its stream has opened.
 int stream_peer(const struct weir_address *address);
 int stream_pair(struct fixture *fixture);
+// Receives what is there, once there is something.
+ssize_t stream_peer_receive(int fd, void *ret_data, size_t size);
 // A listening socket that is not the loop's.
 int stream_peer_listen(struct weir_address *ret_address);
 

@@ -75,7 +75,8 @@ static void pieces_keep_their_stream_when_the_batch_is_submitted_early(void **st
     for (uint32_t i = 0; i < SENDERS; i++) {
         char expected[32], got[32] = "";
         snprintf(expected, sizeof expected, "%04u.0;%04u.1;%04u.2;", i, i, i);
-        assert_int_equal(recv(peers[i], got, sizeof got - 1, MSG_DONTWAIT), 21);
+        assert_int_equal(recv(peers[i], got, 21, MSG_WAITALL), 21);
+        assert_int_equal(recv(peers[i], got, 1, MSG_PEEK | MSG_DONTWAIT), -1);
         assert_string_equal(got, expected);
     }
     for (uint32_t i = 0; i < PEERS; i++)

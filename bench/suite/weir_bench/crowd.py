@@ -20,7 +20,7 @@ BLOCK = 1 << 18
 SIP = 1024            # bytes that a slow reader takes
 SIP_SECONDS = 0.05    # and how often
 EVICT_SECONDS = 0.002
-CONNECT_SECONDS = 10
+CONNECT_SECONDS = 30
 FATAL = (ConnectionError, TimeoutError)
 
 

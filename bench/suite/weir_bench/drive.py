@@ -18,8 +18,8 @@ from .namespace import checked
 from .process import read_text
 from .trial import LATE_SECONDS, READY_SECONDS, TrialFailed
 
-ENDING_SECONDS = 1
-STOP_SECONDS = 5         # all of its threads have stopped by then
+ENDING_SECONDS = 10
+STOP_SECONDS = 30        # all of its threads have stopped by then
 STOP_POLL_SECONDS = 0.0001
 OTHER_WRITES_MAX = 1024  # bytes beside its requests and its output: to wake its threads
 

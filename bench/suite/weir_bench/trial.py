@@ -15,8 +15,8 @@ from .sample import Meter, group_pids, slab_bytes
 from .witness import Witness, prepare_file, residency
 from .scenario import fill
 
-READY_SECONDS = 10
-LATE_SECONDS = 15       # a load that has not ended by then never will
+READY_SECONDS = 30
+LATE_SECONDS = 30       # a load that has not ended by then never will
 INSTRUMENT_SECONDS = 10  # to write its file
 SAMPLE_SECONDS = 0.025
 MEMORY_SAMPLES = 3      # per measured time
