@@ -295,7 +295,8 @@ void peer_write(struct peer *peer, const void *data, size_t size)
 // The time that counts against the side under test.
 static uint64_t peer_clock(struct world *world)
 {
-    return world_now(world) - world->peers_ns - world->operations->waited(world);
+    uint64_t waited = world->operations->waited(world);
+    return world_now(world) - world->peers_ns - waited;
 }
 
 uint64_t peer_ping(struct peer *peer, size_t size)

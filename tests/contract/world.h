@@ -158,7 +158,8 @@ struct world_operations {
     void (*stats)(struct world *world, struct weir_stats *ret_stats);
     // Descriptors of this process, for the count of leaks.
     uint32_t (*descriptors)(struct world *world);
-    // How long this thread was ready to run and the machine ran others.
+    // How long threads of this process were ready to run and the machine ran others: this one, and
+    // those of the loops.
     uint64_t (*waited)(struct world *world);
 
     // Before each step of the peers: which may go on. NULL: each tries.

@@ -70,17 +70,24 @@ uint32_t sockets_descriptors(struct world *world)
     return count;
 }
 
-uint64_t sockets_waited(struct world *world)
+uint64_t sockets_thread_waited(const char *thread)
 {
-    (void)world;
     unsigned long long ran = 0, waited = 0;
-    FILE *file = fopen("/proc/thread-self/schedstat", "r");
+    char path[64];
+    (void)snprintf(path, sizeof(path), "/proc/%s/schedstat", thread);
+    FILE *file = fopen(path, "r");
     if (!file)
         return 0;
     if (fscanf(file, "%llu %llu", &ran, &waited) != 2)
         waited = 0;
     fclose(file);
     return waited;
+}
+
+uint64_t sockets_waited(struct world *world)
+{
+    (void)world;
+    return sockets_thread_waited("thread-self");
 }
 
 static int sockets_option(int fd, int option, int value)

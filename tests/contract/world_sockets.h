@@ -7,6 +7,8 @@
 uint64_t sockets_now(struct world *world);
 uint32_t sockets_descriptors(struct world *world);
 uint64_t sockets_waited(struct world *world);
+// Nanoseconds that a thread, named as in /proc, has waited for a processor; 0 of one that ended.
+uint64_t sockets_thread_waited(const char *thread);
 void sockets_peers_look(struct world *world);
 int sockets_peer_connect(struct peer *peer, const struct weir_address *address,
                          const struct peer_options *options);

@@ -2,8 +2,10 @@
 // posts on one more loop with its own thread. It is the blocking engine's natural topology, and the
 // one in which every engine's server is tested. The test's thread holds the world's lock except in
 // waits; callbacks and calls take it.
+#include <dirent.h>
 #include <errno.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -244,6 +246,23 @@ struct weir_server *world_server(struct world *world)
     return threads_of(world)->server;
 }
 
+// Loops wait for processors as well. The threads of blocking connections do that for each other.
+static uint64_t threads_waited(struct world *world)
+{
+    if (world->variant->engine == WEIR_ENGINE_BLOCKING)
+        return sockets_waited(world);
+    DIR *threads = opendir("/proc/self/task");
+    uint64_t waited = 0;
+    for (struct dirent *entry; threads && (entry = readdir(threads));) {
+        char name[sizeof("self/task/") + sizeof(entry->d_name)];
+        (void)snprintf(name, sizeof(name), "self/task/%s", entry->d_name);
+        waited += sockets_thread_waited(name);
+    }
+    if (threads)
+        closedir(threads);
+    return waited;
+}
+
 const struct world_operations world_threads = {
     .name = "threads",
     .open = threads_open,
@@ -254,7 +273,7 @@ const struct world_operations world_threads = {
     .call = threads_call,
     .stats = threads_stats,
     .descriptors = sockets_descriptors,
-    .waited = sockets_waited,
+    .waited = threads_waited,
     .peers_look = sockets_peers_look,
     .peer_connect = sockets_peer_connect,
     .peer_connected = sockets_peer_connected,

@@ -439,7 +439,7 @@ class Studies(Real):
 
     def test_a_sweep_serves_each_size(self):
         """What the servers sent is what was asked for, at every size and in both engines."""
-        report, said = self.study("sweep", "--var", "size=64:1M:128", "--seconds", "0.05")
+        report, said = self.study("sweep", "--var", "size=64:1M:128", "--seconds", "0.4")
         sizes = report["sweep"]["cells"]
         self.assertEqual(sorted(sizes.values()), [64, 8192, 1 << 20])
         self.assertEqual(len(report["trials"]), 6)

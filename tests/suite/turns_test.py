@@ -291,7 +291,7 @@ class Runs(RunFixture):
         options = ["--load", f"{suite_path.HERE}/fake_other_load.py {{address}} {{connections}} "
                    "{size} {duration}", "--load-parse", r"ops=(\d+) operations", "--load-parse",
                    r"p99_us=p99 (\d+)", "--load-parse", r"errors=(\d+) errors"]
-        report, _, _ = self.turned(*options, "--load-turns", "--warmup", "0.3", "--turn", "0.1")
+        report, _, _ = self.turned(*options, "--load-turns", "--warmup", "2", "--turn", "0.1")
         for trial in report["trials"]:
             self.assertEqual(trial["status"], "ok", trial)
             columns, total = trial["turns"], int(trial["load"]["result"].split()[0])
