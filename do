@@ -376,14 +376,27 @@ cmd_build() {
     build_variant "${1:-release}" false
 }
 
-# Runs the tests of a build; what failed is counted from its log afterwards.
-test_variant() {
-    local fixed_addresses=()
+# meson_test VARIANT [ARG...]: what failed is read from its log afterwards.
+meson_test() {
+    local fixed_addresses=() variant=$1
+    shift
     # ThreadSanitizer cannot map its shadow where the kernel randomizes addresses widely.
     if setarch -R true 2>/dev/null; then fixed_addresses=(setarch -R); fi
+    "${fixed_addresses[@]}" meson test -C "build/$variant" --no-rebuild --print-errorlogs \
+        "$@" || true
+}
+
+# Runs the tests of a build. Those that fail while a processor stands still are run again, alone.
+test_variant() {
+    local round stalled
     say "testing build/$1"
-    "${fixed_addresses[@]}" meson test -C "build/$1" --no-rebuild --print-errorlogs \
-        --num-processes $((3 * $(nproc))) || true # tests mostly wait
+    meson_test "$1" --num-processes $((3 * $(nproc))) # tests mostly wait
+    for round in 1 2; do
+        mapfile -t stalled < <("$python" tests/stalls.py failed build/stalls.log "build/$1")
+        [ ${#stalled[@]} != 0 ] || return 0
+        say "a processor stood still: again ${stalled[*]}"
+        meson_test "$1" --num-processes 1 --logbase "again$round" "${stalled[@]}"
+    done
 }
 
 # Runs a function beside tests, which wait a lot and have the first call on the processors. Its
@@ -430,9 +443,10 @@ cmd_test() {
     fi
     for variant in "${variants[@]}"; do
         folders+=("build/$variant")
-        rm -f "build/$variant"/meson-logs/testlog.*
+        rm -f "build/$variant"/meson-logs/{testlog,again?}.*
     done
     build_variant release true
+    "$python" tests/stalls.py watch build/stalls.log &
     beside build_variants asan tsan
     test_variant release
     end_build_beside
@@ -453,7 +467,7 @@ cmd_coverage() {
     command -v gcovr >/dev/null || install_packages gcovr
     build_into coverage gcc false -Dbuildtype=debug -Db_coverage=true
     find "$folder" -name '*.gcda' -delete
-    rm -f "$folder"/meson-logs/testlog.*
+    rm -f "$folder"/meson-logs/{testlog,again?}.*
     say "testing $folder"
     meson test -C "$folder" --no-rebuild --print-errorlogs --num-processes $((2 * $(nproc))) \
         --timeout-multiplier 3 --suite unit --suite contract --suite sim --suite faults \

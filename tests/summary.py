@@ -6,8 +6,11 @@ A program that reports its tests one by one (TAP) counts each of them. One that 
 for example by a crash or a timeout, counts as one failure more. Skips are listed with reasons. A
 suite that has no test in a build is a failure: a mistake in a meson.build can take it out unseen.
 The dearest in processor time are named, for the whole takes as long as its processors are busy.
+
+What was run again since a processor stood still (stalls.py) counts by its last run, and is named.
 """
 
+import glob
 import json
 import os
 import re
@@ -71,13 +74,31 @@ def empty_suites(builds):
         yield suite, "failed", "the suite has no test in any build"
 
 
+def logs_of(build, suffix):
+    """Meson's log of a build folder, and those of what was run again, the last one last."""
+    folder = os.path.join(glob.escape(build), "meson-logs")
+    return [path for name in ("testlog", "again*")
+            for path in sorted(glob.glob(os.path.join(folder, f"{name}.{suffix}")))]
+
+
 def programs_of(build):
-    """What `meson test` logged of each program that it ran in a build folder."""
-    path = os.path.join(build, "meson-logs", "testlog.json")
-    if not os.path.exists(path):
-        return []
-    with open(path, encoding="utf-8") as lines:
-        return list(map(json.loads, lines))
+    """What `meson test` logged of each program's last run in a build folder."""
+    programs = {}
+    for path in logs_of(build, "json"):
+        with open(path, encoding="utf-8") as lines:
+            programs |= {program["name"]: program for program in map(json.loads, lines)}
+    return list(programs.values())
+
+
+def repeated(build):
+    """Yields the name of each program that was run again, as often as it was."""
+    for path in logs_of(build, "json")[1:]:
+        with open(path, encoding="utf-8") as lines:
+            yield from (json.loads(line)["name"] for line in lines)
+
+
+def verdict_of(program):
+    return VERDICTS.get(program["result"], "failed")
 
 
 def processor_times(builds):
@@ -93,16 +114,16 @@ def processor_times(builds):
 
 def read_cases(build):
     """Yields (where, verdict, reason) for every test that a build folder's log knows."""
-    path = os.path.join(build, "meson-logs", "testlog.junit.xml")
-    if not os.path.exists(path):
+    if not logs_of(build, "junit.xml"):
         yield "all", "failed", "no log of a test run"
-        return
-    subtests = read_subtests(path)
+    subtests = {}
+    for path in logs_of(build, "junit.xml"):
+        subtests |= read_subtests(path)
     for program in programs_of(build):
         cases = subtests.get(program["name"], [])
         for name, verdict, reason in cases:
             yield f"{program['name']}: {name}", verdict, reason
-        verdict = VERDICTS.get(program["result"], "failed")
+        verdict = verdict_of(program)
         told = any(case[1] == "failed" for case in cases)
         if not cases or (verdict == "failed" and not told):
             yield program["name"], verdict, program["result"]
@@ -118,6 +139,9 @@ def main():
         counts[verdict] += 1
         if verdict != "passed":
             print(f"{verdict}: {where}{': ' if reason else ''}{reason}")
+    for build in builds:
+        for program in repeated(build):
+            print(f"run again, a processor stood still: {build}: {program}")
     times = processor_times(builds)
     print(f"processor time of the tests: {sum(seconds for seconds, _ in times):.0f} s; most of it:")
     for seconds, where in times[:DEAREST]:

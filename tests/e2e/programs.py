@@ -228,7 +228,10 @@ class Stalls:
         while not over:
             begin = time.monotonic()
             over = self.over.wait(self.STEP)
-            self.late.append(time.monotonic() - begin - self.STEP)
+            self.saw(time.monotonic() - begin - self.STEP)
+
+    def saw(self, late):
+        self.late.append(late)
 
     def end(self):
         """The longest stall, in seconds; one that still lasts is waited for."""

@@ -1,11 +1,13 @@
 """What ./do does before it builds: its functions, with stand-ins for what changes the machine."""
 
 import os
+import select
 import shutil
 import subprocess
 import sys
 import tempfile
 import textwrap
+import time
 import unittest
 
 TOP = os.path.normpath(os.path.join(os.path.dirname(os.path.abspath(__file__)), "../.."))
@@ -418,6 +420,74 @@ class Clients(Sourced):
                                   env={**os.environ, "TAP_NO_SKIPS": strict})
             self.assertEqual(done.returncode, status, done.stderr)
             self.assertEqual(done.stdout.partition("\n1..1")[0], line)
+
+
+class Stalled(Sourced):
+    """Tests that fail while a processor stands still are run again, and others are not."""
+
+    # One test fails the first time, the other always.
+    PROJECT = """project('some')
+test('once', find_program('sh'), args: ['-c', 'test -e met || { : >met; exit 1; }'])
+test('always, and more', find_program('false'), suite: 'unit')
+"""
+    OFTEN = [f"run again, a processor stood still: build/some: {name}" for name in
+             ("some / once", "some:unit / always, and more", "some:unit / always, and more")]
+
+    def setUp(self):
+        super().setUp()
+        self.use("meson", "ninja", "setarch", "nproc", "sh", "false")
+        os.symlink(os.path.join(TOP, "tests"), self.path("tests"))
+        self.write("meson.build", self.PROJECT)
+
+    def after(self, stalls):
+        """How often which was run again, and what failed, with these stalls on record."""
+        self.write("build/stalls.log", stalls)
+        result = self.source("meson setup build/some >&2; test_variant some >&2; "
+                             "$python tests/summary.py build/some")
+        lines = result.stdout.splitlines()
+        return ([line for line in lines if "again" in line],
+                [line for line in lines if "FAIL" in line], result.stderr)
+
+    # What fails while a processor stands still has two more runs.
+    def test_stalled_tests_run_again(self):
+        again, failed, said = self.after("1.5 2.5\n5 1e11\n")
+        self.assertEqual(again, self.OFTEN, said)
+        self.assertEqual(failed, ["failed: build/some: some:unit / always, and more: FAIL"], said)
+
+    # What fails at another time has failed.
+    def test_others_have_failed(self):
+        again, failed, said = self.after("1.5 2.5\n1e11 2e11\n")
+        self.assertEqual(again, [], said)
+        self.assertEqual(failed, ["failed: build/some: some / once: FAIL",
+                                  "failed: build/some: some:unit / always, and more: FAIL"], said)
+
+    # The watch writes a stall down when it is over, and ends with who started it.
+    def test_the_watch(self):
+        path = self.path("stalls.log")
+        script = (f"/usr/bin/python3 {TOP}/tests/stalls.py watch {path} & echo $!; read -r _; "
+                  "kill -STOP $!; sleep 1.5; kill -CONT $!; read -r _")
+        begin = time.time()
+        with subprocess.Popen(["bash", "-c", script], stdin=subprocess.PIPE, bufsize=0,
+                              stdout=subprocess.PIPE) as shell:
+            watch = os.pidfd_open(int(shell.stdout.readline()))
+            self.addCleanup(os.close, watch)
+            self.wait_for(lambda: os.path.exists(path))
+            shell.stdin.write(b"\n")
+            self.wait_for(lambda: os.path.getsize(path))
+            with open(path, encoding="utf-8") as lines:
+                for line in lines:
+                    first, last = map(float, line.split())
+                    self.assertLess(begin, first)
+                    self.assertLess(first + 1, last)
+                    self.assertLess(last, time.time() + 0.001)
+            shell.stdin.write(b"\n")
+        self.assertTrue(select.select([watch], [], [], 20)[0], "it outlives its parent")
+
+    def wait_for(self, condition):
+        end = time.monotonic() + 20
+        while not condition():
+            self.assertLess(time.monotonic(), end)
+            time.sleep(0.01)
 
 
 class Running(Sourced):
