@@ -5,6 +5,7 @@
 #include "serve.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -25,6 +26,9 @@ enum { SERVE_FILES_BASE = 64, SERVE_FILES_THREAD = 8, SERVE_FILES_LISTENER = 9 }
 // How often an address in use is tried, and how long apart.
 enum { SERVE_BIND_TRIES = 75, SERVE_BIND_PAUSE_NS = 20 * 1000000 };
 
+// How long loops may take to end when all connections have.
+#define SERVE_END_NS (10 * 1000000000ULL)
+
 struct serve {
     const struct option_set *options;
     const struct serve_settings *settings;
@@ -35,6 +39,7 @@ struct serve {
     uint32_t connections;         // that fit
     int signals_fd;
     bool draining;
+    uint64_t end_ns; // then the process ends, whatever its loops do; WEIR_NEVER before SIGTERM
     bool root;       // it kept root's privileges
     bool starting;   // errors are kept, so that a failed start is one line
     char error[512]; // the first of them
@@ -49,7 +54,7 @@ serve_say(struct serve *serve, enum weir_log_level level, const char *format, ..
     va_start(arguments, format);
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
-    serve_log_write(&serve->log, level, text);
+    serve_log_offer(&serve->log, level, text);
 }
 
 // The log function of the server's loops.
@@ -293,7 +298,9 @@ static int serve_write_stats(struct serve *serve)
 static void serve_end(struct serve *serve)
 {
     bool again = serve->draining;
+    uint64_t drain_ns = again ? 0 : serve->settings->drain_timeout_ns;
     serve->draining = true;
+    serve->end_ns = weir_clock_now() + drain_ns + SERVE_END_NS;
     if (again)
         weir_server_stop(serve->server);
     else
@@ -345,6 +352,29 @@ static void serve_signal(struct serve *serve, uint32_t number)
     }
 }
 
+// A helper's call cannot be taken back, and its loop waits for it: a write into a pipe that nobody
+// reads, or to a disk that does not answer.
+_Noreturn static void serve_give_up(struct serve *serve)
+{
+    struct serve_log errors = { .fd = STDERR_FILENO };
+    serve_write_stats(serve);
+    serve_log_offer(&errors, WEIR_LOG_ERROR,
+                    "the server does not end: nobody reads a log, or a disk does not answer");
+    _exit(SERVE_EXIT_RUN);
+}
+
+// In milliseconds, as poll(2) takes them.
+static int serve_time_left(const struct serve *serve)
+{
+    uint64_t now_ns = weir_clock_now();
+    if (serve->end_ns == WEIR_NEVER)
+        return -1;
+    if (serve->end_ns <= now_ns)
+        return 0;
+    uint64_t left_ms = (serve->end_ns - now_ns) / 1000000 + 1;
+    return left_ms < INT_MAX ? (int)left_ms : INT_MAX;
+}
+
 // Returns when the server has ended.
 static void serve_wait(struct serve *serve)
 {
@@ -354,9 +384,12 @@ static void serve_wait(struct serve *serve)
     };
     struct signalfd_siginfo signal;
     while (!polls[1].revents) {
+        int count = poll(polls, 2, serve_time_left(serve));
         // UNTESTED: no handler interrupts it
-        if (poll(polls, 2, -1) < 0)
+        if (count < 0)
             continue;
+        if (count == 0 && serve_time_left(serve) == 0)
+            serve_give_up(serve);
         while (read(serve->signals_fd, &signal, sizeof signal) == sizeof signal)
             serve_signal(serve, signal.ssi_signo);
     }
@@ -438,6 +471,7 @@ static int serve_with_server(struct serve *serve, const struct weir_protocol *pr
         return status;
     serve_wait(serve);
     error = weir_server_wait(serve->server);
+    serve_log_end();
     // UNTESTED: needs a kernel that breaks a ring
     if (error)
         status = serve_fault(serve, "the server ended", strerror(-error));
@@ -473,7 +507,7 @@ static int serve_with_log(struct serve *serve, const struct weir_protocol *proto
 int serve_run(const struct option_set *options, const struct serve_settings *settings,
               const struct weir_protocol *protocol, void *context)
 {
-    struct serve serve = { .options = options, .settings = settings };
+    struct serve serve = { .options = options, .settings = settings, .end_ns = WEIR_NEVER };
     serve.log = (struct serve_log){ .path = settings->log_path, .fd = -1 };
     int status = serve_check(&serve);
     if (status)

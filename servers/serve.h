@@ -77,12 +77,18 @@ int serve_run(const struct option_set *options, const struct serve_settings *set
 struct serve_log {
     const char *path; // NULL: standard error
     int fd;
-    bool torn; // serve_log_write_lines() ended within a line
+    bool torn;   // serve_log_write_lines() ended within a line
+    bool unread; // a line was left out last: a full pipe that nobody reads
 };
 // Opens the file, or opens it anew and exchanges it under the threads that write; -errno.
 int serve_log_open(struct serve_log *log);
 void serve_log_close(struct serve_log *log);
 void serve_log_write(void *log, enum weir_log_level level, const char *text);
+// The same for the thread that waits for signals, which must hear the next one: a line that nobody
+// reads within a second is left out, and so are those that follow until somebody does.
+void serve_log_offer(struct serve_log *log, enum weir_log_level level, const char *text);
+// All that follows, in any log, is written so: no loop runs any more, and the process ends.
+void serve_log_end(void);
 // The line that serve_log_write() writes; returns its size. The text is cut where it does not fit.
 size_t serve_log_format(const struct serve_log *log, enum weir_log_level level, const char *text,
                         char ret_line[SERVE_LOG_LINE_MAX]);

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,6 +12,12 @@
 #include <unistd.h>
 
 #include "serve.h"
+
+// How long a reader that does not read is waited for by who must not wait for ever.
+enum { LOG_PATIENCE_MS = 1000 };
+
+// No loop runs any more: all that is left is written by the thread that ends the process.
+static atomic_bool log_ending;
 
 // --- Log -----------------------------------------------------------------------------------------
 
@@ -74,33 +81,61 @@ size_t serve_log_format(const struct serve_log *log, enum weir_log_level level, 
     return whole;
 }
 
+void serve_log_end(void)
+{
+    atomic_store(&log_ending, true);
+}
+
+// Whether a write of up to PIPE_BUF bytes does not wait, now or soon. Only for the thread that
+// waits for signals: the filters of others have no poll(2).
+static bool serve_log_is_ready(struct serve_log *log)
+{
+    struct pollfd one = { .fd = log->fd, .events = POLLOUT };
+    int count = poll(&one, 1, log->unread ? 0 : LOG_PATIENCE_MS);
+    log->unread = count == 0;
+    return count != 0; // a fault is the write's to tell
+}
+
 // One line is one write, so that lines of several threads do not mix. A log that cannot be written
 // has nowhere to say so.
 void serve_log_write(void *context, enum weir_log_level level, const char *text)
 {
-    const struct serve_log *log = context;
+    struct serve_log *log = context;
     char line[SERVE_LOG_LINE_MAX];
+    if (atomic_load(&log_ending) && !serve_log_is_ready(log))
+        return;
     ssize_t written = write(log->fd, line, serve_log_format(log, level, text, line));
     (void)written;
 }
 
+void serve_log_offer(struct serve_log *log, enum weir_log_level level, const char *text)
+{
+    if (serve_log_is_ready(log))
+        serve_log_write(log, level, text);
+}
+
 // The number of bytes, or -errno; short only on a full disk.
-static ssize_t serve_log_write_once(int fd, const char *data, size_t size)
+static ssize_t serve_log_write_once(struct serve_log *log, const char *data, size_t size)
 {
     ssize_t count;
+    if (atomic_load(&log_ending) && !serve_log_is_ready(log))
+        return -EAGAIN;
     do
-        count = write(fd, data, size);
+        count = write(log->fd, data, size);
     while (count < 0 && errno == EINTR);
     return count < 0 ? -errno : count;
 }
 
 // How much is written at once: whole lines that a pipe takes at once or not at all, so that no line
-// of another thread stands within ours. A longer line goes alone.
+// of another thread stands within ours. A longer line goes alone; at the end, when nobody else
+// writes, in parts.
 static size_t serve_log_part(const char *data, size_t size)
 {
     if (size <= PIPE_BUF)
         return size;
     const char *end = memrchr(data, '\n', PIPE_BUF);
+    if (!end && atomic_load(&log_ending))
+        return PIPE_BUF;
     if (!end)
         end = memchr(data, '\n', size);
     return end ? (size_t)(end - data) + 1 : size;
@@ -111,10 +146,10 @@ int serve_log_write_lines(struct serve_log *log, const char *data, size_t size, 
     ssize_t count = 0;
     uint64_t lost = 0;
     if (log->torn && size) // what is left of a line must not swallow the next
-        count = serve_log_write_once(log->fd, "\n", 1);
+        count = serve_log_write_once(log, "\n", 1);
     log->torn = log->torn && count <= 0;
     while (count >= 0 && size) {
-        count = serve_log_write_once(log->fd, data, serve_log_part(data, size));
+        count = serve_log_write_once(log, data, serve_log_part(data, size));
         // UNTESTED: write of some bytes never takes none
         if (count == 0)
             count = -EIO;
@@ -155,14 +190,14 @@ void serve_stats_log(struct serve_log *log, const struct weir_server *server,
         return;
     snprintf(plan, sizeof plan, "statistics: engine=%s plan=%s", weir_server_engine(server),
              weir_server_plan(server));
-    serve_log_write(log, WEIR_LOG_INFO, plan);
+    serve_log_offer(log, WEIR_LOG_INFO, plan);
     for (char *line = strtok_r(text, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest))
-        serve_log_write(log, WEIR_LOG_INFO, line);
+        serve_log_offer(log, WEIR_LOG_INFO, line);
     if (counters->names)
         counters->read(counters->context, values);
     for (size_t i = 0; counters->names && i < counters->count; i++) {
         snprintf(plan, sizeof plan, "%s %llu", counters->names[i], (unsigned long long)values[i]);
-        serve_log_write(log, WEIR_LOG_INFO, plan);
+        serve_log_offer(log, WEIR_LOG_INFO, plan);
     }
     free(text);
 }

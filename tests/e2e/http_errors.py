@@ -3,6 +3,7 @@ connection is served."""
 
 import contextlib
 import fcntl
+import glob
 import http.client
 import json
 import os
@@ -200,17 +201,53 @@ class FullPipes(unittest.TestCase):
                     self.assertEqual(json.load(file)["protocol"]["log_dropped"], 1)
 
     def test_a_log_that_nobody_reads_keeps_no_connection(self):
-        """SIGTERM ends them all the same. The server follows when its reader does anything."""
+        """SIGTERM ends them all the same, and the server. SIGUSR1 does not keep it from hearing."""
         for engine in http_programs.ENGINES:
             with self.subTest(engine=engine):
                 server, pipe = self.serve(engine)
-                with pipe, programs.connect(server.addresses[0]) as client:
+                with programs.connect(server.addresses[0]) as client:
                     client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
                     self.assertIn(b" 200 OK", client.recv(4096))
                     self.fill(pipe)
+                    server.signal(signal.SIGUSR1)
                     server.signal(signal.SIGTERM)
                     self.assertEqual(programs.receive_end(client), b"")
                 self.assertEqual(server.wait(), 0)
+
+    def test_a_write_that_does_not_end_does_not_keep_the_server(self):
+        """Ten seconds after the drain's time a helper, or blocking's connection, that still writes
+        a line is given up: one line on standard error and status 1."""
+        held = []
+        for engine in http_programs.ENGINES:
+            server, pipe = self.serve(engine, "--drain-timeout", "0.1")
+            self.fill(pipe)
+            client = programs.connect(server.addresses[0])
+            self.addCleanup(client.close)
+            client.sendall(b"GET / HTTP/9.9\r\n\r\n")
+            if engine != "blocking":
+                programs.receive_end(client)
+            held.append((engine, server))
+        for _, server in held:
+            self.wait_for_writer(server.process.pid)
+            server.signal(signal.SIGTERM)
+        for engine, server in held:
+            with self.subTest(engine=engine):
+                self.assertEqual(server.wait(), 1)
+                server.log.until("weir: error: the server does not end: nobody reads a log, or ")
+
+    def wait_for_writer(self, pid):
+        """Until one of its threads is in write(2), which has the number 1 or, elsewhere, 64."""
+        number = b"1" if os.uname().machine == "x86_64" else b"64"
+        end = time.monotonic() + programs.LIMIT
+        while not any(self.call_of(path) == number
+                      for path in glob.glob(f"/proc/{pid}/task/*/syscall")):
+            self.assertLess(time.monotonic(), end, "nobody writes")
+            programs.look_later()
+
+    def call_of(self, path):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError), open(path, "rb") as file:
+            return file.read().split()[0]
+        return b""
 
     def serve(self, engine, *options):
         """A server whose log is a pipe, and the pipe's other end: empty, and no line is on its way,
