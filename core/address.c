@@ -459,4 +459,6 @@ const struct system system_kernel = {
     .unlink = address_unlink,
     .file_cached = sendfile_cached,
     .sendfile = sendfile_send,
+    .file_in_memory = write_now_in_memory,
+    .write_now = write_now,
 };

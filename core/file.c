@@ -19,7 +19,8 @@ struct weir_file {
     struct weir_loop *loop;
     int fd;
     uint32_t count;
-    uint8_t cached; // enum system_cached: what holds for all of it, or SYSTEM_CACHED_NOT
+    uint8_t cached;        // enum system_cached: what holds for all of it, or SYSTEM_CACHED_NOT
+    bool asked, in_memory; // see file_in_memory()
 };
 
 // --- Handles -------------------------------------------------------------------------------------
@@ -51,6 +52,16 @@ void weir_file_release(struct weir_file *file)
         return;
     file->loop->system->close(file->loop->system_state, file->fd);
     free(file);
+}
+
+bool file_in_memory(struct weir_file *file)
+{
+    if (!file->asked) {
+        file->asked = true;
+        file->in_memory = file->loop->system->file_in_memory(file->loop->system_state, file->fd);
+        stats_add(file->loop, enters, 1);
+    }
+    return file->in_memory;
 }
 
 // --- Operations ----------------------------------------------------------------------------------

@@ -110,6 +110,7 @@ static int loop_slots_init(struct weir_loop *loop)
 
 static void loop_memory_fini(struct weir_loop *loop)
 {
+    write_pipe_close(&loop->write_pipe);
     for (int i = 0; i < BLOCK_CLASSES; i++)
         slab_fini(&loop->blocks[i]);
     slab_fini(&loop->pieces);

@@ -100,6 +100,7 @@ struct weir_stream {
     bool receive_canceling : 1;
     bool receive_nonempty : 1; // more was waiting after the last receive
     bool bulk : 1;             // much is expected of it: weir_stream_set_bulk()
+    bool writes_now : 1;       // weir_stream_write_now() was called: it receives less at a time
     bool starved : 1;          // stands in the queue for a buffer
     bool send_armed : 1;       // a send is in flight
     bool send_listed : 1;      // stands in loop->senders
@@ -214,6 +215,9 @@ struct weir_loop {
     bool looked_in_vain;  // and nothing came
     uint32_t turns_awake; // so many more turns do not sleep: a drain waits for all to be served
     uint32_t file_turn, file_sends, file_sends_before; // see file_part()
+    uint32_t write_turn;
+    size_t written; // in that turn: see write_now.c
+    struct system_pipe write_pipe;
     bool running_callbacks;
     bool ending;   // weir_loop_destroy() was called
     bool confined; // config.confine ran
@@ -360,6 +364,7 @@ struct piece *file_range_first(struct weir_stream *stream);
 // How many bytes of the range, from its start on, can be read without waiting for a disk: kept in
 // range->room, and asked for again when that is used up. 0: none, or nobody knows.
 size_t file_cached(struct piece *range);
+bool file_in_memory(struct weir_file *file); // asked once
 // How many bytes the next sendfile(2) of this turn may take.
 size_t file_part(struct weir_loop *loop);
 // Its file is none that sendfile(2) takes.

@@ -39,6 +39,9 @@ void receive_arm(struct weir_stream *stream)
     // What a linger discards is bounded too, give or take a buffer.
     if (stream->state == STREAM_LINGERING && credit > stream->discard_left)
         credit = stream->discard_left ? stream->discard_left : 1;
+    // What waits in the socket is written from there; a buffer tells that something does.
+    if (stream->writes_now && credit > loop->pool.size)
+        credit = loop->pool.size;
     stream->receive_credit =
         credit < RECEIVE_CREDIT_MAX ? (uint32_t)credit : (uint32_t)RECEIVE_CREDIT_MAX;
     stream->receive_armed = true;

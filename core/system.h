@@ -13,6 +13,12 @@ enum system_cached {
     SYSTEM_CACHED_UNKNOWN, // this file system does not tell, for no part of the file
 };
 
+// Both ends of a pipe, made when it is first needed. All zero: not yet.
+struct system_pipe {
+    int fds[2];
+    bool open;
+};
+
 // What SIGPIPE does to the thread that calls sendfile(2), which knows no MSG_NOSIGNAL.
 enum system_signal { SYSTEM_SIGNAL_UNKNOWN, SYSTEM_SIGNAL_HARMLESS, SYSTEM_SIGNAL_KILLS };
 
@@ -36,6 +42,12 @@ struct system {
     // thread's, and asked for once. It waits for room in the socket unless that is non-blocking.
     int64_t (*sendfile)(void *state, enum system_signal *signal, int fd, int file, uint64_t offset,
                         size_t size);
+    // Whether the file lies in memory and never on a disk. NULL where write_now is.
+    bool (*file_in_memory)(void *state, int file);
+    // Writes the slice and then what waits in the socket (none if fd is -1), at most `size` bytes
+    // of both together, and waits for neither: a count, or the file's -errno. NULL: there is none.
+    int64_t (*write_now)(void *state, struct system_pipe *pipe, int fd, struct weir_slice slice,
+                         int file, uint64_t offset, size_t size);
     // Has jobs_run() called for the job, later and on the loop's thread; or refuses it, -EAGAIN,
     // unless it is owed. NULL: helper threads run it.
     int (*job)(void *state, struct weir_operation *operation);
@@ -49,6 +61,12 @@ extern const struct system system_kernel; // address.c; its state is NULL
 // otherwise unknown. A loop that knows asks for nothing later, when a sandbox may forbid it. Not
 // for the loops of the blocking engine, which are made inside the sandbox.
 enum system_signal sendfile_signal_early(void);
+
+// write_now.c: these two of system_kernel, and the end of the pipe.
+bool write_now_in_memory(void *state, int file);
+int64_t write_now(void *state, struct system_pipe *pipe, int fd, struct weir_slice slice, int file,
+                  uint64_t offset, size_t size);
+void write_pipe_close(struct system_pipe *pipe);
 
 // sendfile.c: these two of system_kernel.
 enum system_cached sendfile_cached(void *state, int file, uint64_t offset);

@@ -323,6 +323,24 @@ static void upload_pile_written(struct weir_operation *operation, int64_t result
     upload_write_next(transfer);
 }
 
+// Where no disk is to be waited for, a change of threads costs more than the write.
+static bool upload_write_now(struct ftp_transfer *transfer, struct weir_slice slice)
+{
+    const struct ftp_pile *pile = transfer->pile;
+    if (transfer->busy || pile->counts[pile->filling])
+        return false; // what came before is still to be written
+    int64_t size = weir_stream_write_now(transfer->data, slice, transfer->file, transfer->offset);
+    if (size == -EAGAIN)
+        return false;
+    if (size < 0) {
+        ftp_transfer_fail(transfer, (int)size);
+        return true;
+    }
+    transfer->offset += (uint64_t)size;
+    transfer->moved += (uint64_t)size - slice.size;
+    return true;
+}
+
 static void upload_pile(struct ftp_transfer *transfer, struct weir_slice slice)
 {
     struct ftp_pile *pile = transfer->pile;
@@ -416,10 +434,10 @@ void ftp_upload_received(struct ftp_transfer *transfer, struct weir_slice slice)
     if (transfer->error)
         return;
     transfer->moved += slice.size;
-    if (transfer->pile)
-        upload_pile(transfer, slice);
-    else
+    if (!transfer->pile)
         upload_convert(transfer, slice);
+    else if (!upload_write_now(transfer, slice))
+        upload_pile(transfer, slice);
 }
 
 void ftp_upload_ended(struct ftp_transfer *transfer)

@@ -12,7 +12,8 @@ static struct io_uring_sqe *receive_multishot_sqe(struct weir_stream *stream)
     sqe->ioprio = IORING_RECV_MULTISHOT;
     sqe->flags |= IOSQE_BUFFER_SELECT;
     sqe->buf_group = URING_BUFFER_GROUP;
-    uapi_receive_caps(sqe, 0, stream->receive_credit);
+    // A receive fills its buffer whatever is left of the credit, so with one byte it is the last.
+    uapi_receive_caps(sqe, 0, stream->writes_now ? 1 : stream->receive_credit);
     return sqe;
 }
 
