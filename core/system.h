@@ -45,7 +45,8 @@ struct system {
     // Whether the file lies in memory and never on a disk. NULL where write_now is.
     bool (*file_in_memory)(void *state, int file);
     // Writes the slice and then what waits in the socket (none if fd is -1), at most `size` bytes
-    // of both together, and waits for neither: a count, or the file's -errno. NULL: there is none.
+    // of both together, and waits for neither: a count, or the -errno of either. NULL: there is
+    // none.
     int64_t (*write_now)(void *state, struct system_pipe *pipe, int fd, struct weir_slice slice,
                          int file, uint64_t offset, size_t size);
     // Has jobs_run() called for the job, later and on the loop's thread; or refuses it, -EAGAIN,

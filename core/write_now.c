@@ -72,9 +72,12 @@ static int64_t write_waiting(struct system_pipe *pipe, int fd, int file, uint64_
     while (done < size && !ioctl(fd, FIONREAD, &waiting) && waiting > 0) {
         size_t most = size - done < (size_t)waiting ? size - done : (size_t)waiting;
         ssize_t taken = splice(fd, NULL, pipe->fds[1], NULL, most, SPLICE_F_NONBLOCK);
-        // Nothing, or an error: what waits is received in the usual way, which tells.
-        if (taken <= 0)
+        // Kinds of sockets that know no splice, and what another took: received in the usual way.
+        if (taken == 0 || (taken < 0 && (errno == EAGAIN || errno == EINTR || errno == EINVAL)))
             break;
+        // The socket tells its error once, and an end from then on: it must not be lost here.
+        if (taken < 0)
+            return -errno;
         int64_t moved = write_empty_pipe(pipe, file, offset + done, (size_t)taken);
         if (moved < 0)
             return moved;

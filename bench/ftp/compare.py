@@ -259,6 +259,13 @@ def work_stor(server, folder):
     return {"GiB/s": 1 / seconds, "CPU s/GiB": cpu}
 
 
+def work_replace(server, folder):
+    """To a name that is there. weir keeps the old file until it has the new one, vsftpd empties it
+    first, and writes into the same pages again."""
+    finish([curl("-T", folder.large(), server.url("up/large"))])
+    return work_stor(server, folder)
+
+
 def work_small(server, folder, count=1000):
     folder.small(count)
     config = os.path.join(folder.top, "config")

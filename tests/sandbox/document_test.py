@@ -23,8 +23,8 @@ FORBIDDEN = {"execve", "execveat", "io_uring_setup", "io_uring_register", "kill"
              "bpf", "keyctl", "userfaultfd", "perf_event_open", "symlinkat", "linkat", "mknodat",
              "chmod", "fchmodat", "fchownat", "memfd_create"}
 SOCKETS = {"socket", "bind", "listen", "connect"}
-WRITES = {"mkdirat", "unlinkat", "renameat", "renameat2", "pwritev", "pwritev2", "ftruncate",
-          "fchmod", "utimensat"}
+WRITES = {"mkdirat", "unlinkat", "renameat", "renameat2", "pwritev", "pwritev2", "splice",
+          "ftruncate", "fchmod", "utimensat"}
 
 
 def tables():

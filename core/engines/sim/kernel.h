@@ -303,6 +303,11 @@ enum system_cached sim_file_cached(void *state, int file, uint64_t offset);
 int64_t sim_sendfile(void *state, enum system_signal *signal, int fd, int file, uint64_t offset,
                      size_t size);
 
+// write_now.c
+bool sim_file_in_memory(void *state, int file);
+int64_t sim_write_now(void *state, struct system_pipe *pipe, int fd, struct weir_slice slice,
+                      int file, uint64_t offset, size_t size);
+
 // cancel.c
 int sim_cancel(struct sim *sim, const struct sim_operation *cancel);
 

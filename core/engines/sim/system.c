@@ -144,6 +144,8 @@ const struct system sim_system = {
     .unlink = system_unlink,
     .file_cached = sim_file_cached,
     .sendfile = sim_sendfile,
+    .file_in_memory = sim_file_in_memory,
+    .write_now = sim_write_now,
     .job = system_job,
     .end_jobs = system_end_jobs,
 };
