@@ -339,6 +339,15 @@ def noops_beside(server, action):
     return result, report(others)
 
 
+def work_beside(server, folder):
+    """What others wait for while somebody uploads, again and again to one name."""
+    path = folder.large()
+    _, beside = noops_beside(server, lambda: [
+        finish([curl("-T", path, server.url("up/large"))]) for _ in range(3)])
+    os.unlink(os.path.join(folder.root, "up", "large"))
+    return waits(beside, "others")
+
+
 def work_hashes(server, _folder, count=200):
     """Only weir: what others wait for while many log in with hashes, and, for as long, without any:
     a hypervisor lets them wait, too."""
