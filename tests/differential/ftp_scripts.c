@@ -310,7 +310,7 @@ const struct script ftp_scripts[] = {
     { "early ends",
       &served_ftp,
       "small.txt",
-      { LOGIN, BINARY, EPSV, ASK("STOR broken.bin", "150 "), DATA_PART("a part"), RESET, DATA_CLOSE,
+      { LOGIN, BINARY, EPSV, ASK("STOR broken.bin", "150 "), DATA_PART("a part"), RESET, DATA_ENDED,
         LOGIN, HALF_CLOSE, ENDED, OPEN, WAIT_LINE("220 "), RESET, LOGIN, EPSV, LOOK("NLST"),
         QUIT } },
     { 0 },

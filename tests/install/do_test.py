@@ -464,16 +464,17 @@ test('always, and more', find_program('false'), suite: 'unit')
     # The watch writes a stall down when it is over, and ends with who started it.
     def test_the_watch(self):
         path = self.path("stalls.log")
-        script = (f"/usr/bin/python3 {TOP}/tests/stalls.py watch {path} & echo $!; read -r _; "
-                  "kill -STOP $!; sleep 1.5; kill -CONT $!; read -r _")
+        # Its threads may begin after the first stop.
+        script = (f"/usr/bin/python3 {TOP}/tests/stalls.py watch {path} & echo $!; "
+                  f"until [ -s {path} ]; do kill -STOP $!; sleep 1.5; kill -CONT $!; sleep 0.5; "
+                  "done; "
+                  "read -r _")
         begin = time.time()
         with subprocess.Popen(["bash", "-c", script], stdin=subprocess.PIPE, bufsize=0,
                               stdout=subprocess.PIPE) as shell:
             watch = os.pidfd_open(int(shell.stdout.readline()))
             self.addCleanup(os.close, watch)
-            self.wait_for(lambda: os.path.exists(path))
-            shell.stdin.write(b"\n")
-            self.wait_for(lambda: os.path.getsize(path))
+            self.wait_for(lambda: os.path.exists(path) and os.path.getsize(path))
             with open(path, encoding="utf-8") as lines:
                 for line in lines:
                     first, last = map(float, line.split())
