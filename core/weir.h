@@ -456,7 +456,7 @@ WEIR_PUBLIC void weir_stream_receive_file(struct weir_stream *stream, struct wei
 // waits in the stream's socket, with one copy less than by a buffer. For `received` only. Returns
 // how many bytes the file got: at least the slice's. -EAGAIN: nothing was written, since the file
 // may lie on a disk, the engine has no such way, or this turn has written enough; a job can. Other
-// errors are the file's, and what it got then is a prefix of what came.
+// errors are the file's or the socket's, and what the file got then is a prefix of what came.
 WEIR_PUBLIC int64_t weir_stream_write_now(struct weir_stream *stream, struct weir_slice slice,
                                           struct weir_file *file, uint64_t offset);
 
