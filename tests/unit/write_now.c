@@ -21,6 +21,13 @@ static void write_now_sockets(int *ret_pair)
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ret_pair), 0);
 }
 
+static void write_now_end(struct system_pipe *pipe, const int *pair)
+{
+    write_pipe_close(pipe);
+    close(pair[0]);
+    close(pair[1]);
+}
+
 static int write_now_file(void)
 {
     int file = memfd_create("write_now", MFD_CLOEXEC);
@@ -46,9 +53,7 @@ static void slice_and_what_waits_are_written_in_order(void **state)
     assert_int_equal(system_kernel.write_now(NULL, &pipe, pair[0], first, file, 0, 100), 12);
     assert_int_equal(system_kernel.write_now(NULL, &pipe, pair[0], first, file, 12, 100), 6);
     write_now_holds(file, "first secondfirst ");
-    write_pipe_close(&pipe);
-    close(pair[0]);
-    close(pair[1]);
+    write_now_end(&pipe, pair);
     close(file);
 }
 
@@ -64,9 +69,7 @@ static void no_more_is_taken_than_asked_for(void **state)
     assert_int_equal(system_kernel.write_now(NULL, &pipe, pair[0], first, file, 0, 9), 9);
     write_now_holds(file, "first sec");
     assert_int_equal(recv(pair[0], rest, sizeof rest, MSG_DONTWAIT), 3);
-    write_pipe_close(&pipe);
-    close(pair[0]);
-    close(pair[1]);
+    write_now_end(&pipe, pair);
     close(file);
 }
 
@@ -97,9 +100,7 @@ static void failed_write_leaves_nothing_in_the_pipe(void **state)
     assert_int_equal(send(pair[1], "third", 5, 0), 5);
     assert_int_equal(system_kernel.write_now(NULL, &pipe, pair[0], first, other, 0, 100), 11);
     write_now_holds(other, "first third");
-    write_pipe_close(&pipe);
-    close(pair[0]);
-    close(pair[1]);
+    write_now_end(&pipe, pair);
     close(file);
     close(other);
 }
